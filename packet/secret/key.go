@@ -1,0 +1,77 @@
+// Package secret holds keys so that they are hard to spill: a Key cannot be printed, encoded or compared with ==, it is
+// destroyed by name, and it rests only in files that their owner alone can read.
+package secret
+
+import (
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+)
+
+// Size is the length of every key in bytes (256 bits).
+const Size = 32
+
+// ErrSize reports key material that is not Size bytes long.
+var ErrSize = errors.New("secret: a key is 32 bytes")
+
+// Key is a 256-bit key. Copies share the same memory, so Destroy ends them all. The zero Key holds nothing.
+type Key struct {
+	_ [0]func() // not comparable with ==
+	b *[Size]byte
+}
+
+// NewKey makes a random key.
+func NewKey() Key {
+	k := Key{b: new([Size]byte)}
+	rand.Read(k.b[:]) // never fails (crypto/rand)
+	return k
+}
+
+// KeyFrom copies b, which the caller still owns and should clear.
+func KeyFrom(b []byte) (Key, error) {
+	if len(b) != Size {
+		return Key{}, ErrSize
+	}
+	k := Key{b: new([Size]byte)}
+	copy(k.b[:], b)
+	return k, nil
+}
+
+// Bytes borrows the key's memory until Destroy. It panics where there is no key: using a destroyed key is a bug.
+func (k Key) Bytes() []byte {
+	if k.b == nil {
+		panic("secret: use of an empty key")
+	}
+	return k.b[:]
+}
+
+// IsZero says that there is no key.
+func (k Key) IsZero() bool { return k.b == nil }
+
+// Equal compares in constant time.
+func (k Key) Equal(o Key) bool {
+	return k.b != nil && o.b != nil && subtle.ConstantTimeCompare(k.b[:], o.b[:]) == 1
+}
+
+// Destroy overwrites the key and lets go of it.
+func (k *Key) Destroy() {
+	if k.b != nil {
+		clear(k.b[:])
+		k.b = nil
+	}
+}
+
+const redacted = "[key]"
+
+// String, GoString and Format show that there is a key, never which.
+func (Key) String() string               { return redacted }
+func (Key) GoString() string             { return redacted }
+func (Key) Format(f fmt.State, _ rune)   { fmt.Fprint(f, redacted) }
+func (Key) MarshalText() ([]byte, error) { return nil, errors.New("secret: a key is not encoded") }
+
+// MarshalJSON refuses: what is to carry a key says so with Bytes.
+func (k Key) MarshalJSON() ([]byte, error) { return k.MarshalText() }
+
+// MarshalBinary refuses likewise, and with it CBOR and gob.
+func (k Key) MarshalBinary() ([]byte, error) { return k.MarshalText() }
