@@ -1,0 +1,212 @@
+package control
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// Envelope is one message with its request id: zero where it is neither call nor reply.
+type Envelope struct {
+	ID      uint64
+	Message Message
+}
+
+// wire is the message as it stands in the plaintext: [type, request id, body].
+type wire struct {
+	_    struct{} `cbor:",toarray"`
+	Type Type
+	ID   uint64
+	Body cbor.RawMessage
+}
+
+// UnknownMessage stands for a message of a type that this version does not know.
+type UnknownMessage struct{ Number Type }
+
+// Type is the number on the wire.
+func (u *UnknownMessage) Type() Type { return u.Number }
+
+var (
+	encoding = must(cbor.CoreDetEncOptions().EncMode())
+	decoding = must(cbor.DecOptions{
+		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
+		IndefLength:      cbor.IndefLengthForbidden,
+		TagsMd:           cbor.TagsForbidden,
+		UTF8:             cbor.UTF8RejectInvalid,
+		MaxNestedLevels:  8,
+		MaxArrayElements: MaxList,
+		MaxMapPairs:      64,
+	}.DecMode())
+)
+
+func must[M any](mode M, err error) M {
+	if err != nil {
+		panic(err) // the options above are constants
+	}
+	return mode
+}
+
+// Marshal encodes one message. The caller clears the result: it may hold a key.
+func Marshal(e Envelope) ([]byte, error) {
+	body, err := encoding.Marshal(e.Message)
+	if err != nil {
+		return nil, fmt.Errorf("encoding message %d: %w", e.Message.Type(), err)
+	}
+	defer clear(body)
+	return encoding.Marshal(wire{Type: e.Message.Type(), ID: e.ID, Body: body})
+}
+
+// Unmarshal decodes one message and checks what can be checked of it alone. Everything is copied out of b.
+func Unmarshal(b []byte) (Envelope, error) {
+	var w wire
+	if err := decoding.Unmarshal(b, &w); err != nil {
+		return Envelope{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	defer clear(w.Body)
+	m := newMessage(w.Type)
+	if m == nil {
+		return Envelope{ID: w.ID, Message: &UnknownMessage{w.Type}}, nil
+	}
+	if err := decoding.Unmarshal(w.Body, m); err != nil {
+		return Envelope{}, fmt.Errorf("%w %d: %w", ErrMalformed, w.Type, err)
+	}
+	if c, ok := m.(interface{ check() error }); ok {
+		if err := c.check(); err != nil {
+			return Envelope{}, fmt.Errorf("%w %d: %w", ErrMalformed, w.Type, err)
+		}
+	}
+	return Envelope{ID: w.ID, Message: m}, nil
+}
+
+func (m *Hello) check() error { return m.Reach.check() }
+
+func (m *Welcome) check() error { return m.Config.check() }
+func (m *Update) check() error  { return m.Config.check() }
+
+func (m *SessionReport) check() error {
+	if len(m.Opened) > MaxReported || len(m.Closed) > MaxReported {
+		return fmt.Errorf("more than %d sessions in one report", MaxReported)
+	}
+	return nil
+}
+
+func (m *Revoke) check() error {
+	if len(m.Sessions) > MaxReported {
+		return fmt.Errorf("more than %d sessions in one revocation", MaxReported)
+	}
+	return nil
+}
+
+func (m *KeyRequest) check() error {
+	if m.Flow == nil {
+		if !ValidName(m.Peer) {
+			return fmt.Errorf("neither a flow nor the name of a peer")
+		}
+		return nil
+	}
+	return checkFlow(m.Flow.Src, m.Flow.Dst)
+}
+
+func (m *Lookup) check() error {
+	if m.Flow == nil {
+		return nil
+	}
+	return checkFlow(m.Flow.Src, m.Flow.Dst)
+}
+
+func (m *KeyOffer) check() error { return checkSession(m.A, m.B, m.Terms, m.Candidates) }
+func (m *KeyGrant) check() error { return checkSession(m.A, m.B, m.Terms, m.Candidates) }
+
+func (m *Endpoint) check() error {
+	if m.Reach != nil {
+		if err := m.Reach.check(); err != nil {
+			return err
+		}
+	}
+	return checkCandidates(m.Candidates)
+}
+
+func (r Reach) check() error {
+	if len(r.Addresses) > MaxAddresses {
+		return fmt.Errorf("more than %d interface addresses", MaxAddresses)
+	}
+	if r.Fixed.IsValid() {
+		if err := checkCandidates([]netip.AddrPort{r.Fixed}); err != nil {
+			return err
+		}
+	}
+	return checkAddrs(r.Addresses)
+}
+
+func (c Config) check() error {
+	if err := checkAddrs(c.Addresses); err != nil {
+		return err
+	}
+	for _, list := range [][]netip.Prefix{c.Subnets, c.Overlays, c.Routes} {
+		if err := checkPrefixes(list); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkSession(a, b Party, t Terms, candidates []netip.AddrPort) error {
+	for _, p := range []Party{a, b} {
+		if !ValidName(p.Name) {
+			return fmt.Errorf("party without a valid name")
+		}
+		if err := checkPrefixes(p.Prefixes); err != nil {
+			return err
+		}
+	}
+	for _, s := range t.Selectors {
+		if err := checkPrefixes([]netip.Prefix{s.Src, s.Dst}); err != nil {
+			return err
+		}
+	}
+	return checkCandidates(candidates)
+}
+
+func checkFlow(src, dst netip.Addr) error {
+	if err := checkAddrs([]netip.Addr{src, dst}); err != nil {
+		return err
+	}
+	if src.Is4() != dst.Is4() {
+		return fmt.Errorf("flow between two address families")
+	}
+	return nil
+}
+
+func checkAddrs(list []netip.Addr) error {
+	for _, a := range list {
+		if !a.IsValid() || a.Is4In6() || a.Zone() != "" {
+			return fmt.Errorf("address %q is not a plain IPv4 or IPv6 address", a)
+		}
+	}
+	return nil
+}
+
+func checkPrefixes(list []netip.Prefix) error {
+	for _, p := range list {
+		if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() {
+			return fmt.Errorf("prefix %q is not in canonical form", p)
+		}
+	}
+	return nil
+}
+
+func checkCandidates(list []netip.AddrPort) error {
+	if len(list) > MaxCandidates {
+		return fmt.Errorf("more than %d candidates", MaxCandidates)
+	}
+	for _, c := range list {
+		if err := checkAddrs([]netip.Addr{c.Addr()}); err != nil {
+			return err
+		}
+		if c.Port() == 0 {
+			return fmt.Errorf("candidate %s without a port", c)
+		}
+	}
+	return nil
+}

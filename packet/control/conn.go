@@ -1,0 +1,203 @@
+package control
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/flynn/noise"
+)
+
+const (
+	lengthLen  = 2
+	maxRecord  = 65535            // a Noise transport message with its tag
+	maxMessage = maxRecord - 16   // its plaintext
+	maxUnsent  = 4 << 20          // bytes that wait for a slow reader before the connection is given up
+	writeLimit = 10 * time.Second // for one write to the network
+)
+
+// Conn is an authenticated control connection. One goroutine may Receive; any may Send and Close.
+type Conn struct {
+	nc net.Conn
+
+	// Owned by the goroutine that receives.
+	in      *bufio.Reader
+	opening *noise.CipherState
+	record  []byte
+
+	mu      sync.Mutex
+	sealing *noise.CipherState // under mu: its counter orders the messages
+	unsent  []byte             // under mu: sealed records, swapped out by the writer
+	err     error              // under mu: why the connection ended
+
+	wake           chan struct{} // one slot: unsent is not empty
+	closed         chan struct{}
+	drain          chan struct{} // closed by Shutdown: end when unsent is empty
+	once, draining sync.Once
+	writer         sync.WaitGroup
+}
+
+func newConn(nc net.Conn, send, receive *noise.CipherState) *Conn {
+	c := &Conn{
+		nc: nc, in: bufio.NewReaderSize(nc, 16<<10), opening: receive, sealing: send,
+		wake: make(chan struct{}, 1), closed: make(chan struct{}), drain: make(chan struct{}),
+	}
+	c.writer.Go(c.write)
+	return c
+}
+
+// RemoteAddr is the other side's underlay address.
+func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
+
+// LocalAddr is this side's underlay address.
+func (c *Conn) LocalAddr() net.Addr { return c.nc.LocalAddr() }
+
+// Done is closed when the connection has ended.
+func (c *Conn) Done() <-chan struct{} { return c.closed }
+
+// Send seals one message and leaves it to the writer: it never waits for the network. id is zero where the message is
+// neither call nor reply. Where the other side does not read, the connection ends with ErrSlow.
+func (c *Conn) Send(id uint64, m Message) error {
+	plain, err := Marshal(Envelope{ID: id, Message: m})
+	if err != nil {
+		return err
+	}
+	defer clear(plain)
+	if len(plain) > maxMessage {
+		return fmt.Errorf("%w: type %d, %d bytes", ErrTooLong, m.Type(), len(plain))
+	}
+	c.mu.Lock()
+	err = c.enqueue(plain)
+	c.mu.Unlock()
+	if err != nil {
+		c.end(err)
+		return err
+	}
+	select {
+	case c.wake <- struct{}{}:
+	default: // the writer is awake already
+	}
+	return nil
+}
+
+// enqueue appends one sealed record; c.mu is held.
+func (c *Conn) enqueue(plain []byte) error {
+	if c.err != nil {
+		return c.err
+	}
+	if len(c.unsent)+len(plain) > maxUnsent {
+		return ErrSlow
+	}
+	at := len(c.unsent)
+	out, err := c.sealing.Encrypt(append(c.unsent, 0, 0), nil, plain)
+	if err != nil {
+		return err
+	}
+	binary.BigEndian.PutUint16(out[at:], uint16(len(out)-at-lengthLen))
+	c.unsent = out
+	return nil
+}
+
+// write sends what has been sealed, as much as there is in one go, until the connection ends.
+func (c *Conn) write() {
+	var spare []byte
+	for draining := false; ; {
+		select {
+		case <-c.wake:
+		case <-c.drain:
+			draining = true
+		case <-c.closed:
+			return
+		}
+		c.mu.Lock()
+		batch := c.unsent
+		c.unsent = spare[:0]
+		c.mu.Unlock()
+		c.nc.SetWriteDeadline(time.Now().Add(writeLimit))
+		if _, err := c.nc.Write(batch); err != nil {
+			c.end(fmt.Errorf("%w: %w", ErrClosed, err))
+			return
+		}
+		if draining {
+			c.end(ErrClosed)
+			return
+		}
+		if spare = batch; cap(spare) > 256<<10 {
+			spare = nil // a burst does not pin its memory
+		}
+	}
+}
+
+// Receive waits for the next message, at most DeadAfter. Any error ends the connection.
+func (c *Conn) Receive() (Envelope, error) {
+	c.nc.SetReadDeadline(time.Now().Add(DeadAfter))
+	return c.receive()
+}
+
+func (c *Conn) receive() (Envelope, error) {
+	e, err := c.readMessage()
+	if err != nil {
+		c.end(err)
+		return Envelope{}, c.Err()
+	}
+	return e, nil
+}
+
+func (c *Conn) readMessage() (Envelope, error) {
+	var length [lengthLen]byte
+	if _, err := io.ReadFull(c.in, length[:]); err != nil {
+		return Envelope{}, fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	n := int(binary.BigEndian.Uint16(length[:]))
+	if cap(c.record) < n {
+		c.record = make([]byte, n)
+	}
+	record := c.record[:n]
+	if _, err := io.ReadFull(c.in, record); err != nil {
+		return Envelope{}, fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	plain, err := c.opening.Decrypt(record[:0], nil, record)
+	if err != nil {
+		return Envelope{}, fmt.Errorf("%w: does not verify", ErrMalformed)
+	}
+	defer clear(plain) // it may hold a key
+	return Unmarshal(plain)
+}
+
+// Err is why the connection ended, or nil.
+func (c *Conn) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+func (c *Conn) end(err error) {
+	c.once.Do(func() {
+		c.mu.Lock()
+		c.err = err
+		c.mu.Unlock()
+		close(c.closed)
+		c.nc.Close()
+	})
+}
+
+// Close ends the connection at once and waits for its writer; what was not yet sent is lost.
+func (c *Conn) Close() error {
+	c.end(ErrClosed)
+	c.writer.Wait()
+	return nil
+}
+
+// Shutdown closes the connection once what was sent has left, or after limit.
+func (c *Conn) Shutdown(limit time.Duration) {
+	c.draining.Do(func() { close(c.drain) })
+	select {
+	case <-c.closed:
+	case <-time.After(limit):
+	}
+	c.Close()
+}

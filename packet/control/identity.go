@@ -1,0 +1,172 @@
+package control
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"ssmnet/packet/secret"
+)
+
+const (
+	identitySchema = "ssmnet.identity/v1"
+	tokenPrefix    = "ssmnet-token-"
+	checksumLen    = 4
+	// MaxIdentity bounds an identity file or token, in bytes.
+	MaxIdentity = 64 << 10
+)
+
+// Identity is who an SSM is towards the KDC: its name, its permanent key, and where the KDCs are.
+type Identity struct {
+	Name  string
+	KeyID KeyID
+	Key   secret.Key
+	KDCs  []string // HOST:PORT
+}
+
+// identityFile is the identity as it stands in its file. Key is base64.
+type identityFile struct {
+	Schema string   `json:"schema"`
+	Name   string   `json:"name"`
+	KeyID  KeyID    `json:"key_id"`
+	Key    []byte   `json:"key"`
+	KDCs   []string `json:"kdcs"`
+}
+
+// Marshal gives the contents of an identity file. The caller clears them.
+func (id Identity) Marshal() ([]byte, error) {
+	b, err := json.MarshalIndent(identityFile{identitySchema, id.Name, id.KeyID, id.Key.Bytes(), id.KDCs}, "", "  ")
+	return append(b, '\n'), err
+}
+
+// ParseIdentity reads an identity file. Its errors say where, and never what stands there.
+func ParseIdentity(b []byte) (Identity, error) {
+	var f identityFile
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&f); err != nil {
+		return Identity{}, fmt.Errorf("malformed identity: %s", jsonFault(b, err))
+	}
+	defer clear(f.Key)
+	if d.More() {
+		return Identity{}, errors.New("malformed identity: something follows its closing brace")
+	}
+	if f.Schema != identitySchema {
+		return Identity{}, fmt.Errorf("malformed identity: schema is not %q", identitySchema)
+	}
+	return newIdentity(f.Name, f.KeyID, f.Key, f.KDCs)
+}
+
+// jsonFault says where the fault is; the decoder's own text could quote the key.
+func jsonFault(b []byte, err error) string {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		return "syntax error at " + position(b, syntax.Offset)
+	case errors.As(err, &kind):
+		return fmt.Sprintf("field %q is not a %s at %s", kind.Field, kind.Type, position(b, kind.Offset))
+	case strings.Contains(err.Error(), "unknown field"):
+		return "it has an unknown field"
+	}
+	return "it ends early or a value does not decode"
+}
+
+func position(b []byte, offset int64) string {
+	before := b[:min(int(offset), len(b))]
+	line := bytes.Count(before, []byte("\n")) + 1
+	return fmt.Sprintf("line %d column %d", line, len(before)-bytes.LastIndexByte(before, '\n')-1)
+}
+
+func newIdentity(name string, id KeyID, key []byte, kdcs []string) (Identity, error) {
+	if !ValidName(name) {
+		return Identity{}, errors.New("malformed identity: its name cannot be a peer's")
+	}
+	if len(kdcs) == 0 || len(kdcs) > MaxAddresses {
+		return Identity{}, fmt.Errorf("malformed identity: it lists %d KDCs, want 1 to %d", len(kdcs), MaxAddresses)
+	}
+	for _, a := range kdcs {
+		if err := CheckAddress(a); err != nil {
+			return Identity{}, fmt.Errorf("malformed identity: %w", err)
+		}
+	}
+	k, err := secret.KeyFrom(key)
+	if err != nil {
+		return Identity{}, errors.New("malformed identity: its key is not 32 bytes")
+	}
+	return Identity{Name: name, KeyID: id, Key: k, KDCs: kdcs}, nil
+}
+
+// CheckAddress says whether s is HOST:PORT.
+func CheckAddress(s string) error {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || host == "" {
+		return fmt.Errorf("address %q is not HOST:PORT", s)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("address %q has no valid port", s)
+	}
+	return nil
+}
+
+// Token is a one-time enrolment token: an identity whose key only redeems it. In text it is
+//
+//	"ssmnet-token-" base64url( CBOR [name, key id, key, KDCs] | first 4 bytes of its SHA-256 )
+//
+// so that a copying error is told apart from a token that has died.
+type Token Identity
+
+type tokenWire struct {
+	_     struct{} `cbor:",toarray"`
+	Name  string
+	KeyID KeyID
+	Key   []byte
+	KDCs  []string
+}
+
+// Reveal is the token in text, for the one person who carries it.
+func (t Token) Reveal() (string, error) {
+	b, err := encoding.Marshal(tokenWire{Name: t.Name, KeyID: t.KeyID, Key: t.Key.Bytes(), KDCs: t.KDCs})
+	if err != nil {
+		return "", err
+	}
+	defer clear(b)
+	sum := sha256.Sum256(b)
+	return tokenPrefix + base64.RawURLEncoding.EncodeToString(append(b, sum[:checksumLen]...)), nil
+}
+
+// ErrToken: the text is not a whole token.
+var ErrToken = errors.New("not a whole enrolment token: copy it again, from " + tokenPrefix + " to its end")
+
+// ParseToken reads what Reveal wrote.
+func ParseToken(s string) (Token, error) {
+	text, ok := strings.CutPrefix(strings.TrimSpace(s), tokenPrefix)
+	if !ok || len(text) > MaxIdentity {
+		return Token{}, ErrToken
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || len(b) < checksumLen {
+		return Token{}, ErrToken
+	}
+	defer clear(b)
+	body, sum := b[:len(b)-checksumLen], b[len(b)-checksumLen:]
+	if want := sha256.Sum256(body); string(sum) != string(want[:checksumLen]) {
+		return Token{}, ErrToken
+	}
+	var w tokenWire
+	if decoding.Unmarshal(body, &w) != nil {
+		return Token{}, ErrToken
+	}
+	defer clear(w.Key)
+	id, err := newIdentity(w.Name, w.KeyID, w.Key, w.KDCs)
+	if err != nil {
+		return Token{}, ErrToken
+	}
+	return Token(id), nil
+}

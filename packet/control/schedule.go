@@ -1,0 +1,100 @@
+package control
+
+import (
+	"crypto/hkdf"
+	"crypto/hpke"
+	"crypto/sha256"
+
+	"ssmnet/packet"
+	"ssmnet/packet/secret"
+)
+
+// Labels of the key schedule (package doc, "Keys").
+const (
+	labelInfo   = "ssmnet/1 session"
+	labelExport = "ssmnet/1 export"
+	labelToB    = "ssmnet/1 key to responder"
+	labelToA    = "ssmnet/1 key to requester"
+)
+
+// Lengths of the KEM's values, in bytes.
+const (
+	PubLen = 1216
+	EncLen = 1120
+)
+
+var (
+	kem        = hpke.MLKEM768X25519()
+	kdf        = hpke.HKDFSHA256()
+	exportOnly = hpke.ExportOnly()
+)
+
+// transcript is everything both sides were told about a session but K and the endpoints.
+type transcript struct {
+	_       struct{} `cbor:",toarray"`
+	Version uint8
+	Suite   packet.Suite
+	Session SessionID
+	A, B    Party
+	Na      Nonce
+	Pub     []byte
+	Enc     []byte
+	Order   uint64
+	Terms   Terms
+}
+
+func (t *transcript) hash() ([]byte, error) {
+	b, err := encoding.Marshal(t)
+	if err != nil {
+		return nil, err
+	}
+	h := sha256.Sum256(b)
+	return h[:], nil
+}
+
+// directionKeys are a session's two keys: the one that seals frames to the responder, and the one to the requester.
+type directionKeys struct{ toB, toA secret.Key }
+
+// schedule derives the directional keys from K, the KEM's export X and the transcript. Call it inside secret.Do.
+func schedule(k, x []byte, t *transcript) (keys directionKeys, err error) {
+	h, err := t.hash()
+	if err != nil {
+		return keys, err
+	}
+	prk, err := hkdf.Extract(sha256.New, x, k)
+	if err != nil {
+		return keys, err
+	}
+	defer clear(prk)
+	if keys.toB, err = expand(prk, labelToB, h); err != nil {
+		return keys, err
+	}
+	keys.toA, err = expand(prk, labelToA, h)
+	return keys, err
+}
+
+func expand(prk []byte, label string, hash []byte) (secret.Key, error) {
+	b, err := hkdf.Expand(sha256.New, prk, label+string(hash), secret.Size)
+	if err != nil {
+		return secret.Key{}, err
+	}
+	defer clear(b)
+	return secret.KeyFrom(b)
+}
+
+// Digest is the first half of a SHA-256: it names a list of selectors in a report.
+type Digest [16]byte
+
+func (d Digest) MarshalBinary() ([]byte, error)  { return d[:], nil }
+func (d *Digest) UnmarshalBinary(b []byte) error { return fixed(d[:], b) }
+
+// DigestSelectors names the list by its content and order.
+func DigestSelectors(ss packet.Selectors) (d Digest) {
+	b, err := encoding.Marshal(ss)
+	if err != nil {
+		panic(err) // plain values always encode
+	}
+	h := sha256.Sum256(b)
+	copy(d[:], h[:])
+	return d
+}
