@@ -1,0 +1,190 @@
+package policy
+
+import (
+	"strings"
+	"time"
+
+	"github.com/tailscale/hujson"
+)
+
+func (r *reader) grants(v hujson.Value, d *Document) {
+	ids := map[string]Place{}
+	r.list(v, "grants", func(v hujson.Value) {
+		if len(d.Grants) == MaxGrants {
+			r.faultAt(v, "there are more than %d grants", MaxGrants)
+			return
+		}
+		d.Grants = append(d.Grants, r.grant(v, ids))
+	})
+}
+
+// grant reads one; ids holds those before it.
+func (r *reader) grant(v hujson.Value, ids map[string]Place) Grant {
+	g := Grant{Place: r.place(v.StartOffset)}
+	r.object(v, "a grant",
+		field{"id", true, func(v hujson.Value) { g.ID = r.id(v, ids) }},
+		field{"src", true, func(v hujson.Value) { g.Src = r.names(v, "src") }},
+		field{"dst", true, func(v hujson.Value) { g.Dst = r.names(v, "dst") }},
+		field{"allow", true, func(v hujson.Value) { g.Allow = r.allows(v) }},
+		field{"note", false, func(v hujson.Value) { g.Note = r.note(v) }},
+		field{"until", false, func(v hujson.Value) { g.Until = r.until(v) }},
+		field{"disabled", false, func(v hujson.Value) { g.Disabled = r.boolean(v, "disabled") }},
+	)
+	return g
+}
+
+func (r *reader) id(v hujson.Value, ids map[string]Place) string {
+	s, ok := r.text(v, "id")
+	if !ok {
+		return ""
+	}
+	if !validID(s) {
+		r.faultAt(v, "%s cannot be an id: ids have 1 to 63 letters, digits, dots, dashes and underscores", quote(s))
+	} else if first, repeated := ids[s]; repeated {
+		r.faultAt(v, "id %s is taken by the grant at line %d", quote(s), first.Line)
+	} else {
+		ids[s] = r.place(v.StartOffset)
+	}
+	return s
+}
+
+// names reads the ends of a grant.
+func (r *reader) names(v hujson.Value, what string) []Name {
+	var names []Name
+	r.list(v, what, func(v hujson.Value) {
+		if n, ok := r.name(v, "an element of "+what); ok {
+			names = append(names, n)
+		}
+	})
+	r.someElements(v, what)
+	return names
+}
+
+func (r *reader) name(v hujson.Value, what string) (Name, bool) {
+	s, ok := r.text(v, what)
+	if !ok {
+		return Name{}, false
+	}
+	n, err := parseName(s)
+	n.Place = r.place(v.StartOffset)
+	if err != nil {
+		r.fault(n.Place, "%v", err)
+	}
+	return n, err == nil
+}
+
+// someElements checks that a list holds at least one element, as an empty one would make the grant mean nothing, and at
+// most MaxList.
+func (r *reader) someElements(v hujson.Value, what string) {
+	array, ok := v.Value.(*hujson.Array)
+	switch {
+	case ok && len(array.Elements) == 0:
+		r.faultAt(v, "%s is empty", what)
+	case ok && len(array.Elements) > MaxList:
+		r.faultAt(v, "%s has %d elements; at most %d are read", what, len(array.Elements), MaxList)
+	}
+}
+
+func (r *reader) allows(v hujson.Value) []Allow {
+	var allows []Allow
+	r.list(v, "allow", func(v hujson.Value) {
+		s, ok := r.text(v, "an element of allow")
+		if !ok {
+			return
+		}
+		a, err := ParseAllow(s)
+		if err != nil {
+			r.faultAt(v, "%v", err)
+			return
+		}
+		allows = append(allows, a)
+	})
+	r.someElements(v, "allow")
+	return allows
+}
+
+func (r *reader) note(v hujson.Value) string {
+	s, ok := r.text(v, "note")
+	if ok && (len(s) > maxNote || !printable(s)) {
+		r.faultAt(v, "note must be one printable line of at most %d bytes", maxNote)
+	}
+	return s
+}
+
+func (r *reader) until(v hujson.Value) time.Time {
+	s, ok := r.text(v, "until")
+	if !ok {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil || t.IsZero() {
+		r.faultAt(v, "until %s is not an RFC 3339 time: write 2027-01-31T00:00:00Z", quote(s))
+	}
+	return t.UTC()
+}
+
+func (r *reader) test(v hujson.Value) Test {
+	t := Test{Place: r.place(v.StartOffset)}
+	tried := false
+	r.object(v, "a test",
+		field{"src", true, func(v hujson.Value) { t.Src, _ = r.name(v, "src of a test") }},
+		field{"accept", false, func(v hujson.Value) { t.Accept, tried = r.probes(v, "accept"), true }},
+		field{"deny", false, func(v hujson.Value) { t.Deny, tried = r.probes(v, "deny"), true }},
+	)
+	if !tried && v.Value.Kind() == '{' {
+		r.faultAt(v, "a test needs accept or deny")
+	}
+	return t
+}
+
+func (r *reader) probes(v hujson.Value, what string) []Probe {
+	var probes []Probe
+	r.list(v, what, func(v hujson.Value) {
+		if p, ok := r.probe(v, "an element of "+what); ok {
+			probes = append(probes, p)
+		}
+	})
+	r.someElements(v, what)
+	return probes
+}
+
+// probe reads a name and an allowance with a colon between them. Names may hold colons; allowances never do.
+func (r *reader) probe(v hujson.Value, what string) (Probe, bool) {
+	s, ok := r.text(v, what)
+	if !ok {
+		return Probe{}, false
+	}
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 {
+		r.faultAt(v, "%s does not say what is tried: write NAME:tcp/PORT", quote(s))
+		return Probe{}, false
+	}
+	allow, err := ParseAllow(s[i+1:])
+	if err != nil {
+		r.faultAt(v, "%v", err)
+		return Probe{}, false
+	}
+	dst, err := parseName(s[:i])
+	if err != nil {
+		r.faultAt(v, "%v", err)
+		return Probe{}, false
+	}
+	dst.Place = r.place(v.StartOffset)
+	return Probe{dst, allow}, true
+}
+
+// references finds the groups and nets that are named and not defined.
+func (r *reader) references(d *Document) {
+	for n := range d.mentions() {
+		if n.Kind == NameGroup {
+			if _, ok := d.Groups[n.Text]; !ok {
+				r.fault(n.Place, "group %s is not defined", quote(n.Text))
+			}
+		}
+		if n.Kind == NameNet {
+			if _, ok := d.Nets[n.Text]; !ok {
+				r.fault(n.Place, "net %s is not defined", quote(n.Text))
+			}
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package policy
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Routes gives the subnets of other peers, or what of them the grants in force name, that the named peer may exchange
+// packets with in either direction; overlay addresses are not among them. None lies in another; they are ordered.
+func (c *Compiled) Routes(name string, now time.Time) []netip.Prefix {
+	i, known := c.byName[name]
+	if !known {
+		return nil
+	}
+	var routes []netip.Prefix
+	epoch := int32(c.epoch(now))
+	for j := range c.peers {
+		if len(c.peers[j].subnets()) == 0 {
+			continue
+		}
+		for _, s := range c.expand(key{i, int32(j), epoch}).Selectors {
+			for _, end := range [...]netip.Prefix{s.Src, s.Dst} {
+				if c.peers[j].leadsTo(end) && !within(end, c.peers[i].owned) {
+					routes = append(routes, end)
+				}
+			}
+		}
+	}
+	return outermost(routes)
+}
+
+func (p *peer) subnets() []netip.Prefix { return p.owned[len(p.overlay):] }
+
+// leadsTo says whether an end of a selector is behind the peer, and not the peer itself. A peer that leads everywhere
+// (0.0.0.0/0) has its own overlay address in its subnets.
+func (p *peer) leadsTo(end netip.Prefix) bool {
+	return within(end, p.subnets()) && !within(end, p.overlay)
+}
+
+func within(p netip.Prefix, prefixes []netip.Prefix) bool {
+	return slices.ContainsFunc(prefixes, func(q netip.Prefix) bool {
+		return q.Bits() <= p.Bits() && q.Contains(p.Addr())
+	})
+}
+
+// outermost sorts prefixes and removes, in place, those that lie in another. In this order a prefix comes before all
+// that lies in it.
+func outermost(prefixes []netip.Prefix) []netip.Prefix {
+	slices.SortFunc(prefixes, comparePrefixes)
+	kept := prefixes[:0]
+	for _, p := range prefixes {
+		if n := len(kept); n == 0 || !within(p, kept[n-1:]) {
+			kept = append(kept, p)
+		}
+	}
+	return kept
+}
+
+// Reachable gives the names, in order, of the peers with which the named one may have a session. It looks at all peers.
+func (c *Compiled) Reachable(name string, now time.Time) []string {
+	i, known := c.byName[name]
+	if !known {
+		return nil
+	}
+	var names []string
+	epoch := int32(c.epoch(now))
+	for j := range c.peers {
+		if len(c.expand(key{i, int32(j), epoch}).Selectors) > 0 {
+			names = append(names, c.peers[j].name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
