@@ -78,7 +78,8 @@ func (f Flow) String() string {
 		return fmt.Sprintf("unclassified %s > %s", f.Src, f.Dst)
 	}
 	if f.Class == Complete && f.Protocol.HasPorts() {
-		return fmt.Sprintf("%s %s > %s", f.Protocol, netip.AddrPortFrom(f.Src, f.SrcPort), netip.AddrPortFrom(f.Dst, f.DstPort))
+		src, dst := netip.AddrPortFrom(f.Src, f.SrcPort), netip.AddrPortFrom(f.Dst, f.DstPort)
+		return fmt.Sprintf("%s %s > %s", f.Protocol, src, dst)
 	}
 	return fmt.Sprintf("%s %s > %s", f.Protocol, f.Src, f.Dst)
 }

@@ -1,9 +1,6 @@
 package packet
 
-import (
-	"encoding/binary"
-	"errors"
-)
+import "encoding/binary"
 
 // The frame, as a UDP payload (package doc, "Frames"):
 //
@@ -30,9 +27,6 @@ const (
 // FlagPartial marks a data frame whose inner TCP or UDP checksum covers the pseudo-header only, as a virtio-net guest
 // would hand it over. It is valid on an unfragmented TCP or UDP packet alone.
 const FlagPartial = 1 << 0
-
-// ErrFrame reports a frame that is too short or whose header is not of this version.
-var ErrFrame = errors.New("packet: malformed frame")
 
 // FrameHeader is the cleartext header of a frame.
 type FrameHeader struct {
@@ -61,9 +55,13 @@ func ParseFrame(b []byte) (FrameHeader, error) {
 		SPI:     SPI(binary.BigEndian.Uint32(b[offSPI:])),
 		Counter: Counter(binary.BigEndian.Uint64(b[offCount:])),
 	}
-	known := h.Type == Data && h.Flags&^FlagPartial == 0 || h.Type == Probe && h.Flags == 0
-	if !known || h.Lane != 0 || b[offZero] != 0 || h.SPI == 0 {
+	if !knownFrame(h.Type, h.Flags) || h.Lane != 0 || b[offZero] != 0 || h.SPI == 0 {
 		return FrameHeader{}, ErrFrame
 	}
 	return h, nil
+}
+
+// knownFrame says whether a frame of this type may carry these flags.
+func knownFrame(t FrameType, flags uint8) bool {
+	return t == Data && flags&^FlagPartial == 0 || t == Probe && flags == 0
 }

@@ -43,8 +43,17 @@ func (s Selector) matchUpper(f Flow) bool {
 
 // Covers says whether every flow that t matches is matched by s.
 func (s Selector) Covers(t Selector) bool {
-	return prefixCovers(s.Src, t.Src) && prefixCovers(s.Dst, t.Dst) &&
-		(s.Protocol == AnyProtocol || s.Protocol == t.Protocol && s.Ports.Lo <= t.Ports.Lo && t.Ports.Hi <= s.Ports.Hi)
+	return prefixCovers(s.Src, t.Src) && prefixCovers(s.Dst, t.Dst) && s.coversUpper(t)
+}
+
+func (s Selector) coversUpper(t Selector) bool {
+	if s.Protocol == AnyProtocol {
+		return true
+	}
+	if s.Protocol != t.Protocol {
+		return false
+	}
+	return !s.Protocol.HasPorts() || s.Ports.Lo <= t.Ports.Lo && t.Ports.Hi <= s.Ports.Hi
 }
 
 func prefixCovers(p, q netip.Prefix) bool { return p.Bits() <= q.Bits() && p.Contains(q.Addr()) }

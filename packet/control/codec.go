@@ -1,8 +1,11 @@
 package control
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
+	"strings"
+	"unicode"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -28,7 +31,7 @@ type UnknownMessage struct{ Number Type }
 func (u *UnknownMessage) Type() Type { return u.Number }
 
 var (
-	encoding = must(cbor.CoreDetEncOptions().EncMode())
+	encoding = must(encodingOptions().UserBufferEncMode())
 	decoding = must(cbor.DecOptions{
 		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
 		IndefLength:      cbor.IndefLengthForbidden,
@@ -47,14 +50,33 @@ func must[M any](mode M, err error) M {
 	return mode
 }
 
+// encodingOptions leave one encoding for each value: an empty list and no list are the same to both sides' transcripts.
+func encodingOptions() cbor.EncOptions {
+	o := cbor.CoreDetEncOptions()
+	o.NilContainers = cbor.NilContainerAsEmpty
+	return o
+}
+
+// usualMessage is room for nearly every message, an offer with its key material included.
+const usualMessage = 4 << 10
+
+// encode encodes v into memory of its own, not into the codec's pool, which would keep what may be a key.
+func encode(v any) ([]byte, error) {
+	b := bytes.NewBuffer(make([]byte, 0, usualMessage))
+	if err := encoding.MarshalToBuffer(v, b); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
 // Marshal encodes one message. The caller clears the result: it may hold a key.
 func Marshal(e Envelope) ([]byte, error) {
-	body, err := encoding.Marshal(e.Message)
+	body, err := encode(e.Message)
 	if err != nil {
 		return nil, fmt.Errorf("encoding message %d: %w", e.Message.Type(), err)
 	}
 	defer clear(body)
-	return encoding.Marshal(wire{Type: e.Message.Type(), ID: e.ID, Body: body})
+	return encode(wire{Type: e.Message.Type(), ID: e.ID, Body: body})
 }
 
 // Unmarshal decodes one message and checks what can be checked of it alone. Everything is copied out of b.
@@ -79,7 +101,14 @@ func Unmarshal(b []byte) (Envelope, error) {
 	return Envelope{ID: w.ID, Message: m}, nil
 }
 
-func (m *Hello) check() error { return m.Reach.check() }
+func (m *Hello) check() error {
+	if err := checkSoftware(m.Software); err != nil {
+		return err
+	}
+	return m.Reach.check()
+}
+
+func (m *Enrol) check() error { return checkSoftware(m.Software) }
 
 func (m *Welcome) check() error { return m.Config.check() }
 func (m *Update) check() error  { return m.Config.check() }
@@ -87,6 +116,11 @@ func (m *Update) check() error  { return m.Config.check() }
 func (m *SessionReport) check() error {
 	if len(m.Opened) > MaxReported || len(m.Closed) > MaxReported {
 		return fmt.Errorf("more than %d sessions in one report", MaxReported)
+	}
+	for _, e := range m.Opened {
+		if !ValidName(e.Requester) || !ValidName(e.Responder) {
+			return fmt.Errorf("session %s between parties without valid names", e.ID)
+		}
 	}
 	return nil
 }
@@ -166,6 +200,14 @@ func checkSession(a, b Party, t Terms, candidates []netip.AddrPort) error {
 		}
 	}
 	return checkCandidates(candidates)
+}
+
+// checkSoftware keeps what ends up on an operator's terminal short and free of control characters.
+func checkSoftware(s string) error {
+	if len(s) > maxSoftware || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Errorf("software version of %d bytes is too long or not printable", len(s))
+	}
+	return nil
 }
 
 func checkFlow(src, dst netip.Addr) error {

@@ -3,9 +3,11 @@ package control
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -117,9 +119,8 @@ func (c *Conn) write() {
 		batch := c.unsent
 		c.unsent = spare[:0]
 		c.mu.Unlock()
-		c.nc.SetWriteDeadline(time.Now().Add(writeLimit))
-		if _, err := c.nc.Write(batch); err != nil {
-			c.end(fmt.Errorf("%w: %w", ErrClosed, err))
+		if err := c.flush(batch); err != nil {
+			c.end(err)
 			return
 		}
 		if draining {
@@ -130,6 +131,21 @@ func (c *Conn) write() {
 			spare = nil // a burst does not pin its memory
 		}
 	}
+}
+
+func (c *Conn) flush(batch []byte) error {
+	if len(batch) == 0 {
+		return nil // an empty write would wait for a reader where nc is a pipe
+	}
+	c.nc.SetWriteDeadline(time.Now().Add(writeLimit))
+	_, err := c.nc.Write(batch)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return ErrSlow
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	return nil
 }
 
 // Receive waits for the next message, at most DeadAfter. Any error ends the connection.

@@ -21,22 +21,29 @@
 //
 // # Channel
 //
-// TCP, by default to port 7600. The client sends a preface of 16 bytes
+// TCP, by default to port 7600. The client sends a preface of 16 bytes (widths here and below are in bits, numbers are
+// big-endian)
 //
 //	magic(32) "SSMN" | version(8) = 1 | zero(24) | key id(64)
 //
-// and then runs Noise_NNpsk0_25519_AESGCM_SHA256 (the Noise Protocol Framework, revision 34) with the permanent key as
-// PSK and the preface as prologue. Both handshake messages have an empty payload, so each is 48 bytes and needs no
-// length. The KDC answers an unknown key id, a wrong key and a malformed preface alike: it closes. It learns which
+// and then runs Noise_NNpsk0_25519_AESGCM_SHA256 (the Noise Protocol Framework, revision 34) as initiator, with the
+// permanent key as PSK and the preface as prologue. Both handshake messages have an empty payload
+//
+//	ephemeral public key(256) | tag(128)
+//
+// so each is 48 bytes and needs no length. The KDC reads preface and first message, 64 bytes, before it judges either,
+// and answers an unknown key id, a wrong key and a malformed preface alike: it closes without a byte. It learns which
 // before it computes any Diffie-Hellman, because psk0 mixes the key in first.
 //
 // After the handshake each side sends transport messages
 //
-//	length(16) | Noise transport message of that many bytes, at most 65,535
+//	length(16) | Noise transport message of that many bytes, 16 to 65,535
 //
-// whose plaintext is one message. The first of the client is Hello or, under a token's key, Enrol; until it has
-// verified, within HandshakeTimeout of the connection, the KDC keeps nothing. A side pings after PingInterval and takes
-// the connection for dead when nothing has arrived for DeadAfter.
+// whose plaintext is one message, 16 bytes shorter. The additional data is empty; the nonce counts from zero in each
+// direction, so a record that is dropped, repeated or out of order does not verify, and ends the connection. The first
+// of the client is Hello or, under a token's key, Enrol; until it has verified, within HandshakeTimeout (5 s) of the
+// connection, the KDC keeps nothing. A side pings after PingInterval (15 s) and takes the connection for dead when
+// nothing has arrived for DeadAfter (45 s).
 //
 // # Messages
 //
@@ -44,10 +51,12 @@
 //
 //	[type, request id, body]
 //
-// where body is a map with the integer keys given by the struct tags in messages.go. A call carries a request id other
-// than zero, chosen by its sender, and its reply repeats it; all else carries zero. Unknown keys in a body are ignored;
-// an unknown type is answered with a Refusal that names it and otherwise ignored. Indefinite lengths, tags, duplicate
-// keys, nesting over 8 and lists over MaxList are malformed, and end the connection.
+// where body is a map whose keys are the numbers of its fields: in the list below, and in the structs of messages.go, a
+// body's first field has key 1 and each further field the next. A call carries a request id other than zero, chosen by
+// its sender, and its reply repeats it; all else carries zero. A field that is absent is zero or empty. Unknown keys in
+// a body are ignored; an unknown type, of 8 bits, is answered with a Refusal that names it and otherwise ignored.
+// Indefinite lengths, tags, duplicate keys, nesting over 8, maps over 64 pairs and lists over MaxList are malformed, as
+// are arrays with a field too few or too many; a malformed message ends the connection.
 //
 //	Hello, SessionReport...  ->          on connecting: boot, port, addresses; then every live session, 256 a report
 //	                         <- Welcome  name, addresses, overlays, routes, KDCs, as_of
@@ -61,6 +70,50 @@
 //	Ping                    <->  Pong                                 either side; a KDC's Pong carries as_of
 //	Enrol                    ->          <- EnrolGrant                under a token: the permanent key
 //	                         <- Refusal                               not understood, or a displaced boot
+//
+// Their numbers and fields:
+//
+//	 1 Hello          Boot, Reach, AES, Sessions, Software
+//	 2 Welcome        Config, KDC
+//	 3 Update         Config
+//	 4 SessionReport  Opened, Closed, Last
+//	 5 KeyRequest     Flow, Peer, Na, Pub, SPI, AsOf
+//	 6 KeyOffer       Session, A, B, Na, K, Pub, Suite, Terms, Candidates
+//	 7 KeyAccept      Session, A, B, Enc, SPI, Order
+//	 8 KeyGrant       Session, A, B, Na, K, Enc, Suite, Order, Terms, Candidates
+//	 9 KeyDenial      Na, Reason
+//	12 Revoke         Sessions, Reason, AsOf
+//	13 RevokeAck      Sessions
+//	14 Endpoint       Reach, Peer, Candidates
+//	15 Lookup         Name, Flow
+//	16 LookupReply    Peer, Addresses, Prefixes, Online, Permitted, Grant, Reason
+//	18 Enrol          Software
+//	19 EnrolGrant     Name, KeyID, Key, KDCs
+//	20 Ping
+//	21 Pong           AsOf, Detached
+//	22 Refusal        Refused, Reason
+//
+// The structs within them are likewise maps
+//
+//	Reach         Port, Addresses, Fixed
+//	Config        Name, Addresses, Subnets, Overlays, Routes, KDCs, AsOf
+//	SessionEntry  ID, Requester, Responder, BootA, BootB, Selectors, AgeMillis, AsOf
+//	Flow          Protocol, Class, Src, Dst, SrcPort, DstPort
+//	Selector      Src, Dst, Protocol, Ports
+//	PortRange     Lo, Hi
+//
+// or, where every field counts, arrays
+//
+//	Party  [Name, KeyID, Boot, Prefixes, SPI]
+//	Terms  [Selectors, RekeyMillis, IdleMillis, GraceMillis, Until, AsOf]
+//	AsOf   [Epoch, Revision]
+//
+// A session id, a boot, na and a digest are byte strings of 16 bytes, a key id of 8, K and keys of 32. An address is a
+// byte string of 4 or 16 bytes, a prefix one of its address (with no bit set behind the prefix) and its length in one
+// byte, a candidate one of its address and its port in two bytes, little-endian; two zero bytes are no candidate. IPv4
+// is never written as IPv6, nor with a zone. A list or byte string of nothing is written empty; a Flow or Reach that is
+// not there is null. The ports of a Flow are left out where they are zero; its class is 0 where the protocol could not
+// be read, 1 where only the protocol could, 2 where everything could. Protocol 0 in a selector stands for all.
 //
 // # Snapshots
 //
@@ -83,9 +136,10 @@
 //
 //	[version, suite, session id, A, B, na, pub, enc, order, terms]
 //
-// with the parties as [name, key id, boot, prefixes, SPI] and the terms as
-// [selectors, rekey ms, idle ms, grace ms, until, [epoch, revision]]. K and the endpoints are not in it. Were the two
-// sides told different things, their keys differ and nothing flows.
+// with version = 1 and all else as it stands in the messages: A's SPI from the request, B's from the accept. K and the
+// endpoints are not in it. Were the two sides told different things, their keys differ and nothing flows. A grant and an
+// offer that lack any of this, or carry a K, pub or enc of another length, SPI 0, order 0, session id 0 or an unknown
+// suite, are refused.
 //
 // # Rules
 //

@@ -2,89 +2,433 @@ package control
 
 import (
 	"bytes"
-	"context"
-	"net"
+	"crypto/rand"
+	"errors"
 	"net/netip"
+	"reflect"
+	"slices"
 	"testing"
 
 	"ssmnet/packet"
 	"ssmnet/packet/secret"
 )
 
-func TestChannel(t *testing.T) {
-	a, b := net.Pipe()
-	key, id := secret.NewKey(), NewKeyID()
-	type accepted struct {
-		c     *Conn
-		first Envelope
-		err   error
-	}
-	done := make(chan accepted)
-	go func() {
-		c, got, first, err := Accept(b, func(want KeyID) (secret.Key, bool) { return key, want == id })
-		if err == nil && got != id {
-			t.Errorf("key id %s, want %s", got, id)
-		}
-		done <- accepted{c, first, err}
-	}()
-	client, err := Connect(context.Background(), a, id, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	hello := &Hello{Boot: NewBoot(), Reach: Reach{Port: 7601, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}}
-	if err := client.Send(0, hello); err != nil {
-		t.Fatal(err)
-	}
-	server := <-done
-	if server.err != nil {
-		t.Fatal(server.err)
-	}
-	defer server.c.Close()
-	if got := server.first.Message.(*Hello); got.Boot != hello.Boot || got.Reach.Port != 7601 || got.Reach.Addresses[0] != hello.Reach.Addresses[0] {
-		t.Errorf("received %+v", got)
+func TestExchangeAgrees(t *testing.T) {
+	for name, want := range map[string]Want{
+		"by flow": {Flow: flowToB()}, "by name": {Peer: "b"}, "by both": {Flow: flowToB(), Peer: "b"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := exchange(t, want, nil)
+			plain, err := Marshal(Envelope{ID: 3, Message: x.grant})
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := Unmarshal(plain) // what crosses the wire derives the same
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, err := x.r.Grant(e.Message.(*KeyGrant), AsOf{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !a.Seal.Equal(x.keysB.Open) || !a.Open.Equal(x.keysB.Seal) {
+				t.Error("the two sides' keys do not correspond")
+			}
+			if !a.Requester || x.keysB.Requester || a.Order != 7 || a.Session != x.keysB.Session {
+				t.Errorf("requester %+v, responder %+v", a, x.keysB)
+			}
+			if !reflect.DeepEqual(a.Peer, x.keysB.Self) || !reflect.DeepEqual(a.Self, x.keysB.Peer) {
+				t.Errorf("parties differ: %+v, %+v", a, x.keysB)
+			}
+		})
 	}
 }
 
-func TestExchangeAgrees(t *testing.T) {
-	prefix := func(s string) []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(s)} }
-	selfA := Self{Name: "a", KeyID: NewKeyID(), Boot: NewBoot()}
-	selfB := Self{Name: "b", KeyID: NewKeyID(), Boot: NewBoot()}
-	flow := packet.Flow{Protocol: packet.ICMP, Class: packet.Complete, Src: netip.MustParseAddr("100.80.0.1"), Dst: netip.MustParseAddr("100.80.0.2")}
-	r, err := NewRequester(selfA, Want{Flow: &flow}, 17)
+// Rule 2, at the requester. Each case breaks one thing in a good grant.
+func TestGrantRefused(t *testing.T) {
+	seen := AsOf{Epoch: 2, Revision: 41}
+	for _, c := range []struct {
+		name   string
+		change func(*KeyGrant)
+		want   error
+	}{
+		{"another na", func(g *KeyGrant) { g.Na[3] ^= 1 }, ErrNonce},
+		{"no na", func(g *KeyGrant) { g.Na = Nonce{} }, ErrNonce},
+		{"A's name", func(g *KeyGrant) { g.A.Name = "c" }, ErrParty},
+		{"A's key id", func(g *KeyGrant) { g.A.KeyID[0] ^= 1 }, ErrParty},
+		{"A's boot", func(g *KeyGrant) { g.A.Boot[15] ^= 1 }, ErrParty},
+		{"A's SPI", func(g *KeyGrant) { g.A.SPI++ }, ErrParty},
+		{"B is A", func(g *KeyGrant) { g.B.Name = "a" }, ErrParty},
+		{"A and B swapped", func(g *KeyGrant) { g.A, g.B = g.B, g.A }, ErrParty},
+		{"peer without the destination", func(g *KeyGrant) { g.B = partyC }, ErrDestination},
+		{"peer without prefixes", func(g *KeyGrant) { g.B.Prefixes = nil }, ErrDestination},
+		{"destination only in A's prefixes", func(g *KeyGrant) { g.A.Prefixes, g.B.Prefixes = g.B.Prefixes, g.A.Prefixes }, ErrDestination},
+		{"stale revision", func(g *KeyGrant) { g.Terms.AsOf.Revision-- }, ErrStale},
+		{"stale epoch", func(g *KeyGrant) { g.Terms.AsOf = AsOf{Epoch: 1, Revision: 1000} }, ErrStale},
+		{"short K", func(g *KeyGrant) { g.K = g.K[:31] }, ErrKeyMaterial},
+		{"no K", func(g *KeyGrant) { g.K = nil }, ErrKeyMaterial},
+		{"short enc", func(g *KeyGrant) { g.Enc = g.Enc[:EncLen-1] }, ErrKeyMaterial},
+		{"long enc", func(g *KeyGrant) { g.Enc = append(g.Enc, 0) }, ErrKeyMaterial},
+		{"enc of zeros", func(g *KeyGrant) { clear(g.Enc) }, ErrKeyMaterial}, // a low-order X25519 point
+		{"SPI zero", func(g *KeyGrant) { g.B.SPI = 0 }, ErrKeyMaterial},
+		{"order zero", func(g *KeyGrant) { g.Order = 0 }, ErrKeyMaterial},
+		{"session zero", func(g *KeyGrant) { g.Session = SessionID{} }, ErrKeyMaterial},
+		{"suite zero", func(g *KeyGrant) { g.Suite = 0 }, ErrKeyMaterial},
+		{"unknown suite", func(g *KeyGrant) { g.Suite = 3 }, ErrKeyMaterial},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := exchange(t, Want{Flow: flowToB()}, nil)
+			c.change(x.grant)
+			k := x.grant.K
+			keys, err := x.r.Grant(x.grant, seen)
+			if !errors.Is(err, c.want) || keys != nil {
+				t.Fatalf("got %v, %v; want %v", keys, err, c.want)
+			}
+			if bytes.Count(k, []byte{0}) != len(k) {
+				t.Error("K was not cleared")
+			}
+		})
+	}
+}
+
+func TestGrantRefusesAnotherName(t *testing.T) {
+	for name, want := range map[string]Want{"name": {Peer: "c"}, "flow and name": {Flow: flowToB(), Peer: "c"}} {
+		x := exchange(t, want, nil)
+		if _, err := x.r.Grant(x.grant, AsOf{}); !errors.Is(err, ErrDestination) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// The request said what a has seen; nothing older may come back, whatever the caller has noted since.
+func TestGrantRefusesOlderThanRequest(t *testing.T) {
+	x := exchange(t, Want{Peer: "b"}, nil)
+	x.grant.Terms.AsOf = AsOf{Epoch: 2, Revision: 39}
+	if _, err := x.r.Grant(x.grant, AsOf{}); !errors.Is(err, ErrStale) {
+		t.Fatal(err)
+	}
+}
+
+// Rule 2, at the responder.
+func TestOfferRefused(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*KeyOffer)
+		want   error
+	}{
+		{"for another party", func(o *KeyOffer) { o.B = partyC }, ErrParty},
+		{"B's key id", func(o *KeyOffer) { o.B.KeyID[0] ^= 1 }, ErrParty},
+		{"B's boot", func(o *KeyOffer) { o.B.Boot[0] ^= 1 }, ErrParty},
+		{"from ourselves", func(o *KeyOffer) { o.A.Name = "b" }, ErrParty},
+		{"A and B swapped", func(o *KeyOffer) { o.A, o.B = o.B, o.A }, ErrParty},
+		{"stale", func(o *KeyOffer) { o.Terms.AsOf = AsOf{Epoch: 2, Revision: 39} }, ErrStale},
+		{"short K", func(o *KeyOffer) { o.K = o.K[1:] }, ErrKeyMaterial},
+		{"short pub", func(o *KeyOffer) { o.Pub = o.Pub[1:] }, ErrKeyMaterial},
+		{"long pub", func(o *KeyOffer) { o.Pub = append(o.Pub, 0) }, ErrKeyMaterial},
+		{"pub of zeros", func(o *KeyOffer) { clear(o.Pub) }, ErrKeyMaterial},
+		{"pub of ones", func(o *KeyOffer) { copy(o.Pub, bytes.Repeat([]byte{0xff}, PubLen)) }, ErrKeyMaterial},
+		{"SPI zero", func(o *KeyOffer) { o.A.SPI = 0 }, ErrKeyMaterial},
+		{"session zero", func(o *KeyOffer) { o.Session = SessionID{} }, ErrKeyMaterial},
+		{"unknown suite", func(o *KeyOffer) { o.Suite = 99 }, ErrKeyMaterial},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := *exchange(t, Want{Peer: "b"}, nil).offer
+			o.K = filled(32, 0x10)
+			c.change(&o)
+			k := o.K
+			keys, accept, err := Respond(selfOf(partyB), &o, partyB.SPI, 7)
+			if !errors.Is(err, c.want) || keys != nil || accept != nil {
+				t.Fatalf("got %v, %v, %v; want %v", keys, accept, err, c.want)
+			}
+			if bytes.Count(k, []byte{0}) != len(k) {
+				t.Error("K was not cleared")
+			}
+		})
+	}
+	for name, f := range map[string]struct {
+		spi   packet.SPI
+		order uint64
+	}{"own SPI zero": {0, 7}, "own order zero": {5, 0}} {
+		o := *exchange(t, Want{Peer: "b"}, nil).offer
+		o.K = filled(32, 0x10)
+		if _, _, err := Respond(selfOf(partyB), &o, f.spi, f.order); !errors.Is(err, ErrKeyMaterial) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Rule 2: B takes A's name from the offer, and answers in its own.
+func TestAcceptNamesBothFromTheOffer(t *testing.T) {
+	x := exchange(t, Want{Peer: "b"}, nil)
+	if x.accept.A != "a" || x.accept.B != "b" || x.accept.Session != session(0x50) || x.accept.SPI != partyB.SPI {
+		t.Errorf("%+v", x.accept)
+	}
+	if !reflect.DeepEqual(x.keysB.Peer, partyA) {
+		t.Errorf("peer %+v", x.keysB.Peer)
+	}
+}
+
+// Rule 6 and ErrSpent: a Requester serves one grant, good or bad, and a foreign na costs nothing.
+func TestRequesterIsUsedOnce(t *testing.T) {
+	again := func(x *attempt) *KeyGrant {
+		g := *x.grant
+		g.K = filled(32, 0x10)
+		return &g
+	}
+	t.Run("after a grant", func(t *testing.T) {
+		x := exchange(t, Want{Peer: "b"}, nil)
+		second := again(x)
+		if _, err := x.r.Grant(x.grant, AsOf{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := x.r.Grant(second, AsOf{}); !errors.Is(err, ErrSpent) {
+			t.Fatal(err)
+		}
+	})
+	t.Run("after a bad grant", func(t *testing.T) {
+		x := exchange(t, Want{Peer: "b"}, nil)
+		second := again(x)
+		x.grant.B = partyC
+		if _, err := x.r.Grant(x.grant, AsOf{}); !errors.Is(err, ErrDestination) {
+			t.Fatal(err)
+		}
+		if _, err := x.r.Grant(second, AsOf{}); !errors.Is(err, ErrSpent) {
+			t.Fatal(err)
+		}
+	})
+	t.Run("after being abandoned", func(t *testing.T) {
+		x := exchange(t, Want{Peer: "b"}, nil)
+		x.r.Abandon()
+		if _, err := x.r.Grant(x.grant, AsOf{}); !errors.Is(err, ErrSpent) {
+			t.Fatal(err)
+		}
+	})
+	t.Run("not by a foreign na", func(t *testing.T) {
+		x := exchange(t, Want{Peer: "b"}, nil)
+		foreign := again(x)
+		rand.Read(foreign.Na[:])
+		if _, err := x.r.Grant(foreign, AsOf{}); !errors.Is(err, ErrNonce) {
+			t.Fatal(err)
+		}
+		if _, err := x.r.Grant(x.grant, AsOf{}); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// Rule 6: na and pub are fresh for each attempt; enc is for each offer.
+func TestEphemeralsAreFresh(t *testing.T) {
+	seen := map[string]bool{}
+	for range 8 {
+		x := exchange(t, Want{Peer: "b"}, nil)
+		for what, v := range map[string][]byte{"na": x.req.Na[:], "pub": x.req.Pub, "enc": x.accept.Enc} {
+			if seen[string(v)] {
+				t.Fatalf("%s twice", what)
+			}
+			seen[string(v)] = true
+		}
+		for half, v := range map[string][]byte{"ML-KEM": x.req.Pub[:1184], "X25519": x.req.Pub[1184:]} {
+			if seen[string(v)] {
+				t.Fatalf("%s half of pub twice", half)
+			}
+			seen[string(v)] = true
+		}
+	}
+}
+
+// Rule 4: whatever differs in what the two were told, the keys differ, both of them. Each case edits the offer on its
+// way to b, as the transcript of b alone.
+func TestTranscriptSeparates(t *testing.T) {
+	cases := map[string]func(*KeyOffer){
+		"session":           func(o *KeyOffer) { o.Session[7] ^= 1 },
+		"suite":             func(o *KeyOffer) { o.Suite = packet.ChaCha20Poly1305 },
+		"na":                func(o *KeyOffer) { o.Na[0] ^= 1 },
+		"K":                 func(o *KeyOffer) { o.K[31] ^= 1 },
+		"A name":            func(o *KeyOffer) { o.A.Name = "c" },
+		"A key id":          func(o *KeyOffer) { o.A.KeyID[0] ^= 1 },
+		"A boot":            func(o *KeyOffer) { o.A.Boot[0] ^= 1 },
+		"A prefix":          func(o *KeyOffer) { o.A.Prefixes = prefixes("100.80.0.9/32", "fd00::1/128") },
+		"A prefix more":     func(o *KeyOffer) { o.A.Prefixes = append(slices.Clone(o.A.Prefixes), prefixes("10.0.0.0/8")...) },
+		"A prefix less":     func(o *KeyOffer) { o.A.Prefixes = o.A.Prefixes[:1] },
+		"A prefixes order":  func(o *KeyOffer) { o.A.Prefixes = prefixes("fd00::1/128", "100.80.0.1/32") },
+		"A SPI":             func(o *KeyOffer) { o.A.SPI++ },
+		"B prefixes":        func(o *KeyOffer) { o.B.Prefixes = o.B.Prefixes[1:] },
+		"selectors less":    func(o *KeyOffer) { o.Terms.Selectors = o.Terms.Selectors[:1] },
+		"selectors none":    func(o *KeyOffer) { o.Terms.Selectors = nil },
+		"selector source":   func(o *KeyOffer) { o.Terms.Selectors[0].Src = prefixes("100.80.0.0/24")[0] },
+		"selector target":   func(o *KeyOffer) { o.Terms.Selectors[0].Dst = prefixes("10.2.0.0/16")[0] },
+		"selector protocol": func(o *KeyOffer) { o.Terms.Selectors[0].Protocol = packet.UDP },
+		"selector lo":       func(o *KeyOffer) { o.Terms.Selectors[0].Ports.Lo = 442 },
+		"selector hi":       func(o *KeyOffer) { o.Terms.Selectors[0].Ports.Hi = 444 },
+		"rekey":             func(o *KeyOffer) { o.Terms.RekeyMillis++ },
+		"idle":              func(o *KeyOffer) { o.Terms.IdleMillis++ },
+		"grace":             func(o *KeyOffer) { o.Terms.GraceMillis++ },
+		"until":             func(o *KeyOffer) { o.Terms.Until-- },
+		"epoch":             func(o *KeyOffer) { o.Terms.AsOf.Epoch++ },
+		"revision":          func(o *KeyOffer) { o.Terms.AsOf.Revision++ },
+	}
+	for name, change := range cases {
+		t.Run(name, func(t *testing.T) { wantDisagreement(t, change, func(*KeyGrant) {}) })
+	}
+	for name, change := range map[string]func(*KeyGrant){ // what only the grant carries
+		"B name":   func(g *KeyGrant) { g.B.Name = "c" },
+		"B key id": func(g *KeyGrant) { g.B.KeyID[0] ^= 1 },
+		"B boot":   func(g *KeyGrant) { g.B.Boot[0] ^= 1 },
+		"B SPI":    func(g *KeyGrant) { g.B.SPI++ },
+		"order":    func(g *KeyGrant) { g.Order++ },
+		"enc":      func(g *KeyGrant) { g.Enc[0] ^= 1 },           // ML-KEM rejects implicitly
+		"enc tail": func(g *KeyGrant) { g.Enc[EncLen-5] ^= 0x10 }, // its X25519 half
+	} {
+		t.Run(name, func(t *testing.T) { wantDisagreement(t, nil, change) })
+	}
+}
+
+func wantDisagreement(t *testing.T, offer func(*KeyOffer), grant func(*KeyGrant)) {
+	t.Helper()
+	x := exchange(t, Want{Flow: flowToB()}, offer)
+	grant(x.grant)
+	a, err := x.r.Grant(x.grant, AsOf{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	req := r.Request()
-	k := secret.NewKey()
-	terms := Terms{Selectors: packet.Selectors{{Src: prefix("100.80.0.1/32")[0], Dst: prefix("100.80.0.2/32")[0]}}, AsOf: AsOf{Epoch: 1, Revision: 2}}
-	offer := &KeyOffer{
-		Session: NewSessionID(),
-		A:       Party{Name: "a", KeyID: selfA.KeyID, Boot: selfA.Boot, Prefixes: prefix("100.80.0.1/32"), SPI: req.SPI},
-		B:       Party{Name: "b", KeyID: selfB.KeyID, Boot: selfB.Boot, Prefixes: prefix("100.80.0.2/32")},
-		Na:      req.Na, K: bytes.Clone(k.Bytes()), Pub: req.Pub, Suite: packet.AES256GCM, Terms: terms,
+	if agree(a, x.keysB) {
+		t.Error("the keys agree although the sides were told different things")
 	}
-	kb, accept, err := Respond(selfB, offer, 18, 1)
+}
+
+// The same on the schedule alone, over every field of the transcript by reflection: a field that is added later and
+// forgotten in the derivation fails here.
+func TestScheduleCoversEveryField(t *testing.T) {
+	k, x := filled(32, 1), filled(32, 2)
+	base := transcriptFixture()
+	want, err := schedule(k, x, base)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := offer.B
-	b.SPI = accept.SPI
-	grant := &KeyGrant{Session: offer.Session, A: offer.A, B: b, Na: req.Na, K: bytes.Clone(k.Bytes()), Enc: accept.Enc, Suite: offer.Suite, Order: accept.Order, Terms: terms}
-	// What crosses the wire decodes to the same.
-	plain, err := Marshal(Envelope{ID: 3, Message: grant})
-	if err != nil {
-		t.Fatal(err)
+	if want.toA.Equal(want.toB) {
+		t.Fatal("one key for both directions (rule 4)")
 	}
-	e, err := Unmarshal(plain)
-	if err != nil {
-		t.Fatal(err)
+	n := 0
+	for _, path := range leaves(reflect.TypeFor[transcript](), nil) {
+		changed := transcriptFixture()
+		bump(t, reflect.ValueOf(changed).Elem(), path)
+		got, err := schedule(k, x, changed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.toA.Equal(want.toA) || got.toB.Equal(want.toB) {
+			t.Errorf("field %v is not in the derivation", path)
+		}
+		n++
 	}
-	ka, err := r.Grant(e.Message.(*KeyGrant), AsOf{})
-	if err != nil {
-		t.Fatal(err)
+	if n < 20 {
+		t.Errorf("only %d fields were tried", n)
 	}
-	if !ka.Seal.Equal(kb.Open) || !ka.Open.Equal(kb.Seal) || ka.Seal.Equal(ka.Open) {
-		t.Error("the two sides' keys do not correspond")
+	for name, in := range map[string][2][]byte{"K": {filled(32, 9), x}, "X": {k, filled(32, 9)}} {
+		got, err := schedule(in[0], in[1], base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.toA.Equal(want.toA) || got.toB.Equal(want.toB) || got.toA.Equal(want.toB) {
+			t.Errorf("%s is not in the derivation", name)
+		}
+	}
+}
+
+// leaves are the index paths of a struct's fields, through nested structs.
+func leaves(typ reflect.Type, at []int) (out [][]int) {
+	for i := range typ.NumField() {
+		f, path := typ.Field(i), append(slices.Clone(at), i)
+		if f.Name == "_" {
+			continue
+		}
+		if f.Type.Kind() == reflect.Struct {
+			out = append(out, leaves(f.Type, path)...)
+			continue
+		}
+		out = append(out, path)
+	}
+	return out
+}
+
+// bump changes the field at path in the smallest way.
+func bump(t *testing.T, v reflect.Value, path []int) {
+	f := v.FieldByIndex(path)
+	switch f.Kind() {
+	case reflect.Uint8, reflect.Uint32, reflect.Uint64:
+		f.SetUint(f.Uint() + 1)
+	case reflect.Int64:
+		f.SetInt(f.Int() + 1)
+	case reflect.String:
+		f.SetString(f.String() + "x")
+	case reflect.Array:
+		f.Index(0).SetUint(f.Index(0).Uint() ^ 1)
+	case reflect.Slice:
+		if f.Len() == 0 {
+			t.Fatalf("field %v is empty in the fixture", path)
+		}
+		f.Set(f.Slice(0, f.Len()-1))
+	default:
+		t.Fatalf("field %v of kind %s: teach this test to change it", path, f.Kind())
+	}
+}
+
+func transcriptFixture() *transcript {
+	tr := &transcript{
+		Version: Version, Suite: packet.AES256GCM, Session: session(0x50), A: partyA, B: partyB,
+		Pub: filled(PubLen, 3), Enc: filled(EncLen, 5), Order: 7, Terms: termsFixture(),
+	}
+	copy(tr.Na[:], filled(16, 0x70))
+	return tr
+}
+
+func TestDestroy(t *testing.T) {
+	x := exchange(t, Want{Peer: "b"}, nil)
+	seal, open := x.keysB.Seal.Bytes(), x.keysB.Open.Bytes()
+	x.keysB.Destroy()
+	if zero := make([]byte, secret.Size); !bytes.Equal(seal, zero) || !bytes.Equal(open, zero) {
+		t.Error("a destroyed key is still in memory")
+	}
+	if !x.keysB.Seal.IsZero() || !x.keysB.Open.IsZero() {
+		t.Error("a destroyed key is still held")
+	}
+}
+
+func TestDigestSelectors(t *testing.T) {
+	ss := termsFixture().Selectors
+	d := DigestSelectors(ss)
+	if d == (Digest{}) || d != DigestSelectors(slices.Clone(ss)) {
+		t.Error("the same selectors, another digest")
+	}
+	swapped := packet.Selectors{ss[1], ss[0]}
+	if d == DigestSelectors(swapped) || d == DigestSelectors(ss[:1]) {
+		t.Error("other selectors, the same digest")
+	}
+	if DigestSelectors(nil) != DigestSelectors(packet.Selectors{}) {
+		t.Error("no selectors in two ways")
+	}
+}
+
+func TestAsOfBefore(t *testing.T) {
+	ordered := []AsOf{{}, {Revision: 1}, {Revision: 9}, {Epoch: 1}, {Epoch: 1, Revision: 1}, {Epoch: 2}}
+	for i, a := range ordered {
+		for j, b := range ordered {
+			if a.Before(b) != (i < j) {
+				t.Errorf("%s before %s: %t", a, b, a.Before(b))
+			}
+		}
+	}
+}
+
+func TestCovers(t *testing.T) {
+	for addr, want := range map[string]bool{
+		"100.80.0.2": true, "10.2.255.1": true, "fd00::2": true, "100.80.0.3": false, "fd00::3": false, "::ffff:100.80.0.2": false,
+	} {
+		if got := partyB.Covers(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("%s: %t", addr, got)
+		}
+	}
+	if partyB.Covers(netip.Addr{}) {
+		t.Error("covers no address at all")
 	}
 }

@@ -95,7 +95,8 @@ func initiate(nc net.Conn, id KeyID, key secret.Key, c **Conn) (err error) {
 	return err
 }
 
-// KeyLookup finds the key of an id. The handshake borrows the key; ok is false for an id that is not known.
+// KeyLookup finds the key of an id; ok is false for an id that is not known. The handshake borrows the key without a
+// lock: whoever may destroy it meanwhile gives a copy, or the handshake could run under a cleared key, which is all zero.
 type KeyLookup func(KeyID) (key secret.Key, ok bool)
 
 // Accept runs the KDC's side of the handshake and reads the first message, all within HandshakeTimeout. The caller may

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"strings"
@@ -47,14 +48,17 @@ func (id Identity) Marshal() ([]byte, error) {
 
 // ParseIdentity reads an identity file. Its errors say where, and never what stands there.
 func ParseIdentity(b []byte) (Identity, error) {
+	if len(b) > MaxIdentity {
+		return Identity{}, fmt.Errorf("malformed identity: longer than %d bytes", MaxIdentity)
+	}
 	var f identityFile
+	defer func() { clear(f.Key) }()
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&f); err != nil {
 		return Identity{}, fmt.Errorf("malformed identity: %s", jsonFault(b, err))
 	}
-	defer clear(f.Key)
-	if d.More() {
+	if _, err := d.Token(); err != io.EOF {
 		return Identity{}, errors.New("malformed identity: something follows its closing brace")
 	}
 	if f.Schema != identitySchema {
@@ -132,7 +136,7 @@ type tokenWire struct {
 
 // Reveal is the token in text, for the one person who carries it.
 func (t Token) Reveal() (string, error) {
-	b, err := encoding.Marshal(tokenWire{Name: t.Name, KeyID: t.KeyID, Key: t.Key.Bytes(), KDCs: t.KDCs})
+	b, err := encode(tokenWire{Name: t.Name, KeyID: t.KeyID, Key: t.Key.Bytes(), KDCs: t.KDCs})
 	if err != nil {
 		return "", err
 	}

@@ -39,6 +39,7 @@ const (
 	MaxAddresses  = 8   // interface addresses in Hello and Endpoint
 	MaxCandidates = 10  // those, the fixed endpoint and the source the KDC saw
 	MaxReported   = 256 // sessions in one SessionReport or Revoke
+	maxSoftware   = 128 // bytes of a software version
 )
 
 // Message is one of the structs below.
@@ -118,7 +119,7 @@ type KeyOffer struct {
 	A          Party            `cbor:"2,keyasint"`
 	B          Party            `cbor:"3,keyasint"` // SPI zero: the responder chooses it
 	Na         Nonce            `cbor:"4,keyasint"`
-	K          []byte           `cbor:"5,keyasint"`
+	K          KeyBytes         `cbor:"5,keyasint"`
 	Pub        []byte           `cbor:"6,keyasint"`
 	Suite      packet.Suite     `cbor:"7,keyasint"`
 	Terms      Terms            `cbor:"8,keyasint"`
@@ -141,7 +142,7 @@ type KeyGrant struct {
 	A          Party            `cbor:"2,keyasint"`
 	B          Party            `cbor:"3,keyasint"`
 	Na         Nonce            `cbor:"4,keyasint"`
-	K          []byte           `cbor:"5,keyasint"`
+	K          KeyBytes         `cbor:"5,keyasint"`
 	Enc        []byte           `cbor:"6,keyasint"`
 	Suite      packet.Suite     `cbor:"7,keyasint"`
 	Order      uint64           `cbor:"8,keyasint"`
@@ -200,7 +201,7 @@ type Enrol struct {
 type EnrolGrant struct {
 	Name  string   `cbor:"1,keyasint"`
 	KeyID KeyID    `cbor:"2,keyasint"`
-	Key   []byte   `cbor:"3,keyasint"`
+	Key   KeyBytes `cbor:"3,keyasint"`
 	KDCs  []string `cbor:"4,keyasint"`
 }
 

@@ -81,6 +81,9 @@ func NewRequester(self Self, want Want, spi packet.SPI) (r *Requester, err error
 	return r, nil
 }
 
+// Format shows that there is an attempt: fmt would print the ephemeral private key out of an unexported field.
+func (Requester) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[attempt]") }
+
 // Na is the attempt's nonce, which its grant or denial echoes.
 func (r *Requester) Na() Nonce { return r.na }
 
@@ -139,7 +142,7 @@ func (r *Requester) check(g *KeyGrant, seen AsOf) error {
 		return ErrParty
 	case !r.want.met(g.B):
 		return ErrDestination
-	case g.Terms.AsOf.Before(seen):
+	case g.Terms.AsOf.Before(seen) || g.Terms.AsOf.Before(r.self.AsOf):
 		return ErrStale
 	case len(g.K) != secret.Size || len(g.Enc) != EncLen || g.B.SPI == 0 || g.Order == 0 ||
 		g.Session == (SessionID{}) || !knownSuite(g.Suite):

@@ -17,6 +17,9 @@ func Respond(self Self, o *KeyOffer, spi packet.SPI, order uint64) (keys *Keys, 
 	if err := checkOffer(self, o); err != nil {
 		return nil, nil, err
 	}
+	if spi == 0 || order == 0 {
+		return nil, nil, ErrKeyMaterial // the requester would refuse it
+	}
 	b := o.B
 	b.SPI = spi
 	var d directionKeys

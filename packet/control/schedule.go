@@ -87,6 +87,7 @@ type Digest [16]byte
 
 func (d Digest) MarshalBinary() ([]byte, error)  { return d[:], nil }
 func (d *Digest) UnmarshalBinary(b []byte) error { return fixed(d[:], b) }
+func (d *Digest) UnmarshalCBOR(b []byte) error   { return fixedCBOR(d[:], b) }
 
 // DigestSelectors names the list by its content and order.
 func DigestSelectors(ss packet.Selectors) (d Digest) {

@@ -60,7 +60,8 @@ func ParseSessionID(s string) (id SessionID, err error) {
 // Compare orders sessions of equal order: both sides send on the greatest.
 func (id SessionID) Compare(o SessionID) int { return cmp.Compare(string(id[:]), string(o[:])) }
 
-// The identifiers are CBOR byte strings of exactly their length (the codec alone would pad and cut).
+// The identifiers are CBOR byte strings of exactly their length. The codec alone would pad and cut, and take an array of
+// numbers as well, to which UnmarshalBinary does not apply.
 func (id SessionID) MarshalBinary() ([]byte, error)  { return id[:], nil }
 func (id *SessionID) UnmarshalBinary(b []byte) error { return fixed(id[:], b) }
 func (id KeyID) MarshalBinary() ([]byte, error)      { return id[:], nil }
@@ -75,6 +76,19 @@ func (id KeyID) MarshalText() ([]byte, error)        { return []byte(id.String()
 func (id *KeyID) UnmarshalText(b []byte) error       { return fixedHex(id[:], string(b)) }
 func (b Boot) MarshalText() ([]byte, error)          { return []byte(b.String()), nil }
 func (b *Boot) UnmarshalText(from []byte) error      { return fixedHex(b[:], string(from)) }
+
+func (id *SessionID) UnmarshalCBOR(b []byte) error { return fixedCBOR(id[:], b) }
+func (id *KeyID) UnmarshalCBOR(b []byte) error     { return fixedCBOR(id[:], b) }
+func (b *Boot) UnmarshalCBOR(from []byte) error    { return fixedCBOR(b[:], from) }
+func (n *Nonce) UnmarshalCBOR(b []byte) error      { return fixedCBOR(n[:], b) }
+
+// fixedCBOR reads the one encoding of a byte string of the identifier's length, which is under 24 (RFC 8949, section 3).
+func fixedCBOR(dst, item []byte) error {
+	if len(item) == 0 || item[0] != 0x40|byte(len(dst)) {
+		return fmt.Errorf("identifier is not a byte string of %d bytes", len(dst))
+	}
+	return fixed(dst, item[1:])
+}
 
 func fixed(dst, src []byte) error {
 	if len(src) != len(dst) {

@@ -17,14 +17,20 @@ var ErrSize = errors.New("secret: a key is 32 bytes")
 
 // Key is a 256-bit key. Copies share the same memory, so Destroy ends them all. The zero Key holds nothing.
 type Key struct {
-	_ [0]func() // not comparable with ==
-	b *[Size]byte
+	// memory leads to the key. It is a function because nothing sees through one: fmt ignores the methods of a field
+	// that is not exported, and with a wrong verb ("%s") prints what its pointers lead to. It also forbids ==.
+	memory func() *[Size]byte
+}
+
+func newKey() Key {
+	b := new([Size]byte)
+	return Key{memory: func() *[Size]byte { return b }}
 }
 
 // NewKey makes a random key.
 func NewKey() Key {
-	k := Key{b: new([Size]byte)}
-	rand.Read(k.b[:]) // never fails (crypto/rand)
+	k := newKey()
+	rand.Read(k.Bytes()) // never fails (crypto/rand)
 	return k
 }
 
@@ -33,32 +39,32 @@ func KeyFrom(b []byte) (Key, error) {
 	if len(b) != Size {
 		return Key{}, ErrSize
 	}
-	k := Key{b: new([Size]byte)}
-	copy(k.b[:], b)
+	k := newKey()
+	copy(k.Bytes(), b)
 	return k, nil
 }
 
 // Bytes borrows the key's memory until Destroy. It panics where there is no key: using a destroyed key is a bug.
 func (k Key) Bytes() []byte {
-	if k.b == nil {
+	if k.memory == nil {
 		panic("secret: use of an empty key")
 	}
-	return k.b[:]
+	return k.memory()[:]
 }
 
 // IsZero says that there is no key.
-func (k Key) IsZero() bool { return k.b == nil }
+func (k Key) IsZero() bool { return k.memory == nil }
 
 // Equal compares in constant time.
 func (k Key) Equal(o Key) bool {
-	return k.b != nil && o.b != nil && subtle.ConstantTimeCompare(k.b[:], o.b[:]) == 1
+	return !k.IsZero() && !o.IsZero() && subtle.ConstantTimeCompare(k.Bytes(), o.Bytes()) == 1
 }
 
 // Destroy overwrites the key and lets go of it.
 func (k *Key) Destroy() {
-	if k.b != nil {
-		clear(k.b[:])
-		k.b = nil
+	if k.memory != nil {
+		clear(k.Bytes())
+		k.memory = nil
 	}
 }
 

@@ -1,0 +1,3 @@
+// Package daemon is what the two programs share towards the system: the unix socket a daemon is reached by, starting in
+// the background, hardening of the process, signals, and the notifications of systemd.
+package daemon

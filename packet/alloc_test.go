@@ -1,0 +1,85 @@
+package packet
+
+import (
+	"testing"
+
+	"ssmnet/packet/secret"
+)
+
+// TestNoAllocs runs every step of the hot paths as the loops do, with buffers that suffice.
+func TestNoAllocs(t *testing.T) {
+	buf := make([]byte, 0, 70000)
+	big := ip4(TCP, 0, nil, tcp(1, 2, 3, tcpACK, nil, make([]byte, 44*1400)))
+	frame := gsoFrame(t, GSOTCPv4, 1400, big)
+	chain := ip6(0, ext(60, 0, ext(44, 0, frag6(UDP, 0, true, udp(1, 2, nil)))))
+	p := mustParse(t, summed(t, big))
+	as := bulk(t, 6, TCP, 60, 1400)
+	parsed := make([]Packet, len(as))
+	for i, a := range as {
+		parsed[i] = mustParse(t, a.pkt)
+	}
+	ss := Selectors{sel("10.77.0.0/24", "10.77.0.9/32", TCP, 1, 5), sel("10.77.0.0/24", "10.77.0.0/24", TCP, 1, 5)}
+	must := func(ok bool) {
+		if !ok {
+			t.Fatal("a step failed")
+		}
+	}
+	var segmenter Segmenter
+	var coalescer Coalescer
+	coalescer.Flush() // makes its buffers
+	steps := map[string]func(){
+		"Parse 4":          func() { _, err := Parse(big); must(err == nil) },
+		"Parse 6":          func() { _, err := Parse(chain); must(err == nil) },
+		"Parse error":      func() { _, err := Parse(chain[:30]); must(err != nil) },
+		"Permits":          func() { must(ss.Permits(p.Flow)) },
+		"Forwardable":      func() { must(Forwardable(p.Dst)) },
+		"CompleteChecksum": func() { must(CompleteChecksum(p, big) == nil) },
+		"VerifyChecksum":   func() { must(VerifyChecksum(p, big)) },
+		"AppendError":      func() { must(second(AppendError(buf, TooBig, 1400, dst4, big))) },
+		"probe":            func() { _, err := ParseProbe(ProbeMessage{Echo, 1, 20}.Append(buf)); must(err == nil) },
+		"segment": func() {
+			must(segmenter.Reset(frame) == nil)
+			for ok := true; ok; {
+				_, _, ok = segmenter.Next(buf)
+			}
+		},
+		"coalesce": func() {
+			for i, a := range as {
+				_, err := coalescer.Add(a.pkt, parsed[i], a.partial)
+				must(err == nil)
+			}
+			must(coalescer.Flush() != nil)
+		},
+	}
+	for name, step := range steps {
+		noAllocs(t, name, step)
+	}
+}
+
+func noAllocs(t *testing.T, name string, step func()) {
+	t.Helper()
+	if n := testing.AllocsPerRun(100, step); n != 0 {
+		t.Errorf("%s allocates %v times", name, n)
+	}
+}
+
+// TestNoAllocsSealOpen seals and opens in place.
+func TestNoAllocsSealOpen(t *testing.T) {
+	buf := make([]byte, 0, 2000)
+	for _, suite := range suites {
+		s, o := pair(t, suite, secret.NewKey())
+		noAllocs(t, suite.String(), func() {
+			sealed, err := s.Seal(buf, Data, 0, buf[HeaderLen:HeaderLen+1400])
+			if err != nil {
+				t.Fatal(err)
+			}
+			h, err := ParseFrame(sealed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := o.Open(sealed[HeaderLen:HeaderLen], h, sealed); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}

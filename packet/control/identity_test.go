@@ -1,0 +1,243 @@
+package control
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"ssmnet/packet/secret"
+)
+
+func identityFixture(t testing.TB) Identity {
+	t.Helper()
+	k, err := secret.KeyFrom(filled(32, 0x41))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Identity{Name: "a", KeyID: partyA.KeyID, Key: k, KDCs: []string{"kdc1.example:7600", "[2001:db8::1]:7600"}}
+}
+
+// spills says whether text holds any eight bytes of key, as they are, in hexadecimal or in base64.
+func spills(text string, key []byte) bool {
+	for i := range len(key) - 8 {
+		part := key[i : i+8]
+		if strings.Contains(text, string(part)) || strings.Contains(strings.ToLower(text), hex.EncodeToString(part)) {
+			return true
+		}
+	}
+	for _, e := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		for s := e.EncodeToString(key); len(s) > 8; s = s[1:] {
+			if strings.Contains(text, s[:8]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func same(a, b Identity) bool {
+	return a.Name == b.Name && a.KeyID == b.KeyID && a.Key.Equal(b.Key) && reflect.DeepEqual(a.KDCs, b.KDCs)
+}
+
+func TestIdentityRoundTrips(t *testing.T) {
+	id := identityFixture(t)
+	b, err := id.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ParseIdentity(b)
+	if err != nil || !same(got, id) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestTokenRoundTrips(t *testing.T) {
+	token := Token(identityFixture(t))
+	s, err := token.Reveal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{s, "  " + s + "\n"} {
+		got, err := ParseToken(text)
+		if err != nil || !same(Identity(got), Identity(token)) {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+}
+
+// The files in testdata each have one fault, which their name tells; whole.* have none.
+func TestIdentityFiles(t *testing.T) {
+	checkFiles(t, "testdata/identity/*.json", func(b []byte) (Identity, error) { return ParseIdentity(b) })
+}
+
+func TestTokenFiles(t *testing.T) {
+	checkFiles(t, "testdata/token/*.txt", func(b []byte) (Identity, error) {
+		token, err := ParseToken(string(b))
+		if err != nil && !errors.Is(err, ErrToken) {
+			t.Errorf("a fault told apart: %v", err)
+		}
+		return Identity(token), err
+	})
+}
+
+func checkFiles(t *testing.T, pattern string, parse func([]byte) (Identity, error)) {
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) < 10 {
+		t.Fatalf("%d files match %s, %v", len(files), pattern, err)
+	}
+	whole := 0
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := parse(b)
+		if strings.HasPrefix(filepath.Base(f), "whole.") {
+			whole++
+			if err != nil || !same(got, identityFixture(t)) {
+				t.Errorf("%s: %+v, %v", f, got, err)
+			}
+			continue
+		}
+		if err == nil || !reflect.DeepEqual(got, Identity{}) {
+			t.Errorf("%s was taken", f)
+		} else if spills(err.Error(), filled(32, 0x41)) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", f, err)
+		}
+	}
+	if whole != 1 {
+		t.Errorf("%d whole files", whole)
+	}
+}
+
+// An identity file broken at any byte, in several ways, either reads as another identity or says where and not what.
+func TestBrokenIdentityTellsNoKey(t *testing.T) {
+	whole, err := identityFixture(t).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := filled(32, 0x41)
+	refused := 0
+	try := func(i int, b []byte) {
+		if _, err := ParseIdentity(b); err != nil {
+			refused++
+			if spills(err.Error(), key) {
+				t.Errorf("broken at byte %d: %v", i, err)
+			}
+		}
+	}
+	for i := range whole {
+		for _, c := range []byte{0, '"', '}', 'x', '\n', '\\', 0x80, whole[i] ^ 0x20} {
+			b := bytes.Clone(whole)
+			b[i] = c
+			try(i, b)
+		}
+		try(i, whole[:i])
+		try(i, append(bytes.Clone(whole[:i]), whole[i+1:]...))
+		try(i, append(append(bytes.Clone(whole[:i]), '"'), whole[i:]...))
+	}
+	if refused < 5*len(whole) {
+		t.Errorf("only %d broken files were refused", refused)
+	}
+}
+
+// A token with any one character changed, left out or cut off is not a token: no part of it is read.
+func TestBrokenTokens(t *testing.T) {
+	s, err := Token(identityFixture(t)).Reveal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range s {
+		changed := byte('A')
+		if s[i] == 'A' {
+			changed = 'B'
+		}
+		for _, bad := range []string{s[:i] + string(changed) + s[i+1:], s[:i] + s[i+1:], s[:i], s + s[:i+1]} {
+			if _, err := ParseToken(bad); err != ErrToken {
+				t.Errorf("character %d: %v", i, err)
+			}
+		}
+	}
+	if _, err := ParseToken(tokenPrefix + strings.Repeat("A", MaxIdentity+1)); err != ErrToken {
+		t.Errorf("over MaxIdentity: %v", err)
+	}
+}
+
+func TestIdentityTooLong(t *testing.T) {
+	b, err := identityFixture(t).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ParseIdentity(append(b, bytes.Repeat([]byte(" "), MaxIdentity)...)); err == nil {
+		t.Error("taken")
+	}
+}
+
+func TestCheckAddress(t *testing.T) {
+	for s, want := range map[string]bool{
+		"kdc:7600": true, "192.0.2.1:1": true, "[2001:db8::1]:65535": true,
+		"": false, "kdc": false, ":7600": false, "kdc:": false, "kdc:0": false, "kdc:65536": false, "kdc:http": false,
+		"2001:db8::1:7600": false, "kdc:-1": false, "kdc:+1": false,
+	} {
+		if err := CheckAddress(s); (err == nil) != want {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+}
+
+func FuzzParseIdentity(f *testing.F) {
+	seedFiles(f, "testdata/identity/*.json", func(b []byte) { f.Add(b) })
+	f.Fuzz(func(t *testing.T, b []byte) {
+		id, err := ParseIdentity(b)
+		if err != nil {
+			return
+		}
+		again, err := id.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if second, err := ParseIdentity(again); err != nil || !same(id, second) {
+			t.Errorf("%s: %v", again, err)
+		}
+	})
+}
+
+func FuzzParseToken(f *testing.F) {
+	seedFiles(f, "testdata/token/*.txt", func(b []byte) { f.Add(string(b)) })
+	f.Fuzz(func(t *testing.T, s string) {
+		token, err := ParseToken(s)
+		if err != nil {
+			if err != ErrToken {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		again, err := token.Reveal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if second, err := ParseToken(again); err != nil || !same(Identity(token), Identity(second)) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+func seedFiles(f *testing.F, pattern string, add func([]byte)) {
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		f.Fatalf("no seeds at %s, %v", pattern, err)
+	}
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		add(b)
+	}
+}

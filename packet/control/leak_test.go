@@ -1,0 +1,133 @@
+package control
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// renderings are the ways in which a value ends up in a log.
+func renderings(v any) []string {
+	var log, structured bytes.Buffer
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "v", v)
+	slog.New(slog.NewJSONHandler(&structured, nil)).Info("x", "v", v)
+	out := []string{log.String(), structured.String()}
+	if b, err := json.Marshal(v); err == nil {
+		out = append(out, string(b))
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%d", "%#x", "%08b", "%t"} { // not %p, which asks no method
+		out = append(out, fmt.Sprintf(verb, v))
+	}
+	return out
+}
+
+// spillsNumbers catches a byte slice printed as numbers.
+func spillsNumbers(text string, key []byte) bool {
+	for i := range len(key) - 4 {
+		part := key[i : i+4]
+		for _, s := range []string{
+			strings.Trim(fmt.Sprint(part), "[]"), strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%#v", part), "[]byte{"), "}"),
+			strings.Trim(fmt.Sprintf("%08b", part), "[]"), fmt.Sprintf("% x", part),
+		} {
+			if strings.Contains(text, s) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func TestSecretsDoNotPrint(t *testing.T) {
+	identity := identityFixture(t)
+	x := exchange(t, Want{Peer: "b"}, nil)
+	keys := x.keysB
+	var private []byte
+	if p, err := x.r.private.Bytes(); err != nil {
+		t.Fatal(err)
+	} else {
+		private = p
+	}
+	k := filled(32, 0x10)
+	offer, grant := everyMessage()[5].(*KeyOffer), everyMessage()[7].(*KeyGrant)
+	enrol := &EnrolGrant{Name: "a", Key: k}
+	for name, c := range map[string]struct {
+		v       any
+		secrets [][]byte
+	}{
+		"Identity":       {identity, [][]byte{identity.Key.Bytes()}},
+		"*Identity":      {&identity, [][]byte{identity.Key.Bytes()}},
+		"Token":          {Token(identity), [][]byte{identity.Key.Bytes()}},
+		"Keys":           {*keys, [][]byte{keys.Seal.Bytes(), keys.Open.Bytes()}},
+		"*Keys":          {keys, [][]byte{keys.Seal.Bytes(), keys.Open.Bytes()}},
+		"Requester":      {*x.r, [][]byte{private}},
+		"*Requester":     {x.r, [][]byte{private}},
+		"KeyOffer":       {*offer, [][]byte{k}},
+		"*KeyOffer":      {offer, [][]byte{k}},
+		"*KeyGrant":      {grant, [][]byte{k}},
+		"KeyGrant":       {*grant, [][]byte{k}},
+		"*EnrolGrant":    {enrol, [][]byte{k}},
+		"EnrolGrant":     {*enrol, [][]byte{k}},
+		"Envelope":       {Envelope{ID: 1, Message: grant}, [][]byte{k}},
+		"KeyBytes":       {KeyBytes(k), [][]byte{k}},
+		"list of grants": {[]any{grant, enrol}, [][]byte{k}},
+	} {
+		for i, text := range renderings(c.v) {
+			for _, s := range c.secrets {
+				if spills(text, s) || spillsNumbers(text, s) {
+					t.Errorf("%s shows its key in rendering %d", name, i)
+				}
+			}
+		}
+	}
+}
+
+// The search itself finds what it is to find.
+func TestSpillsIsNotBlind(t *testing.T) {
+	k := filled(32, 0xa5)
+	found := 0
+	for _, text := range renderings(k) {
+		if spills(text, k) || spillsNumbers(text, k) {
+			found++
+		}
+	}
+	if found < 10 || !spills(hex.EncodeToString(k[4:20]), k) {
+		t.Errorf("found a bare key in %d renderings", found)
+	}
+}
+
+// Every byte slice in a message is either public or a KeyBytes: a new field has to say which.
+func TestByteFieldsAreClassified(t *testing.T) {
+	public := map[string]bool{"KeyRequest.Pub": true, "KeyOffer.Pub": true, "KeyAccept.Enc": true, "KeyGrant.Enc": true}
+	keys := 0
+	for _, m := range everyMessage() {
+		typ := reflect.TypeOf(m).Elem()
+		for i := range typ.NumField() {
+			f := typ.Field(i)
+			switch f.Type {
+			case reflect.TypeFor[KeyBytes]():
+				keys++
+			case reflect.TypeFor[[]byte]():
+				if !public[typ.Name()+"."+f.Name] {
+					t.Errorf("%s.%s is bytes that could be printed", typ.Name(), f.Name)
+				}
+			}
+		}
+	}
+	if keys != 3 {
+		t.Errorf("%d fields hold keys, want 3", keys)
+	}
+}
+
+func TestKeyBytesOnTheWire(t *testing.T) {
+	k := filled(32, 0x10)
+	typed, err1 := encode(KeyBytes(k))
+	plain, err2 := encode(k)
+	if err1 != nil || err2 != nil || !bytes.Equal(typed, plain) {
+		t.Errorf("%x, %v; %x, %v", typed, err1, plain, err2)
+	}
+}

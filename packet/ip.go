@@ -1,0 +1,224 @@
+package packet
+
+// Classification: what an IP packet says about itself, and which flow it belongs to.
+//
+//  1. Parse tells the IP version and checks the packet's length against what is there.
+//  2. parse4 reads the IPv4 header, its options and its place in a fragmented datagram.
+//  3. parse6 reads the IPv6 header; walk6 follows the chain of extension headers to the upper-layer protocol.
+//  4. classify says how much of the flow is known and reads the ports.
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+// Packet is what Parse learns about an IP packet. It holds no reference to the packet's bytes.
+type Packet struct {
+	Flow
+	Version        int  // 4 or 6
+	Total          int  // bytes of the whole packet, as its header says
+	Upper          int  // offset of the transport header; of the fragment's data where FragmentOffset is not 0
+	FragmentOffset int  // bytes
+	Fragment       bool // a part of a fragmented datagram, or an IPv6 atomic fragment (RFC 6946)
+	MoreFragments  bool
+	DontFragment   bool // always so in IPv6
+	Extended       bool // IPv4 options or IPv6 extension headers stand before Upper
+}
+
+// Sizes and bounds of headers.
+const (
+	headerLen4    = 20 // without options (RFC 791, section 3.1)
+	headerLen6    = 40 // RFC 8200, section 3
+	headerLenTCP  = 20 // without options (RFC 9293, section 3.1)
+	headerLenUDP  = 8  // RFC 768
+	maxTotal      = 65535
+	maxExtensions = 8 // of a packet; nothing that exists has more, and a limit is allowed (RFC 8504, section 5.3)
+)
+
+// IPv6 next headers that Parse follows (RFC 8200, section 4). All others, AH and ESP among them, are upper-layer
+// protocols to us: only a selector that names their number, or any protocol, matches.
+const (
+	hopByHop           Protocol = 0
+	routing            Protocol = 43
+	fragmentation      Protocol = 44
+	destinationOptions Protocol = 60
+)
+
+// isExtension says whether the next header is one that Parse follows to find the upper-layer protocol.
+func isExtension(p Protocol) bool {
+	return p == hopByHop || p == routing || p == fragmentation || p == destinationOptions
+}
+
+// Parse reads the IP packet at the start of b. Bytes of b behind Packet.Total are no part of it. The IPv4 header
+// checksum is not checked here. The errors are ErrTruncated, ErrVersion, ErrMalformed and ErrSourceRoute.
+func Parse(b []byte) (Packet, error) {
+	if len(b) == 0 {
+		return Packet{}, ErrTruncated
+	}
+	switch b[0] >> 4 {
+	case 4:
+		return parse4(b)
+	case 6:
+		return parse6(b)
+	}
+	return Packet{}, ErrVersion
+}
+
+// parse4 reads an IPv4 packet (RFC 791, section 3.1).
+func parse4(b []byte) (Packet, error) {
+	if len(b) < headerLen4 {
+		return Packet{}, ErrTruncated
+	}
+	p := Packet{Version: 4, Total: int(binary.BigEndian.Uint16(b[2:])), Upper: int(b[0]&0xf) * 4}
+	if p.Upper < headerLen4 || p.Total < p.Upper {
+		return Packet{}, ErrMalformed
+	}
+	if p.Total > len(b) {
+		return Packet{}, ErrTruncated
+	}
+	p.Extended = p.Upper > headerLen4
+	if err := checkOptions4(b[headerLen4:p.Upper]); err != nil {
+		return Packet{}, err
+	}
+	place := binary.BigEndian.Uint16(b[6:])
+	p.DontFragment = place&0x4000 != 0
+	p.MoreFragments = place&0x2000 != 0
+	p.FragmentOffset = int(place&0x1fff) * 8
+	p.Fragment = p.MoreFragments || p.FragmentOffset > 0
+	if p.FragmentOffset+p.Total-p.Upper > maxTotal {
+		return Packet{}, ErrMalformed
+	}
+	p.Src = netip.AddrFrom4([4]byte(b[12:16]))
+	p.Dst = netip.AddrFrom4([4]byte(b[16:20]))
+	p.classify(b, Protocol(b[9]))
+	return p, nil
+}
+
+// checkOptions4 walks the options (RFC 791, section 3.1) and refuses source routes, which would carry the packet past
+// the destination that selectors decide on.
+func checkOptions4(options []byte) error {
+	const end, nop, looseRoute, strictRoute = 0, 1, 131, 137
+	for len(options) > 0 {
+		switch options[0] {
+		case end:
+			return nil
+		case nop:
+			options = options[1:]
+			continue
+		case looseRoute, strictRoute:
+			return ErrSourceRoute
+		}
+		if len(options) < 2 || options[1] < 2 || int(options[1]) > len(options) {
+			return ErrMalformed
+		}
+		options = options[options[1]:]
+	}
+	return nil
+}
+
+// parse6 reads an IPv6 packet (RFC 8200, section 3). Jumbograms (RFC 2675) are malformed here: no link of ours is that
+// wide.
+func parse6(b []byte) (Packet, error) {
+	if len(b) < headerLen6 {
+		return Packet{}, ErrTruncated
+	}
+	p := Packet{
+		Version: 6, Total: headerLen6 + int(binary.BigEndian.Uint16(b[4:])), Upper: headerLen6, DontFragment: true,
+	}
+	if p.Total > len(b) {
+		return Packet{}, ErrTruncated
+	}
+	p.Src = netip.AddrFrom16([16]byte(b[8:24]))
+	p.Dst = netip.AddrFrom16([16]byte(b[24:40]))
+	protocol, err := p.walk6(b[:p.Total], Protocol(b[6]))
+	if err != nil {
+		return Packet{}, err
+	}
+	p.classify(b, protocol)
+	return p, nil
+}
+
+// walk6 follows the extension headers from p.Upper on and moves it behind them. It returns the upper-layer protocol, or
+// the extension header with which a later fragment's data begins: what follows that one cannot be known.
+func (p *Packet) walk6(b []byte, next Protocol) (Protocol, error) {
+	for count := 0; isExtension(next); count++ {
+		header := b[p.Upper:]
+		if count == maxExtensions || len(header) < 8 || next == hopByHop && p.Extended {
+			return 0, ErrMalformed
+		}
+		p.Extended = true
+		length := 8 + 8*int(header[1])
+		switch {
+		case next == fragmentation && p.Fragment:
+			return 0, ErrMalformed
+		case next == fragmentation:
+			length = 8
+			p.fragment6(header)
+		case next == routing && header[3] != 0: // segments left
+			return 0, ErrSourceRoute
+		}
+		if length > len(header) {
+			return 0, ErrMalformed
+		}
+		next = Protocol(header[0])
+		p.Upper += length
+		if p.FragmentOffset > 0 {
+			if p.FragmentOffset+len(header)-length > maxTotal {
+				return 0, ErrMalformed
+			}
+			return next, nil
+		}
+	}
+	return next, nil
+}
+
+// fragment6 reads a fragment header (RFC 8200, section 4.5).
+func (p *Packet) fragment6(header []byte) {
+	place := binary.BigEndian.Uint16(header[2:])
+	p.Fragment = true
+	p.MoreFragments = place&1 != 0
+	p.FragmentOffset = int(place &^ 7)
+}
+
+// classify sets the protocol, the class and, where they are known, the ports. IPv4 protocol 0 is IPv6's hop-by-hop
+// header and means nothing there, so it stays unclassified too.
+func (p *Packet) classify(b []byte, protocol Protocol) {
+	if protocol == AnyProtocol || p.Version == 6 && isExtension(protocol) {
+		p.Class = Unclassified
+		return
+	}
+	p.Protocol = protocol
+	p.Class = ProtocolOnly
+	if p.FragmentOffset > 0 {
+		return
+	}
+	if !protocol.HasPorts() {
+		p.Class = Complete
+		return
+	}
+	need := headerLenUDP
+	if protocol == TCP {
+		need = headerLenTCP
+	}
+	if p.Total-p.Upper < need {
+		return
+	}
+	p.Class = Complete
+	p.SrcPort = binary.BigEndian.Uint16(b[p.Upper:])
+	p.DstPort = binary.BigEndian.Uint16(b[p.Upper+2:])
+}
+
+// Forwardable says whether addr is an address of one host elsewhere. Packets to any other (multicast, broadcast,
+// link-local, unspecified, loopback, IPv4-mapped) are dropped silently and never acquire a session.
+func Forwardable(addr netip.Addr) bool {
+	switch {
+	case !addr.IsValid(), addr.Is4In6(), addr.IsUnspecified(), addr.IsLoopback():
+		return false
+	case addr.IsMulticast(), addr.IsLinkLocalUnicast(), addr == broadcast:
+		return false
+	}
+	return true
+}
+
+// broadcast is IPv4's limited broadcast address (RFC 919, section 7).
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
