@@ -165,8 +165,9 @@ func manyPairs(n int) string {
 // What the checks of each message refuse, by editing a good one.
 func TestRefusedContents(t *testing.T) {
 	v46, zoned := netip.MustParseAddr("::ffff:10.0.0.1"), netip.MustParseAddr("fe80::1%eth0")
+	plain4 := netip.MustParseAddr("192.0.2.1")
 	unmasked := netip.MustParsePrefix("10.0.0.1/8")
-	port0 := netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), 0)
+	port0 := netip.AddrPortFrom(plain4, 0)
 	many := func(n int) []netip.AddrPort {
 		return slicesOf(n, netip.MustParseAddrPort("192.0.2.1:7601"))
 	}
@@ -183,7 +184,7 @@ func TestRefusedContents(t *testing.T) {
 	entry := entryFixture()
 	entry.Requester = "No Name"
 	for name, m := range map[string]Message{
-		"9 interface addresses":     &Hello{Reach: Reach{Addresses: slicesOf(MaxAddresses+1, netip.MustParseAddr("192.0.2.1"))}},
+		"9 interface addresses":     &Hello{Reach: Reach{Addresses: slicesOf(MaxAddresses+1, plain4)}},
 		"zoned interface address":   &Hello{Reach: Reach{Addresses: []netip.Addr{zoned}}},
 		"zoned fixed endpoint":      &Hello{Reach: Reach{Fixed: netip.AddrPortFrom(zoned, 1)}},
 		"long software":             &Hello{Software: strings.Repeat("x", maxSoftware+1)},
@@ -199,7 +200,7 @@ func TestRefusedContents(t *testing.T) {
 		"peer's name":               &KeyRequest{Peer: "B"},
 		"11 candidates":             &Endpoint{Candidates: many(MaxCandidates + 1)},
 		"candidate without a port":  &Endpoint{Candidates: []netip.AddrPort{port0}},
-		"9 addresses in endpoint":   &Endpoint{Reach: &Reach{Addresses: slicesOf(MaxAddresses+1, netip.MustParseAddr("192.0.2.1"))}},
+		"9 addresses in endpoint":   &Endpoint{Reach: &Reach{Addresses: slicesOf(MaxAddresses+1, plain4)}},
 		"offer, A's name":           offer(func(o *KeyOffer) { o.A.Name = "" }),
 		"offer, B's name":           offer(func(o *KeyOffer) { o.B.Name = "-b" }),
 		"offer, A's prefix":         offer(func(o *KeyOffer) { o.A.Prefixes = []netip.Prefix{unmasked} }),
@@ -209,15 +210,16 @@ func TestRefusedContents(t *testing.T) {
 		"grant, B's prefix":         grant(func(g *KeyGrant) { g.B.Prefixes = []netip.Prefix{{}} }),
 		"grant, selector":           grant(func(g *KeyGrant) { g.Terms.Selectors[1].Src = netip.Prefix{} }),
 		"grant, zoned candidate":    grant(func(g *KeyGrant) { g.Candidates[0] = netip.AddrPortFrom(zoned, 7601) }),
-		"grant, over MaxList terms": grant(func(g *KeyGrant) { g.Terms.Selectors = slicesOf(MaxList+1, g.Terms.Selectors[0]) }),
+		"grant, over MaxList terms": grant(func(g *KeyGrant) { g.Terms.Selectors = slicesOf(MaxList+1, packet.Selector{}) }),
 	} {
 		if e, err := Unmarshal(mustMarshal(t, 1, m)); !errors.Is(err, ErrMalformed) || e.Message != nil {
 			t.Errorf("%s: got %+v, %v", name, e.Message, err)
 		}
 	}
 	for name, m := range map[string]Message{ // what is right at the limit
-		"8 interface addresses": &Hello{Reach: Reach{Addresses: slicesOf(MaxAddresses, netip.MustParseAddr("192.0.2.1"))}},
-		"256 opened and closed": &SessionReport{Opened: slicesOf(MaxReported, entryFixture()), Closed: make([]SessionID, MaxReported)},
+		"8 interface addresses": &Hello{Reach: Reach{Addresses: slicesOf(MaxAddresses, plain4)}},
+		"256 opened":            &SessionReport{Opened: slicesOf(MaxReported, entryFixture())},
+		"256 closed":            &SessionReport{Closed: make([]SessionID, MaxReported)},
 		"10 candidates":         &Endpoint{Candidates: many(MaxCandidates)},
 		"all selectors":         grant(func(g *KeyGrant) { g.Terms.Selectors = slicesOf(MaxList, g.Terms.Selectors[0]) }),
 	} {
@@ -254,8 +256,11 @@ func TestUnknownFieldsAreIgnored(t *testing.T) {
 func TestUnknownTypes(t *testing.T) {
 	for _, n := range []Type{0, 10, 11, 17, 23, 255} {
 		for _, body := range []string{"a0", "80", "f6", "a1 01 a1 02 43 010203"} {
-			b := append([]byte{0x83}, unhex(t, map[bool]string{true: "18", false: ""}[n > 23]+hex.EncodeToString([]byte{byte(n)}))...)
-			e, err := Unmarshal(append(append(b, 0x09), unhex(t, body)...))
+			head := []byte{0x83, byte(n)}
+			if n > 23 {
+				head = []byte{0x83, 0x18, byte(n)}
+			}
+			e, err := Unmarshal(append(append(head, 9), unhex(t, body)...))
 			if u, ok := e.Message.(*UnknownMessage); err != nil || !ok || u.Type() != n || e.ID != 9 {
 				t.Errorf("type %d, body %s: %+v, %v", n, body, e, err)
 			}

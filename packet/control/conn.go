@@ -124,7 +124,9 @@ func (c *Conn) write() {
 			return
 		}
 		if draining {
-			c.end(ErrClosed)
+			c.once.Do(func() { c.mark(ErrClosed) })
+			c.linger()
+			c.nc.Close()
 			return
 		}
 		if spare = batch; cap(spare) > 256<<10 {
@@ -191,12 +193,25 @@ func (c *Conn) Err() error {
 	return c.err
 }
 
+// linger says that nothing follows, and discards what still arrives until the other side closes: TCP answers a close
+// over unread data with a reset, at which the other side loses what it has not yet read. Close interrupts it.
+func (c *Conn) linger() {
+	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		io.Copy(io.Discard, c.nc)
+	}
+}
+
+// mark notes why the connection has ended; only under c.once.
+func (c *Conn) mark(err error) {
+	c.mu.Lock()
+	c.err = err
+	c.mu.Unlock()
+	close(c.closed)
+}
+
 func (c *Conn) end(err error) {
 	c.once.Do(func() {
-		c.mu.Lock()
-		c.err = err
-		c.mu.Unlock()
-		close(c.closed)
+		c.mark(err)
 		c.nc.Close()
 	})
 }
@@ -204,15 +219,21 @@ func (c *Conn) end(err error) {
 // Close ends the connection at once and waits for its writer; what was not yet sent is lost.
 func (c *Conn) Close() error {
 	c.end(ErrClosed)
+	c.nc.Close() // of a Shutdown that lingers
 	c.writer.Wait()
 	return nil
 }
 
-// Shutdown closes the connection once what was sent has left, or after limit.
+// Shutdown closes the connection once what was sent has reached the other side and that has closed, or after limit.
 func (c *Conn) Shutdown(limit time.Duration) {
 	c.draining.Do(func() { close(c.drain) })
+	written := make(chan struct{})
+	go func() {
+		c.writer.Wait()
+		close(written)
+	}()
 	select {
-	case <-c.closed:
+	case <-written:
 	case <-time.After(limit):
 	}
 	c.Close()

@@ -53,7 +53,10 @@ func flowToB() *packet.Flow {
 func termsFixture() Terms {
 	return Terms{
 		Selectors: packet.Selectors{
-			{Src: prefixes("100.80.0.1/32")[0], Dst: prefixes("100.80.0.2/32")[0], Protocol: packet.TCP, Ports: packet.PortRange{Lo: 443, Hi: 443}},
+			{
+				Src: prefixes("100.80.0.1/32")[0], Dst: prefixes("100.80.0.2/32")[0],
+				Protocol: packet.TCP, Ports: packet.PortRange{Lo: 443, Hi: 443},
+			},
 			{Src: prefixes("fd00::1/128")[0], Dst: prefixes("fd00::2/128")[0], Ports: packet.AllPorts},
 		},
 		RekeyMillis: 600_000, IdleMillis: 180_000, GraceMillis: 900_000, Until: 1_900_000_000,

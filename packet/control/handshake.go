@@ -96,7 +96,7 @@ func initiate(nc net.Conn, id KeyID, key secret.Key, c **Conn) (err error) {
 }
 
 // KeyLookup finds the key of an id; ok is false for an id that is not known. The handshake borrows the key without a
-// lock: whoever may destroy it meanwhile gives a copy, or the handshake could run under a cleared key, which is all zero.
+// lock: whoever may destroy it meanwhile gives a copy, or the handshake could run under a cleared key, all zero.
 type KeyLookup func(KeyID) (key secret.Key, ok bool)
 
 // Accept runs the KDC's side of the handshake and reads the first message, all within HandshakeTimeout. The caller may

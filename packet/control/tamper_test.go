@@ -149,8 +149,9 @@ func TestReplayedOpeningIsNotAccepted(t *testing.T) {
 	}
 	defer honest.c.Close()
 	for name, then := range map[string][]byte{
-		"its first record": first, "nothing": nil, "no record": {0, 0}, "a short record": append([]byte{0, 16}, make([]byte, 16)...),
-		"a long record": append([]byte{255, 255}, make([]byte, 65535)...), "the opening": victim.opening,
+		"its first record": first, "nothing": nil, "no record": {0, 0}, "the opening": victim.opening,
+		"a short record": append([]byte{0, 16}, make([]byte, 16)...),
+		"a long record":  append([]byte{255, 255}, make([]byte, 65535)...),
 	} {
 		t.Run(name, func(t *testing.T) {
 			near, far := net.Pipe()
