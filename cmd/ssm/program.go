@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"ssmnet/cmd/internal/cli"
+	"ssmnet/cmd/internal/daemon"
+	"ssmnet/tunssm"
+	"ssmnet/tunssm/admin"
+)
+
+const (
+	defaultDir   = "/var/lib/ssmnet/ssm"
+	dirEnv       = "SSMNET_SSM_DIR"
+	identityName = "identity"
+	configName   = "ssm.toml"
+	socketName   = "ssm.sock"
+	logName      = "ssm.log"
+
+	// answerTimeout bounds one call to the running SSM.
+	answerTimeout = 10 * time.Second
+)
+
+func program() *cli.App {
+	return cli.New("ssm", "the security service module of a host in an ssmnet", dirEnv, defaultDir,
+		enrolCommand(), upCommand(), runCommand(), downCommand(), statusCommand(), sessionCommand(), pingCommand())
+}
+
+// in is the path of a file in the state directory.
+func in(c *cli.Context, name string) string { return filepath.Join(cli.Dir(c), name) }
+
+func client(c *cli.Context) *admin.Client { return admin.NewClient(daemon.Client(in(c, socketName))) }
+
+// ask makes one call to the running SSM, and turns what fails into what the user is told.
+func ask[T any](c *cli.Context, call func(context.Context, *admin.Client) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(c.Context, answerTimeout)
+	defer cancel()
+	answer, err := call(ctx, client(c))
+	return answer, explain(c, err)
+}
+
+// explain gives an error of the SSM, or of the way to it, its exit code and a hint where one helps.
+func explain(c *cli.Context, err error) error {
+	var transport *url.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, admin.ErrDenied):
+		return cli.Deniedf("%w", err)
+	case errors.Is(err, admin.ErrUnknown):
+		return cli.NotFoundf("%w", err)
+	case errors.Is(err, admin.ErrOffline):
+		return cli.Unreachablef("%w", err)
+	case errors.Is(err, daemon.ErrNotRunning):
+		return cli.Unreachablef("the SSM is not running: nothing listens on %s; start it with '%s'",
+			in(c, socketName), inDir("ssm up", cli.Dir(c)))
+	case errors.Is(err, context.DeadlineExceeded):
+		return cli.TimedOutf("the SSM did not answer in time: see %s", in(c, logName))
+	case errors.Is(err, tunssm.ErrEnded),
+		errors.As(err, &transport) && !errors.Is(err, daemon.ErrPermission):
+		return cli.Unreachablef("the SSM went away before it answered; see %s", in(c, logName))
+	}
+	return err
+}
+
+// inDir puts --dir into a command line where the directory is not the one that is used without.
+func inDir(line, dir string) string {
+	if dir == defaultDir || dir == os.Getenv(dirEnv) {
+		return line
+	}
+	return strings.Replace(line, "ssm ", "ssm --dir "+dir+" ", 1)
+}
+
+// printLine writes one line of result.
+func printLine(c *cli.Context, format string, args ...any) error {
+	_, err := fmt.Fprintf(c.App.Writer, format+"\n", args...)
+	return err
+}
+
+// joined lists values in one cell.
+func joined[T any](values []T) string {
+	texts := make([]string, len(values))
+	for i, v := range values {
+		texts[i] = fmt.Sprint(v)
+	}
+	return strings.Join(texts, ",")
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"ssmnet/cmd/internal/cli"
+	"ssmnet/tunssm"
+	"ssmnet/tunssm/admin"
+)
+
+func statusCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "status",
+		Usage: "show the running SSM: interface, KDCs, routes, drops, sessions",
+		Description: cli.Describe("--check prints nothing more than it must: live fails (exit 3) where no SSM runs, ready also where no "+
+			"KDC has welcomed it.", "ssm status", "ssm status --check ready"),
+		Flags: []cli.Flag{cli.OutputFlag(),
+			&cli.StringFlag{Name: "check", Usage: "exit code only: `live|ready`"}},
+		Before: cli.NoArgs,
+		Action: status,
+	}
+}
+
+func status(c *cli.Context) error {
+	check := c.String("check")
+	if check != "" && check != "live" && check != "ready" {
+		return cli.BadUsage(c, "--check %s: want live or ready", check)
+	}
+	st, err := ask(c, func(ctx context.Context, s *admin.Client) (tunssm.Status, error) { return s.Status(ctx) })
+	switch {
+	case err != nil || check == "live":
+		return err
+	case check == "ready":
+		if err := readiness(st); err != nil {
+			return cli.Unreachablef("not ready: %w", err)
+		}
+		if kdcOf(st) == "no KDC" {
+			return cli.Unreachablef("not ready: no KDC is connected")
+		}
+		return nil
+	case cli.WantsJSON(c):
+		return cli.JSON(c.App.Writer, "ssmnet.status/v1", st)
+	}
+	for _, t := range []*cli.Table{overview(st), kdcTable(st), routeTable(st), dropTable(st), sessionTable(st.Sessions)} {
+		if t.Len() == 0 {
+			continue
+		}
+		if err := t.Write(c.App.Writer); err != nil {
+			return err
+		}
+		if err := printLine(c, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func overview(st tunssm.Status) *cli.Table {
+	t := cli.NewTable("name", st.Name)
+	ready := "no"
+	if st.Ready {
+		ready = "yes"
+	}
+	t.Row("ready", ready)
+	t.Row("interface", fmt.Sprintf("%s, MTU %d", st.Interface, st.MTU))
+	if st.Fault != "" {
+		t.Row("fault", st.Fault)
+	}
+	t.Row("addresses", joined(st.Addresses))
+	if len(st.Subnets) > 0 {
+		t.Row("subnets", joined(st.Subnets))
+	}
+	t.Row("port", st.Port)
+	t.Row("uptime", cli.Age(seconds(st.Uptime)))
+	t.Row("as of", st.AsOf)
+	return t
+}
+
+func kdcTable(st tunssm.Status) *cli.Table {
+	t := cli.NewTable("KDC", "STATE", "FOR")
+	for _, k := range st.KDCs {
+		state := "connected"
+		switch {
+		case !k.Connected:
+			state = k.Fault
+		case k.Detached:
+			state = "detached from its store"
+		}
+		t.Row(k.Address, state, cli.Age(seconds(k.For)))
+	}
+	return t
+}
+
+func routeTable(st tunssm.Status) *cli.Table {
+	t := cli.NewTable("ROUTE", "STATE")
+	for _, r := range st.Routes {
+		state := "installed"
+		if r.Refused != "" {
+			state = "refused: " + r.Refused
+		}
+		t.Row(r.Prefix, state)
+	}
+	return t
+}
+
+func dropTable(st tunssm.Status) *cli.Table {
+	t := cli.NewTable("DROPPED", "PACKETS")
+	for _, reason := range slices.Sorted(maps.Keys(st.Drops)) {
+		t.Row(reason, st.Drops[reason])
+	}
+	return t
+}
+
+func sessionTable(sessions []tunssm.SessionStatus) *cli.Table {
+	t := cli.NewTable("PEER", "ENDPOINT", "SUITE", "STATE", "AGE", "REKEY IN", "RX", "TX", "LAST FRAME")
+	for _, s := range sessions {
+		endpoint := ""
+		if s.Endpoint.IsValid() {
+			endpoint = s.Endpoint.String()
+		}
+		t.Row(s.Peer, endpoint, s.Suite, s.State, cli.Age(seconds(s.Age)), cli.Age(seconds(s.RekeyIn)),
+			cli.Bytes(s.Rx.Bytes), cli.Bytes(s.Tx.Bytes), ago(s.Rx.Last))
+	}
+	return t
+}
+
+func seconds(f float64) time.Duration { return time.Duration(f * float64(time.Second)) }
+
+func ago(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return cli.Age(time.Since(t)) + " ago"
+}

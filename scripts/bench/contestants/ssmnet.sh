@@ -1,0 +1,37 @@
+# This repository: a KDC in the namespace kdc, an SSM on h1 and h2, everything permitted between the two.
+
+prepare() {
+  release_build
+  cp bin/kdc bin/ssm "$work/bin/" # what is measured is what was built, whatever is built meanwhile
+}
+
+kdc() { net_exec kdc "$work/bin/kdc" --dir "$state/kdc" "$@"; }
+ssm() { net_exec "$1" "$work/bin/ssm" --dir "$state/$1" "${@:2}"; }
+
+up() {
+  local host
+  kdc init --address "$(net_addr kdc):7600" >"$state/init.log" 2>&1
+  runs kdc "$work/bin/kdc" --dir "$state/kdc" serve
+  await 'the KDC' kdc status
+  cat >"$state/policy.hujson" <<'POLICY'
+{ "schema": "ssmnet.policy/v1", "grants": [{ "id": "bench", "src": ["*"], "dst": ["*"], "allow": ["*"] }] }
+POLICY
+  kdc policy apply "$state/policy.hujson" >"$state/apply.log" 2>&1
+  for host in h1 h2; do
+    kdc peer add "$host" >"$state/$host.token" 2>"$state/$host.added"
+    ssm "$host" enrol --token-file "$state/$host.token" >"$state/$host.enrolled"
+    ssm "$host" up >"$state/$host.up"
+    noted "$host" "$(ip netns pids "$NET_PREFIX$host")" # the SSM, alone there
+  done
+}
+
+down() {
+  local host
+  for host in h1 h2; do
+    [[ ! -e $state/$host.pid ]] || ssm "$host" down >>"$state/down.log" 2>&1 || true
+  done
+  end kdc
+}
+
+address() { ssm h2 status -o json | jq -r '.addresses[0]'; }
+version() { "$work/bin/ssm" version | awk 'NR == 1 { print $2 }'; }

@@ -1,0 +1,6 @@
+# The wall: no VPN, the veth pairs and the bridge alone.
+
+up() { :; }
+down() { :; }
+address() { net_addr h2; }
+version() { uname -r; }

@@ -1,0 +1,218 @@
+package tunssm
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"ssmnet/packet"
+	"ssmnet/packet/control"
+)
+
+const (
+	supersededFor  = 30 * time.Second // a session that was replaced still opens what is on the way
+	revokedFor     = 60 * time.Second // a revoked id is remembered, so that its late grant is refused
+	firstProof     = 200 * time.Millisecond
+	maxPerPeer     = 64 // sessions with one peer; the oldest superseded one goes first
+	maxRevoked     = 65536
+	goodbyeTimeout = 500 * time.Millisecond
+)
+
+// acquirer owns all that changes, on one goroutine: what the fields below point to is touched by no other.
+type acquirer struct {
+	*dataPath
+	identity control.Identity
+	boot     control.Boot
+	learn    func(kdcs []string) error
+	reach    func() control.Reach
+	software string
+
+	out      *outbound // for what it releases and refuses
+	timers   *timers
+	holds    *holds
+	denials  denials
+	attempts map[goal]*attempt
+	pending  map[uint64]*attempt // by request id
+	calls    uint64
+	peers    map[string]*peer
+	revoked  map[control.SessionID]bool
+	links    links
+	report   report
+	pings    pings
+
+	config  control.Config // newest; AsOf zero before the first Welcome
+	refused map[netip.Prefix]error
+	fault   error // why the interface is not up
+	asOf    control.AsOf
+	began   time.Time
+}
+
+// run is the loop: it ends, with every session destroyed and every KDC told, when ctx does.
+func (a *acquirer) run(ctx context.Context) {
+	defer close(a.ended)
+	a.dialAll(ctx, a.identity.KDCs)
+	for {
+		select {
+		case <-ctx.Done():
+			a.goodbye()
+			return
+		case event := <-a.events:
+			event(a)
+		case frame := <-a.toHold:
+			a.step1Hold(frame)
+		case <-a.timers.next.C:
+			a.timers.expire()
+		}
+	}
+}
+
+// self is what this SSM says of itself in an exchange.
+func (a *acquirer) self() control.Self {
+	return control.Self{Name: a.identity.Name, KeyID: a.identity.KeyID, Boot: a.boot, AsOf: a.asOf}
+}
+
+func (a *acquirer) peer(name string) *peer {
+	p := a.peers[name]
+	if p == nil {
+		p = &peer{name: name}
+		a.peers[name] = p
+	}
+	return p
+}
+
+// acceptable refuses keys for a session that must not be: revoked meanwhile, or with a peer that claims our addresses.
+func (a *acquirer) acceptable(k *control.Keys) error {
+	if a.revoked[k.Session] {
+		return errRevoked
+	}
+	for _, p := range k.Peer.Prefixes {
+		for _, own := range k.Self.Prefixes {
+			if p.Overlaps(own) {
+				return errOverlap
+			}
+		}
+	}
+	return nil
+}
+
+// reachable leaves out candidates that lie inside the tunnel, where frames would go round in circles.
+func (a *acquirer) reachable(candidates []netip.AddrPort) []netip.AddrPort {
+	return slices.DeleteFunc(candidates, func(c netip.AddrPort) bool {
+		inside := covers(a.config.Overlays, c.Addr()) || covers(a.config.Routes, c.Addr())
+		return inside || !packet.Forwardable(c.Addr()) && !c.Addr().IsLoopback()
+	})
+}
+
+// reserveSPI picks one that no session and no attempt has.
+func (a *acquirer) reserveSPI() packet.SPI {
+	sessions := a.table.Load().sessions
+	for {
+		spi := packet.SPI(rand.Uint32())
+		taken := sessions[spi] != nil
+		for _, t := range a.pending {
+			taken = taken || t.spi == spi
+		}
+		if spi != 0 && !taken {
+			return spi
+		}
+	}
+}
+
+// publish gives the loops the present state.
+func (a *acquirer) publish() { a.table.Store(newTable(a.peers, a.asOf)) }
+
+// limit sets the times at which s ends by itself, and makes room among the peer's sessions.
+func (a *acquirer) limit(s *session) {
+	s.timers = append(s.timers, a.timers.after(control.ConfirmTimeout, func() {
+		if !s.confirmed.Load() {
+			a.destroy(s, "never confirmed")
+		}
+	}))
+	if s.terms.Until > 0 {
+		s.timers = append(s.timers, a.timers.after(time.Until(time.Unix(s.terms.Until, 0)), func() {
+			a.destroy(s, "the grant has ended")
+		}))
+	}
+	if of := s.peer.sessions; len(of) > maxPerPeer {
+		oldest := slices.IndexFunc(of, func(o *session) bool { return o != s.peer.sending.Load() })
+		a.destroy(of[oldest], "too many sessions with the peer")
+	}
+}
+
+// proveUntilConfirmed sends probes on a provisional session, at growing intervals, until the responder answers. The first
+// goes now or, where a held packet has already gone, after wait.
+func (a *acquirer) proveUntilConfirmed(s *session, wait time.Duration, now bool) {
+	if now {
+		a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Keepalive}, s.everywhere()...)
+	}
+	s.proof = a.timers.after(wait, func() {
+		if !s.confirmed.Load() {
+			a.proveUntilConfirmed(s, 2*wait, true)
+		}
+	})
+}
+
+// confirmed: the inbound loop has opened the first frame on s. What waits for the peer goes out.
+func (a *acquirer) confirmed(s *session) {
+	if !slices.Contains(s.peer.sessions, s) {
+		return
+	}
+	a.log.Info("session confirmed", "session", s.id, "peer", s.peer.name, "requester", s.requester)
+	a.step4Release(s)
+}
+
+// settle chooses the session to send on with p and lets those it replaces run out.
+func (a *acquirer) settle(p *peer) {
+	best := p.choose()
+	p.sending.Store(best)
+	if best == nil || !best.confirmed.Load() {
+		return
+	}
+	for _, s := range p.sessions {
+		replaced := s.boot != best.boot || s.before(best)
+		if s == best || s.superseded || !replaced {
+			continue
+		}
+		s.superseded = true
+		s.timers = append(s.timers, a.timers.after(supersededFor, func() { a.destroy(s, "superseded") }))
+	}
+}
+
+// destroy ends s: its keys are let go and the KDCs told. It is harmless where s has ended.
+func (a *acquirer) destroy(s *session, why string) {
+	p := s.peer
+	at := slices.Index(p.sessions, s)
+	if at < 0 {
+		return
+	}
+	p.sessions = slices.Delete(p.sessions, at, at+1)
+	if len(p.sessions) == 0 {
+		delete(a.peers, p.name)
+	}
+	a.settle(p)
+	a.publish()
+	s.sealer.Destroy()
+	s.opener.Destroy()
+	for _, t := range append(s.timers, s.proof) {
+		a.timers.cancel(t)
+	}
+	a.report.closed(s)
+	a.log.Info("destroyed a session", "session", s.id, "peer", p.name, "why", why)
+}
+
+// goodbye ends everything: peers hear a close, KDCs the end of each session.
+func (a *acquirer) goodbye() {
+	for _, p := range a.peers {
+		for _, s := range slices.Clone(p.sessions) {
+			if s == p.sending.Load() {
+				a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Close}, s.target())
+			}
+			a.destroy(s, "the SSM stops")
+		}
+	}
+	a.report.flush(a)
+	a.pings.failAll(ErrEnded)
+	a.links.shutdown(goodbyeTimeout)
+}

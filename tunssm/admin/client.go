@@ -1,0 +1,60 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"ssmnet/tunssm"
+)
+
+// maxAnswer bounds what a client reads, in bytes.
+const maxAnswer = 64 << 20
+
+// Client calls the API. Its errors wrap the same sentinels, and besides them whatever the HTTP client gives when the
+// SSM is not there. Deadlines are the caller's, by context.
+type Client struct{ http *http.Client }
+
+// NewClient makes a client of an HTTP client that reaches the SSM's socket, whatever host a URL names.
+func NewClient(h *http.Client) *Client { return &Client{h} }
+
+// Status is tunssm.SSM.Status.
+func (c *Client) Status(ctx context.Context) (tunssm.Status, error) {
+	return call[tunssm.Status](ctx, c, http.MethodGet, "/v1/status")
+}
+
+// Ping is tunssm.SSM.Ping.
+func (c *Client) Ping(ctx context.Context, peer string) (time.Duration, error) {
+	p, err := call[pong](ctx, c, http.MethodPost, "/v1/ping/"+url.PathEscape(peer))
+	return time.Duration(p.Micros * float64(time.Microsecond)), err
+}
+
+// Down asks the SSM to end; it goes on ending after the answer.
+func (c *Client) Down(ctx context.Context) error {
+	_, err := call[struct{}](ctx, c, http.MethodPost, "/v1/down")
+	return err
+}
+
+func call[T any](ctx context.Context, c *Client, method, path string) (answer T, err error) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://ssm"+path, nil)
+	if err != nil {
+		return answer, err
+	}
+	resp, err := c.http.Do(r)
+	if err != nil {
+		return answer, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return answer, fmt.Errorf("read the SSM's answer: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return answer, restore(resp.Status, b)
+	}
+	return answer, json.Unmarshal(b, &answer)
+}

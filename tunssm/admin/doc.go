@@ -1,0 +1,9 @@
+// Package admin is how an operator's commands reach a running SSM: HTTP with JSON over a unix socket of the owner's
+// alone, and the client for it.
+//
+//	GET  /v1/status          tunssm.Status
+//	POST /v1/ping/{peer}     one echo through the tunnel: {"micros": 412}
+//	POST /v1/down            ends the SSM; the answer comes first
+//
+// An error is {"code": ..., "message": ...} with the codes of errors.go.
+package admin

@@ -1,0 +1,51 @@
+package tunssm
+
+import (
+	"net/netip"
+	"time"
+
+	"ssmnet/packet"
+	"ssmnet/packet/control"
+)
+
+const (
+	denialLife = 3 * time.Second
+	maxDenials = 4096
+)
+
+// denialKey is what a denial is remembered by: every flow to the same service is denied alike.
+type denialKey struct {
+	dst      netip.Addr
+	protocol packet.Protocol
+	class    packet.Class
+	port     uint16
+}
+
+func keyOf(f packet.Flow) denialKey { return denialKey{f.Dst, f.Protocol, f.Class, f.DstPort} }
+
+type denial struct {
+	reason control.Reason
+	until  time.Time
+}
+
+// denials spares the KDC the same question for a few seconds. It is forgotten whole on an Update.
+type denials map[denialKey]denial
+
+func (d denials) add(k denialKey, reason control.Reason, now time.Time) {
+	if len(d) >= maxDenials {
+		for old := range d { // any one: the map is bounded, and a forgotten denial only costs a request
+			delete(d, old)
+			break
+		}
+	}
+	d[k] = denial{reason, now.Add(denialLife)}
+}
+
+func (d denials) find(k denialKey, now time.Time) (control.Reason, bool) {
+	e, ok := d[k]
+	if ok && now.After(e.until) {
+		delete(d, k)
+		return 0, false
+	}
+	return e.reason, ok
+}

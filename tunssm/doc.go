@@ -1,0 +1,27 @@
+// Package tunssm is the security service module: it owns a TUN interface and seals what the host sends to each peer
+// under that peer's session key, which it acquires from the KDC when the first packet asks for it.
+//
+// # A packet's way
+//
+// Outbound and inbound each run to completion in one goroutine, and each reads from top to bottom in one file:
+//
+//	outbound.go   readTUN, classify, lookup, (hold), seal, send
+//	inbound.go    receive, parseHeader, session, open (and window), checkInner, writeTUN
+//
+// A packet that finds no session goes to the acquirer, one goroutine that owns everything that changes: holds, requests,
+// denials, sessions, timers, the connections to the KDCs. acquire.go holds the four steps, step1Hold, step2Request,
+// step3Install and step4Release; a session that the other side asked for begins at step 3. After each change it
+// publishes an immutable table, inner prefix to peer and SPI to session, which the two loops only read.
+//
+// # Which session
+//
+// A peer may have several sessions at once: both sides asked, or one replaces another. A session is confirmed at the
+// responder by the requester's first frame, and at the requester by the probe that answers it. Both send on the
+// confirmed session with the greatest (order, session id), a requester that has none on its provisional one; the
+// responder sends nothing on an unconfirmed one. Those superseded stay open to receive for 30 s.
+//
+// # Endpoints
+//
+// The peer, not the session, owns the endpoint: the underlay address that its newest opened frame came from. Until there
+// is one, held packets and probes go to every candidate that the KDC named and later data to the first.
+package tunssm

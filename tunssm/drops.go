@@ -1,0 +1,51 @@
+package tunssm
+
+import "sync/atomic"
+
+// Drop names why a packet or frame went no further. Every drop has a counter; the names are for operators.
+type Drop uint8
+
+const (
+	dropMalformed   Drop = iota // outbound packet that does not parse
+	dropMulticast               // outbound to multicast, broadcast, link-local, unspecified
+	dropHoldFull                // held too much for this destination, or in all
+	dropDenied                  // refused by policy, answered with ICMP
+	dropUnreachable             // no session can be had, answered with ICMP
+	dropSend                    // the underlay would not take the frame
+	dropSeal                    // the session's key is destroyed or exhausted
+	dropFrame                   // inbound datagram that is not a frame
+	dropSPI                     // no session has this SPI
+	dropOpen                    // the frame does not open: forged, corrupted, or for another key
+	dropReplay                  // the window has seen it or has moved on
+	dropInner                   // opened, but no packet or probe of this version
+	dropSource                  // inner source is not the peer's
+	dropDestination             // inner destination is not ours
+	dropSelector                // no selector of the session permits the flow
+	dropTUN                     // the TUN would not take the packet
+	dropCount
+)
+
+var dropNames = [dropCount]string{
+	dropMalformed: "malformed", dropMulticast: "multicast", dropHoldFull: "hold_full", dropDenied: "denied",
+	dropUnreachable: "unreachable", dropSend: "send_failed", dropSeal: "seal_failed", dropFrame: "not_a_frame",
+	dropSPI: "unknown_spi", dropOpen: "not_opened", dropReplay: "replayed", dropInner: "inner_malformed",
+	dropSource: "inner_source", dropDestination: "inner_destination", dropSelector: "selector", dropTUN: "tun_write",
+}
+
+func (d Drop) String() string { return dropNames[d] }
+
+// drops counts. Any goroutine may add.
+type drops [dropCount]atomic.Uint64
+
+func (d *drops) add(why Drop) { d[why].Add(1) }
+
+// snapshot is the counters that are not zero, by name.
+func (d *drops) snapshot() map[string]uint64 {
+	m := map[string]uint64{}
+	for i := range d {
+		if n := d[i].Load(); n > 0 {
+			m[Drop(i).String()] = n
+		}
+	}
+	return m
+}

@@ -1,0 +1,14 @@
+package tunssm
+
+import "errors"
+
+var (
+	// ErrNotFound: no session with that peer.
+	ErrNotFound = errors.New("no session with that peer")
+	// ErrEnded: the SSM is stopping.
+	ErrEnded = errors.New("the SSM is stopping")
+
+	errNoCandidate = errors.New("the peer has no usable underlay address")
+	errRevoked     = errors.New("the session was revoked before it was installed")
+	errOverlap     = errors.New("the peer's prefixes overlap our own")
+)

@@ -1,0 +1,81 @@
+package fake
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+)
+
+// Route records what an SSM asks of the host's interface and routes.
+type Route struct {
+	mu         sync.Mutex
+	state      RouteState
+	candidates []netip.Addr
+	refuse     map[netip.Prefix]error
+	fault      error
+}
+
+// RouteState is what was asked last.
+type RouteState struct {
+	Configured int // how often
+	Addresses  []netip.Addr
+	Overlays   []netip.Prefix
+	Routes     []netip.Prefix
+	Avoid      []netip.Addr
+}
+
+func newRoute(candidates ...netip.Addr) *Route {
+	return &Route{candidates: candidates, refuse: map[netip.Prefix]error{}}
+}
+
+// State is what was asked last.
+func (r *Route) State() RouteState {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state
+}
+
+// FailConfigure makes Configure return err; nil heals it.
+func (r *Route) FailConfigure(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fault = err
+}
+
+// Refuse makes Offer refuse the route because of err.
+func (r *Route) Refuse(route netip.Prefix, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refuse[route] = err
+}
+
+// Configure records the addresses and overlays.
+func (r *Route) Configure(addresses []netip.Addr, overlays []netip.Prefix) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state.Configured++
+	r.state.Addresses, r.state.Overlays = slices.Clone(addresses), slices.Clone(overlays)
+	return r.fault
+}
+
+// Offer records the routes, but for those to be refused.
+func (r *Route) Offer(routes []netip.Prefix, avoid []netip.Addr) map[netip.Prefix]error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	refused := maps.Clone(r.refuse)
+	maps.DeleteFunc(refused, func(p netip.Prefix, _ error) bool { return !slices.Contains(routes, p) })
+	r.state.Routes = slices.DeleteFunc(slices.Clone(routes), func(p netip.Prefix) bool { return refused[p] != nil })
+	r.state.Avoid = slices.Clone(avoid)
+	return refused
+}
+
+// Candidates are the host's underlay addresses.
+func (r *Route) Candidates() []netip.Addr {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.candidates)
+}
+
+// MTU is the usual one.
+func (r *Route) MTU() int { return 1420 }

@@ -1,0 +1,99 @@
+package fake
+
+import (
+	"errors"
+	"net"
+	"sync"
+
+	"ssmnet/packet"
+)
+
+// tunQueue is how many frames, or packets received, wait at most.
+const tunQueue = 4096
+
+var errFull = errors.New("fake: nobody takes the packets from the TUN")
+
+// TUN is an interface whose host is the test.
+type TUN struct {
+	frames  chan []byte // to ReadFrame
+	packets chan []byte // from WriteFrame
+	fail    chan error
+	closed  chan struct{}
+	once    sync.Once
+}
+
+func newTUN() *TUN {
+	return &TUN{
+		frames: make(chan []byte, tunQueue), packets: make(chan []byte, tunQueue), fail: make(chan error, 1),
+		closed: make(chan struct{}),
+	}
+}
+
+// Inject makes the host send one IP packet.
+func (t *TUN) Inject(pkt []byte) { t.InjectFrame(Frame(pkt)) }
+
+// InjectFrame makes the host send one virtio-net frame. It keeps frame.
+func (t *TUN) InjectFrame(frame []byte) {
+	select {
+	case t.frames <- frame:
+	case <-t.closed:
+	}
+}
+
+// Packets are those that the host has received, one by one as its stack sees them: frames cut, checksums complete.
+func (t *TUN) Packets() <-chan []byte { return t.packets }
+
+// Fail makes the next ReadFrame return err.
+func (t *TUN) Fail(err error) { t.fail <- err }
+
+// Name is the interface's.
+func (t *TUN) Name() string { return "fake0" }
+
+// ReadFrame waits for an injected frame.
+func (t *TUN) ReadFrame(b []byte) (int, error) {
+	select {
+	case frame := <-t.frames:
+		return copy(b, frame), nil
+	case err := <-t.fail:
+		return 0, err
+	case <-t.closed:
+		return 0, net.ErrClosed
+	}
+}
+
+// WriteFrame cuts the frame into packets. Like the kernel it refuses a frame that contradicts itself.
+func (t *TUN) WriteFrame(b []byte) (int, error) {
+	select {
+	case <-t.closed:
+		return 0, net.ErrClosed
+	default:
+	}
+	var s packet.Segmenter
+	if err := s.Reset(b); err != nil {
+		return 0, err
+	}
+	for {
+		pkt, partial, ok := s.Next(nil)
+		if !ok {
+			return len(b), nil
+		}
+		p, err := packet.Parse(pkt)
+		if err == nil && partial {
+			err = packet.CompleteChecksum(p, pkt)
+		}
+		if err != nil {
+			return 0, err
+		}
+		select {
+		case t.packets <- pkt:
+		default:
+			return 0, errFull
+		}
+	}
+}
+
+// Close wakes a waiting ReadFrame.
+func (t *TUN) Close() error {
+	t.once.Do(func() { close(t.closed) })
+	return nil
+}

@@ -1,0 +1,46 @@
+package tunssm
+
+import "net/netip"
+
+// Host is the edge between the SSM and the operating system. The Linux parts are in the folders tun, udp and route; the
+// fakes of the tests block on channels alone.
+type Host struct {
+	TUN   TUN
+	UDP   UDP
+	Route Route
+	Dial  Dial // to a KDC
+}
+
+// TUN is the interface that the host's packets pass through, as virtio-net frames: packet.VirtioLen bytes of header and
+// an IP packet of up to 64 KiB.
+type TUN interface {
+	Name() string
+	// ReadFrame waits for one frame. After Close it returns net.ErrClosed or os.ErrClosed.
+	ReadFrame(b []byte) (int, error)
+	// WriteFrame writes one frame. It is safe for concurrent use; an error concerns that frame alone.
+	WriteFrame(b []byte) (int, error)
+	Close() error
+}
+
+// UDP is the socket that frames travel through.
+type UDP interface {
+	LocalPort() uint16
+	// Receive waits for datagrams of one source, joined: each is segment bytes but the last. After Close it returns
+	// net.ErrClosed; no other error lasts.
+	Receive(b []byte) (n, segment int, src netip.AddrPort, err error)
+	// Send sends b as datagrams of segment bytes, the last may be shorter. It is safe for concurrent use.
+	Send(b []byte, segment int, dst netip.AddrPort) error
+	Close() error
+}
+
+// Route sets up the interface and the routes into it.
+type Route interface {
+	// Configure gives the interface these overlay addresses and the overlays' routes, and brings it up.
+	Configure(addresses []netip.Addr, overlays []netip.Prefix) error
+	// Offer makes the accepted routes these and no others. It returns why each one it refused was refused; avoid are
+	// the underlay addresses that must not end up inside the tunnel.
+	Offer(routes []netip.Prefix, avoid []netip.Addr) map[netip.Prefix]error
+	// Candidates are the addresses of the host's other interfaces that a peer might reach it by.
+	Candidates() []netip.Addr
+	MTU() int
+}

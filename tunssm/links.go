@@ -1,0 +1,234 @@
+package tunssm
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"ssmnet/packet/control"
+)
+
+const (
+	firstBackoff = 100 * time.Millisecond
+	lastBackoff  = 5 * time.Second
+	renewAfter   = time.Hour // jittered; the new connection is made before the old one ends
+	retireOld    = 5 * time.Second
+)
+
+// link is one KDC. Its fields belong to the acquirer; its dialer goroutine only makes connections.
+type link struct {
+	address  string
+	conn     *control.Conn // welcomed; nil where there is none
+	greeting *control.Conn // has been sent Hello
+	detached bool          // this KDC says it is cut off from its store
+	fault    error         // why there is no connection
+	since    time.Time     // of conn, or of the fault
+	stop     context.CancelFunc
+}
+
+// links are the KDCs in the order in which they are asked.
+type links struct {
+	list  []*link
+	live  map[*control.Conn]bool // every connection that has a reader
+	tasks sync.WaitGroup         // dialers and readers
+	stop  context.CancelFunc
+	ctx   context.Context
+}
+
+// dialAll makes the links be those to the addresses, keeping those that exist.
+func (a *acquirer) dialAll(ctx context.Context, addresses []string) {
+	if a.links.ctx == nil {
+		// Dialers end in goodbye, after the last report, not with ctx.
+		a.links.ctx, a.links.stop = context.WithCancel(context.WithoutCancel(ctx))
+		a.links.live = map[*control.Conn]bool{}
+	}
+	var list []*link
+	for _, address := range addresses {
+		at := slices.IndexFunc(a.links.list, func(l *link) bool { return l.address == address })
+		if at >= 0 {
+			list = append(list, a.links.list[at])
+			continue
+		}
+		l := &link{address: address, since: time.Now(), fault: errors.New("not yet connected")}
+		var dialCtx context.Context
+		dialCtx, l.stop = context.WithCancel(a.links.ctx)
+		a.links.tasks.Go(func() { a.dial(dialCtx, l) })
+		list = append(list, l)
+	}
+	for _, l := range a.links.list {
+		if !slices.Contains(list, l) {
+			l.stop()
+		}
+	}
+	a.links.list = list
+}
+
+// dial keeps l connected: on its own goroutine, it reads nothing of the acquirer but what never changes.
+func (a *acquirer) dial(ctx context.Context, l *link) {
+	backoff := firstBackoff
+	for ctx.Err() == nil {
+		conn, err := a.connect(ctx, l)
+		if err != nil {
+			a.toAcquirer(func(a *acquirer) { a.unreachable(l, err) })
+			wait(ctx, jitter(backoff))
+			backoff = min(2*backoff, lastBackoff)
+			continue
+		}
+		began := time.Now()
+		select {
+		case <-conn.Done():
+		case <-ctx.Done():
+		case <-time.After(jitter(renewAfter)):
+			continue
+		}
+		if time.Since(began) > lastBackoff {
+			backoff = firstBackoff
+		}
+		wait(ctx, jitter(backoff))
+		backoff = min(2*backoff, lastBackoff)
+	}
+}
+
+// connect makes one connection, hands it to the acquirer and reads from it until it ends.
+func (a *acquirer) connect(ctx context.Context, l *link) (*control.Conn, error) {
+	dialCtx, cancel := context.WithTimeout(ctx, control.HandshakeTimeout)
+	defer cancel()
+	nc, err := a.host.Dial(dialCtx, l.address)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := control.Connect(dialCtx, nc, a.identity.KeyID, a.identity.Key)
+	if err != nil {
+		return nil, err
+	}
+	if !a.toAcquirer(func(a *acquirer) { a.greet(l, conn) }) {
+		conn.Close()
+		return nil, ErrEnded
+	}
+	context.AfterFunc(ctx, func() { conn.Close() })
+	a.links.tasks.Go(func() { a.read(l, conn) })
+	return conn, nil
+}
+
+// read hands each message to the acquirer.
+func (a *acquirer) read(l *link, conn *control.Conn) {
+	for {
+		e, err := conn.Receive()
+		if err != nil {
+			a.toAcquirer(func(a *acquirer) { a.disconnected(l, conn, err) })
+			conn.Close()
+			return
+		}
+		if !a.toAcquirer(func(a *acquirer) { a.message(l, conn, e) }) {
+			conn.Close()
+			return
+		}
+	}
+}
+
+func jitter(d time.Duration) time.Duration { return d*3/4 + rand.N(d/2) }
+
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// greet says Hello on a new connection and reports every live session.
+func (a *acquirer) greet(l *link, conn *control.Conn) {
+	l.greeting = conn
+	a.links.live[conn] = true
+	reports := a.report.all(a)
+	sessions := 0
+	for _, m := range reports {
+		sessions += len(m.Opened)
+	}
+	hello := &control.Hello{
+		Boot: a.boot, Reach: a.reach(), AES: hasAES, Sessions: uint32(sessions), Software: a.software,
+	}
+	if conn.Send(0, hello) != nil {
+		return // its reader notices
+	}
+	for _, m := range reports {
+		if conn.Send(0, m) != nil {
+			return
+		}
+	}
+	a.pingLater(l, conn)
+}
+
+// pingLater asks for a sign of life at intervals, for as long as the connection lasts.
+func (a *acquirer) pingLater(l *link, conn *control.Conn) {
+	a.timers.after(control.PingInterval, func() {
+		if conn.Err() == nil && conn.Send(0, &control.Ping{}) == nil {
+			a.pingLater(l, conn)
+		}
+	})
+}
+
+// welcomed makes conn the one that l uses; the one before it, renewed, may finish what is on the way.
+func (a *acquirer) welcomed(l *link, conn *control.Conn) {
+	if conn != l.greeting {
+		return
+	}
+	if old := l.conn; old != nil && old != conn {
+		a.timers.after(retireOld, func() { old.Close() })
+	}
+	l.conn, l.greeting, l.fault, l.since = conn, nil, nil, time.Now()
+	a.log.Info("welcomed by a KDC", "kdc", l.address)
+}
+
+// unreachable notes why there is no connection.
+func (a *acquirer) unreachable(l *link, err error) {
+	if l.conn == nil {
+		if l.fault == nil || l.fault.Error() != err.Error() {
+			a.log.Warn("no connection to a KDC", "kdc", l.address, "error", err)
+		}
+		l.fault = err
+	}
+}
+
+// disconnected forgets a connection; requests under way on it go to the next KDC.
+func (a *acquirer) disconnected(l *link, conn *control.Conn, err error) {
+	delete(a.links.live, conn)
+	if l.greeting == conn {
+		l.greeting = nil
+		if l.conn == nil && !errors.Is(l.fault, errRefusedHello) {
+			l.fault = err
+		}
+	}
+	if l.conn != conn {
+		return
+	}
+	l.conn, l.fault, l.since = nil, err, time.Now()
+	a.log.Warn("lost the connection to a KDC", "kdc", l.address, "error", err)
+	for _, t := range a.pending {
+		if t.link == l {
+			a.another(t, control.Unavailable)
+		}
+	}
+}
+
+// healthy is the first KDC to ask that has not been tried.
+func (a *acquirer) healthy(tried map[*link]bool) *link {
+	for _, l := range a.links.list {
+		if l.conn != nil && !l.detached && !tried[l] {
+			return l
+		}
+	}
+	return nil
+}
+
+// shutdown lets what was sent leave, then ends every connection and dialer.
+func (l *links) shutdown(limit time.Duration) {
+	var all sync.WaitGroup
+	for conn := range l.live {
+		all.Go(func() { conn.Shutdown(limit) })
+	}
+	all.Wait()
+	l.stop()
+}

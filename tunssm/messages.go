@@ -1,0 +1,103 @@
+package tunssm
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"ssmnet/packet"
+	"ssmnet/packet/control"
+)
+
+var (
+	hasAES          = packet.HasAES()
+	errRefusedHello = errors.New("the KDC refuses this SSM")
+)
+
+// message takes one message of a KDC.
+func (a *acquirer) message(l *link, conn *control.Conn, e control.Envelope) {
+	switch m := e.Message.(type) {
+	case *control.Welcome:
+		a.welcomed(l, conn)
+		a.configure(m.Config)
+	case *control.Update:
+		a.configure(m.Config)
+	case *control.KeyGrant:
+		a.granted(l, e.ID, m)
+	case *control.KeyDenial:
+		a.denied(l, e.ID, m)
+	case *control.KeyOffer:
+		a.raise(m.Terms.AsOf)
+		a.offered(l, e.ID, m)
+	case *control.Revoke:
+		a.revoke(l, e.ID, m)
+	case *control.Endpoint:
+		a.moved(m)
+	case *control.Ping:
+		a.reply(conn, e.ID, &control.Pong{AsOf: a.asOf})
+	case *control.Pong:
+		l.detached = m.Detached
+		a.raise(m.AsOf)
+	case *control.Refusal:
+		a.refusedBy(l, conn, m)
+	default:
+		a.reply(conn, e.ID, &control.Refusal{Refused: e.Message.Type(), Reason: control.Unsupported})
+	}
+}
+
+// reply answers on the connection that asked, which need not be the one in use.
+func (a *acquirer) reply(conn *control.Conn, id uint64, m control.Message) {
+	if err := conn.Send(id, m); err != nil {
+		a.log.Debug("reply not sent", "error", err)
+	}
+}
+
+// refusedBy notes that a KDC will not have us, or did not understand.
+func (a *acquirer) refusedBy(l *link, conn *control.Conn, m *control.Refusal) {
+	if m.Refused == control.TypeHello {
+		l.fault = fmt.Errorf("%w: %s", errRefusedHello, m.Reason)
+	}
+	a.log.Warn("refused by a KDC", "kdc", l.address, "message", m.Refused, "reason", m.Reason)
+}
+
+// raise keeps the highest as_of seen.
+func (a *acquirer) raise(asOf control.AsOf) {
+	if a.asOf.Before(asOf) {
+		a.asOf = asOf
+		a.publish()
+	}
+}
+
+// configure takes what a KDC says of the network, unless another has said something newer.
+func (a *acquirer) configure(c control.Config) {
+	if c.AsOf.Before(a.config.AsOf) {
+		return
+	}
+	old := a.config
+	a.config = c
+	clear(a.denials)
+	a.raise(c.AsOf)
+	if !slices.Equal(old.Addresses, c.Addresses) || !slices.Equal(old.Overlays, c.Overlays) {
+		a.fault = a.host.Route.Configure(c.Addresses, c.Overlays)
+		if a.fault != nil {
+			a.log.Error("cannot set up the interface", "interface", a.host.TUN.Name(), "error", a.fault)
+			a.config.Addresses = nil // tried again at the next Update
+		} else {
+			a.log.Info("interface is up", "interface", a.host.TUN.Name(), "addresses", c.Addresses)
+		}
+	}
+	if !slices.Equal(old.Routes, c.Routes) {
+		a.refused = a.host.Route.Offer(c.Routes, a.underlay())
+		for _, prefix := range slices.SortedFunc(maps.Keys(a.refused), comparePrefix) {
+			a.log.Warn("refused a route", "route", prefix, "error", a.refused[prefix])
+		}
+	}
+	if len(c.KDCs) > 0 && !slices.Equal(old.KDCs, c.KDCs) && !slices.Equal(a.identity.KDCs, c.KDCs) {
+		a.identity.KDCs = c.KDCs
+		if err := a.learn(c.KDCs); err != nil {
+			a.log.Warn("cannot keep the new KDC addresses", "error", err)
+		}
+		a.dialAll(a.links.ctx, c.KDCs)
+	}
+}

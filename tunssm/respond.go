@@ -1,0 +1,93 @@
+package tunssm
+
+import (
+	"errors"
+
+	"ssmnet/packet/control"
+)
+
+// offered is step 3 at the responder: install, then accept, so that the requester's first frame finds its SPI.
+func (a *acquirer) offered(l *link, id uint64, o *control.KeyOffer) {
+	name, na, boot := o.A.Name, o.Na, o.A.Boot
+	var order uint64 = 1
+	if p := a.peers[name]; p != nil {
+		order = p.nextOrder(boot)
+	}
+	keys, accept, err := control.Respond(a.self(), o, a.reserveSPI(), order)
+	var s *session
+	if err == nil {
+		s, err = a.step3Install(keys, l)
+	}
+	if err != nil {
+		reason := control.Refused
+		if errors.Is(err, control.ErrStale) {
+			reason = control.Behind
+		}
+		a.log.Warn("refused an offer", "step", 3, "peer", name, "kdc", l.address, "error", err)
+		a.send(l, id, &control.KeyDenial{Na: na, Reason: reason})
+		return
+	}
+	a.log.Info("installed a session", "step", 3, "session", s.id, "peer", name, "role", "responder", "suite", s.suite)
+	a.send(l, id, accept)
+	// An empty datagram to each candidate lets the requester's first frame in through a NAT on our side.
+	for _, c := range *s.candidates.Load() {
+		if a.host.UDP.Send(nil, 0, c) != nil {
+			a.drops.add(dropSend)
+		}
+	}
+}
+
+// revoke destroys the named sessions, remembers them, and gives the receipt.
+func (a *acquirer) revoke(l *link, id uint64, m *control.Revoke) {
+	a.raise(m.AsOf)
+	for _, sid := range m.Sessions {
+		a.remember(sid)
+		if s := a.sessionByID(sid); s != nil {
+			a.destroy(s, m.Reason.String())
+		}
+	}
+	a.send(l, id, &control.RevokeAck{Sessions: m.Sessions})
+}
+
+// remember keeps a revoked id, so that its late grant is refused.
+func (a *acquirer) remember(id control.SessionID) {
+	if len(a.revoked) < maxRevoked {
+		a.revoked[id] = true
+		a.timers.after(revokedFor, func() { delete(a.revoked, id) })
+	}
+}
+
+func (a *acquirer) sessionByID(id control.SessionID) *session {
+	for _, p := range a.peers {
+		for _, s := range p.sessions {
+			if s.id == id {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
+// moved takes new candidates of a peer: its provisional session tries them.
+func (a *acquirer) moved(m *control.Endpoint) {
+	p := a.peers[m.Peer]
+	if p == nil {
+		return
+	}
+	candidates := a.reachable(m.Candidates)
+	for _, s := range p.sessions {
+		if !s.confirmed.Load() && len(candidates) > 0 {
+			s.candidates.Store(&candidates)
+		}
+	}
+}
+
+// send gives l a message; a connection that has just ended is noticed by its reader.
+func (a *acquirer) send(l *link, id uint64, m control.Message) {
+	if l.conn == nil {
+		return
+	}
+	if err := l.conn.Send(id, m); err != nil {
+		a.log.Debug("message not sent", "kdc", l.address, "error", err)
+	}
+}

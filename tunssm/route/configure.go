@@ -1,0 +1,154 @@
+package route
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// MinMTU is the least the interface may have: below it the kernel takes IPv6 away (RFC 8200, section 5).
+	MinMTU = 1280
+	// gsoMaxSize is the longest super-packet the kernel hands over. 60,000 bytes in segments of 1,400 become less than
+	// 64 KiB of frames, so one read is one send at the sender and one receive and one write at the other end.
+	gsoMaxSize = 60000
+	// queueLength is how many packets or super-packets wait in the device for the outbound loop. The kernel's default
+	// of 500 is 30 MB of super-packets, half a second at 500 Mb/s.
+	queueLength = 256
+	// usableWithin is far more than the kernel needs to complete an address without duplicate detection.
+	usableWithin = 2 * time.Second
+)
+
+// Configure gives the interface its MTU and exactly the given addresses, and brings it up. A prefix shorter than its
+// address also routes that prefix into the interface. Configuring again changes what differs; the kernel may drop
+// routes with the addresses it removes, so where addresses changed, Add ours again.
+//
+// The order matters: with address generation off before the interface comes up it never has a link-local address, and
+// the kernel never sends anything of its own into the tunnel (router solicitations, multicast reports). IPv6 addresses
+// skip duplicate detection, and all are usable when Configure returns. Where the kernel cannot do what merely saves
+// work (super-packet sizes, queue length) Configure goes on.
+func Configure(ifname string, addresses []netip.Prefix, mtu int) error {
+	if mtu < MinMTU {
+		return fmt.Errorf("route: MTU %d of %s is below %d, the least that carries IPv6", mtu, ifname, MinMTU)
+	}
+	link, err := linkByName(ifname)
+	if err != nil {
+		return err
+	}
+	err = netlink.LinkSetIP6AddrGenMode(link, nl.IN6_ADDR_GEN_MODE_NONE)
+	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
+		return wrap(err, "switch off address generation on %s", ifname)
+	}
+	if err := netlink.LinkSetMTU(link, mtu); err != nil {
+		return wrap(err, "set the MTU of %s to %d", ifname, mtu)
+	}
+	_ = netlink.LinkSetTxQLen(link, queueLength)
+	_ = netlink.LinkSetGSOMaxSize(link, gsoMaxSize)     // for IPv6, and before Linux 6.3 for both
+	_ = netlink.LinkSetGSOIPv4MaxSize(link, gsoMaxSize) // Linux 6.3
+	if err := setAddresses(link, addresses); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return wrap(err, "bring %s up", ifname)
+	}
+	return awaitLocal(ifname, addresses)
+}
+
+// awaitLocal waits until the kernel takes packets for the addresses. It completes IPv6 addresses in a work queue of its
+// own, a little after the call that adds them; what arrived in between would be lost.
+func awaitLocal(ifname string, addresses []netip.Prefix) error {
+	deadline := time.Now().Add(usableWithin)
+	for _, prefix := range addresses {
+		for {
+			r, err := routeTo(prefix.Addr())
+			if err == nil && r.Type == unix.RTN_LOCAL {
+				break
+			}
+			if err != nil && !errors.Is(err, ErrUnreachable) {
+				return err
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("route: address %s of %s is not usable after %v", prefix.Addr(), ifname, usableWithin)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	return nil
+}
+
+// setAddresses makes wanted the interface's addresses. The kernel knows an IPv6 address by its bytes alone, so one
+// whose prefix length changes goes before it comes. Of an IPv4 network it may remove all addresses with the first, so
+// those wanted are added once more at the end.
+func setAddresses(link netlink.Link, wanted []netip.Prefix) error {
+	present, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
+	if err != nil {
+		return wrap(err, "list addresses of %s", link.Attrs().Name)
+	}
+	keep := make(map[netip.Prefix]bool, len(wanted))
+	stays := make(map[netip.Addr]bool, len(wanted))
+	for _, prefix := range wanted {
+		keep[prefix], stays[prefix.Addr()] = true, true
+	}
+	var resized, others []netlink.Addr
+	for _, address := range present {
+		prefix, ok := addrPrefix(address.IPNet)
+		switch {
+		case ok && keep[prefix]:
+		case ok && stays[prefix.Addr()]:
+			resized = append(resized, address)
+		default:
+			others = append(others, address)
+		}
+	}
+	if err := removeAddresses(link, resized); err != nil {
+		return err
+	}
+	if err := addAddresses(link, wanted); err != nil {
+		return err
+	}
+	if err := removeAddresses(link, others); err != nil || len(others) == 0 {
+		return err
+	}
+	return addAddresses(link, wanted)
+}
+
+// addAddresses adds what is not there yet.
+func addAddresses(link netlink.Link, wanted []netip.Prefix) error {
+	for _, prefix := range wanted {
+		address := &netlink.Addr{IPNet: fromPrefix(prefix)}
+		if prefix.Addr().Is6() {
+			address.Flags = unix.IFA_F_NODAD
+		}
+		if err := netlink.AddrReplace(link, address); err != nil {
+			return wrap(err, "add address %s to %s", prefix, link.Attrs().Name)
+		}
+	}
+	return nil
+}
+
+// removeAddresses removes what is still there.
+func removeAddresses(link netlink.Link, unwanted []netlink.Addr) error {
+	for _, address := range unwanted {
+		err := netlink.AddrDel(link, &address)
+		if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return wrap(err, "remove address %s from %s", address.IPNet, link.Attrs().Name)
+		}
+	}
+	return nil
+}
+
+// addrPrefix is an interface's address with its prefix length, not masked.
+func addrPrefix(n *net.IPNet) (netip.Prefix, bool) {
+	masked, ok := toPrefix(n)
+	if !ok {
+		return netip.Prefix{}, false
+	}
+	addr, _ := netip.AddrFromSlice(n.IP)
+	return netip.PrefixFrom(addr.Unmap(), masked.Bits()), true
+}

@@ -1,0 +1,243 @@
+package route
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Check says whether prefix may be routed into ifname. It returns ErrConflict with the reason where prefix
+//
+//   - overlaps a network that another interface is connected to,
+//   - is routed by the host itself, with the same length, to somewhere else, or
+//   - covers one of avoid (the underlay addresses of KDCs and peers) and the host has no more specific route to it: the
+//     tunnel's own frames would enter the tunnel.
+//
+// Addresses of the host itself are never routed and so never avoided.
+func Check(prefix netip.Prefix, ifname string, avoid []netip.Addr) error {
+	prefix = prefix.Masked()
+	host, err := readUnderlay(ifname, prefix.Addr().Is4())
+	if err != nil {
+		return err
+	}
+	return host.check(prefix, avoid)
+}
+
+// underlay is what the host has without our interface, in one family.
+type underlay struct {
+	connected []attached // its networks, one for each address
+	routes    []attached // its unicast routes, the connected networks' among them
+	own       map[netip.Addr]bool
+}
+
+// attached is a prefix and the interface it leads to.
+type attached struct {
+	prefix netip.Prefix
+	ifname string
+}
+
+func (u underlay) check(prefix netip.Prefix, avoid []netip.Addr) error {
+	for _, network := range u.connected {
+		if prefix.Overlaps(network.prefix) {
+			return fmt.Errorf("%w: %s overlaps %s, which is connected to %s",
+				ErrConflict, prefix, network.prefix, network.ifname)
+		}
+	}
+	for _, r := range u.routes {
+		if r.prefix == prefix {
+			return fmt.Errorf("%w: this host routes %s to %s already", ErrConflict, prefix, r.ifname)
+		}
+	}
+	for _, addr := range avoid {
+		addr = addr.Unmap().WithZone("")
+		if prefix.Contains(addr) && !u.own[addr] && u.longest(addr) <= prefix.Bits() {
+			return fmt.Errorf("%w: %s covers %s, the underlay address of a KDC or peer, and no narrower route does",
+				ErrConflict, prefix, addr)
+		}
+	}
+	return nil
+}
+
+// longest is the length of the host's most specific route to addr, -1 without any.
+func (u underlay) longest(addr netip.Addr) int {
+	bits := -1
+	for _, r := range u.routes {
+		if r.prefix.Contains(addr) {
+			bits = max(bits, r.prefix.Bits())
+		}
+	}
+	return bits
+}
+
+// readUnderlay asks the kernel for the addresses and the main table's routes that do not belong to ifname.
+func readUnderlay(ifname string, ipv4 bool) (underlay, error) {
+	family := netlink.FAMILY_V6
+	if ipv4 {
+		family = netlink.FAMILY_V4
+	}
+	links, err := whole(netlink.LinkList)
+	if err != nil {
+		return underlay{}, wrap(err, "list interfaces")
+	}
+	names := make(map[int]string, len(links))
+	for _, link := range links {
+		names[link.Attrs().Index] = link.Attrs().Name
+	}
+	u := underlay{own: make(map[netip.Addr]bool)}
+	addresses, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, family) })
+	if err != nil {
+		return underlay{}, wrap(err, "list addresses")
+	}
+	for _, address := range addresses {
+		u.addAddress(address, names[address.LinkIndex], ifname)
+	}
+	routes, err := whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, family) })
+	if err != nil {
+		return underlay{}, wrap(err, "list routes")
+	}
+	for _, r := range routes {
+		u.addRoute(r, names, ifname)
+	}
+	return u, nil
+}
+
+func (u *underlay) addAddress(address netlink.Addr, name, exclude string) {
+	prefix, ok := addrPrefix(address.IPNet)
+	if !ok || name == exclude {
+		return
+	}
+	u.own[prefix.Addr()] = true
+	u.connected = append(u.connected, attached{prefix.Masked(), name})
+	if peer, ok := toPrefix(address.Peer); ok && peer != prefix.Masked() {
+		u.connected = append(u.connected, attached{peer, name}) // the other end of a point-to-point link
+	}
+}
+
+// addRoute keeps a route that leads somewhere, by any of its next hops, without our interface.
+func (u *underlay) addRoute(r netlink.Route, names map[int]string, exclude string) {
+	prefix, ok := toPrefix(r.Dst)
+	if !ok || r.Type != unix.RTN_UNICAST {
+		return
+	}
+	hops := []int{r.LinkIndex}
+	if len(r.MultiPath) > 0 {
+		hops = hops[:0]
+		for _, hop := range r.MultiPath {
+			hops = append(hops, hop.LinkIndex)
+		}
+	}
+	for _, index := range hops {
+		if names[index] != exclude {
+			u.routes = append(u.routes, attached{prefix, names[index]})
+			return
+		}
+	}
+}
+
+// UnderlayMTU is the longest packet the host sends to dst in one piece: what the route says, or has learnt of the
+// path, or else the interface's MTU. Errors: ErrUnreachable.
+func UnderlayMTU(dst netip.Addr) (int, error) {
+	r, err := routeTo(dst)
+	if err != nil {
+		return 0, err
+	}
+	link, err := netlink.LinkByIndex(r.LinkIndex)
+	if err != nil {
+		return 0, wrap(err, "find the interface towards %s", dst)
+	}
+	mtu := link.Attrs().MTU
+	if r.MTU > 0 {
+		mtu = min(mtu, r.MTU)
+	}
+	return mtu, nil
+}
+
+// SourceFor is the address the host would send from to dst. Errors: ErrUnreachable.
+func SourceFor(dst netip.Addr) (netip.Addr, error) {
+	r, err := routeTo(dst)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	src, ok := netip.AddrFromSlice(r.Src)
+	if !ok {
+		return netip.Addr{}, fmt.Errorf("%w: the route to %s has no source address", ErrUnreachable, dst)
+	}
+	return src.Unmap(), nil
+}
+
+// routeTo asks the kernel how it would send to dst. Nothing is sent.
+func routeTo(dst netip.Addr) (netlink.Route, error) {
+	if !dst.IsValid() {
+		return netlink.Route{}, fmt.Errorf("%w: no address given", ErrUnreachable)
+	}
+	routes, err := netlink.RouteGet(net.IP(dst.Unmap().AsSlice()))
+	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || err == nil && len(routes) == 0 {
+		return netlink.Route{}, fmt.Errorf("%w to %s", ErrUnreachable, dst)
+	}
+	if err != nil {
+		return netlink.Route{}, wrap(err, "find the route to %s", dst)
+	}
+	return routes[0], nil
+}
+
+// DefaultSource is the address the host sends from by its default route, the one of the least metric, IPv4 before IPv6.
+// Errors: ErrUnreachable where it has no default route.
+func DefaultSource() (netip.Addr, error) {
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		best, err := defaultRoute(family)
+		if err != nil {
+			return netip.Addr{}, err
+		}
+		if best == nil {
+			continue
+		}
+		if src, ok := netip.AddrFromSlice(best.Src); ok {
+			return src.Unmap(), nil
+		}
+		if gw, ok := netip.AddrFromSlice(best.Gw); ok && !gw.IsLinkLocalUnicast() {
+			return SourceFor(gw)
+		}
+		if src, ok := linkSource(best.LinkIndex, family); ok {
+			return src, nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("%w: this host has no default route", ErrUnreachable)
+}
+
+// defaultRoute is the family's default route of the least metric, nil without one.
+func defaultRoute(family int) (*netlink.Route, error) {
+	routes, err := whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, family) })
+	if err != nil {
+		return nil, wrap(err, "list routes")
+	}
+	var best *netlink.Route
+	for i, r := range routes {
+		prefix, ok := toPrefix(r.Dst)
+		if ok && prefix.Bits() == 0 && r.Type == unix.RTN_UNICAST && (best == nil || r.Priority < best.Priority) {
+			best = &routes[i]
+		}
+	}
+	return best, nil
+}
+
+// linkSource is the first address of the interface that is good beyond the link.
+func linkSource(index, family int) (netip.Addr, bool) {
+	link, err := netlink.LinkByIndex(index)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	addresses, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, family) })
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	for _, address := range addresses {
+		if addr, ok := netip.AddrFromSlice(address.IP); ok && addr.Unmap().IsGlobalUnicast() {
+			return addr.Unmap(), true
+		}
+	}
+	return netip.Addr{}, false
+}

@@ -1,0 +1,137 @@
+package tunssm
+
+import (
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"ssmnet/packet"
+	"ssmnet/packet/control"
+)
+
+// peer is another SSM as this one knows it from the sessions it has had with it. The loops read the atomics; the rest
+// belongs to the acquirer.
+type peer struct {
+	name     string
+	endpoint atomic.Pointer[netip.AddrPort] // where its newest opened frame came from, or the first candidate
+	sending  atomic.Pointer[session]        // what to send on; nil where there is none
+
+	boot     control.Boot // of its newest session
+	prefixes []netip.Prefix
+	sessions []*session
+}
+
+// session is one session key's use. The fields before the atomics do not change.
+type session struct {
+	id        control.SessionID
+	peer      *peer
+	requester bool // whether this side asked
+	order     uint64
+	boot      control.Boot // of the peer
+	spi       packet.SPI   // by which this side receives
+	suite     packet.Suite
+	sealer    *packet.Sealer
+	opener    *packet.Opener // the inbound loop's
+	self      []netip.Prefix // inner addresses this side may use
+	prefixes  []netip.Prefix // inner addresses the peer may use
+	terms     control.Terms
+	entry     control.SessionEntry
+	since     time.Time
+
+	confirmed  atomic.Bool
+	candidates atomic.Pointer[[]netip.AddrPort] // of the peer, the first tried first
+	rx, tx     traffic
+	newest     packet.Counter // one more than the highest opened; the inbound loop's
+
+	// The acquirer's.
+	superseded bool
+	proof      *timer   // the next probe of a provisional session
+	timers     []*timer // cancelled when the session is destroyed, as proof is
+}
+
+// traffic counts inner packets one way.
+type traffic struct {
+	packets, bytes atomic.Uint64
+	last           atomic.Int64 // Unix nanoseconds of the last frame; 0 for none
+}
+
+func (t *traffic) add(packets, bytes int) {
+	t.packets.Add(uint64(packets))
+	t.bytes.Add(uint64(bytes))
+	t.last.Store(time.Now().UnixNano())
+}
+
+// newSession makes the session of keys, which it destroys.
+func newSession(p *peer, k *control.Keys) (*session, error) {
+	defer k.Destroy()
+	sealer, err := packet.NewSealer(k.Suite, k.Seal, k.Peer.SPI)
+	if err != nil {
+		return nil, err
+	}
+	opener, err := packet.NewOpener(k.Suite, k.Open)
+	if err != nil {
+		sealer.Destroy()
+		return nil, err
+	}
+	a, b := k.Peer, k.Self
+	if k.Requester {
+		a, b = b, a
+	}
+	s := &session{
+		id: k.Session, peer: p, requester: k.Requester, order: k.Order, boot: k.Peer.Boot, spi: k.Self.SPI,
+		suite: k.Suite, sealer: sealer, opener: opener, self: k.Self.Prefixes, prefixes: k.Peer.Prefixes,
+		terms: k.Terms, since: time.Now(),
+		entry: control.SessionEntry{
+			ID: k.Session, Requester: a.Name, Responder: b.Name, BootA: a.Boot, BootB: b.Boot,
+			Selectors: control.DigestSelectors(k.Terms.Selectors), AsOf: k.Terms.AsOf,
+		},
+	}
+	s.candidates.Store(&k.Candidates)
+	return s, nil
+}
+
+// before orders the sessions with one boot of a peer: both sides send on the last.
+func (s *session) before(t *session) bool {
+	return s.order < t.order || s.order == t.order && s.id.Compare(t.id) < 0
+}
+
+// mayCarry says whether this side may send data on s at all (package doc, "Which session").
+func (s *session) mayCarry() bool { return s.confirmed.Load() || s.requester }
+
+// choose is the session to send on: the last confirmed one of the peer's newest boot, else the last provisional one.
+func (p *peer) choose() *session {
+	var best *session
+	for _, s := range p.sessions {
+		if s.boot != p.boot || !s.mayCarry() {
+			continue
+		}
+		switch {
+		case best == nil:
+			best = s
+		case s.confirmed.Load() != best.confirmed.Load():
+			if s.confirmed.Load() {
+				best = s
+			}
+		case best.before(s):
+			best = s
+		}
+	}
+	return best
+}
+
+// nextOrder is 1 + the highest order had with the peer's boot.
+func (p *peer) nextOrder(boot control.Boot) uint64 {
+	var highest uint64
+	for _, s := range p.sessions {
+		if s.boot == boot {
+			highest = max(highest, s.order)
+		}
+	}
+	return highest + 1
+}
+
+// covers says whether addr is inside one of the prefixes.
+func covers(prefixes []netip.Prefix, addr netip.Addr) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
+}

@@ -1,0 +1,153 @@
+package tunssm
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"ssmnet/packet/control"
+)
+
+// Status is the SSM at a glance. Its JSON is the status command's (schema ssmnet.status/v1).
+type Status struct {
+	Name      string            `json:"name"`
+	Ready     bool              `json:"ready"` // welcomed, and the interface is up
+	Interface string            `json:"interface"`
+	Fault     string            `json:"fault,omitempty"` // why the interface is not up
+	MTU       int               `json:"mtu"`
+	Addresses []netip.Addr      `json:"addresses"`
+	Subnets   []netip.Prefix    `json:"subnets"`
+	Port      uint16            `json:"port"`
+	Boot      control.Boot      `json:"boot"`
+	AsOf      control.AsOf      `json:"as_of"`
+	Uptime    float64           `json:"uptime_seconds"`
+	KDCs      []KDCStatus       `json:"kdcs"`
+	Routes    []RouteStatus     `json:"routes"`
+	Held      int               `json:"held_bytes"`
+	Drops     map[string]uint64 `json:"drops"`
+	Sessions  []SessionStatus   `json:"sessions"`
+}
+
+// KDCStatus is one KDC. Fault says why it is not connected.
+type KDCStatus struct {
+	Address   string  `json:"address"`
+	Connected bool    `json:"connected"`
+	Detached  bool    `json:"detached"`
+	For       float64 `json:"for_seconds"`
+	Fault     string  `json:"fault,omitempty"`
+}
+
+// RouteStatus is one offered route. Refused says why it was not installed.
+type RouteStatus struct {
+	Prefix  netip.Prefix `json:"prefix"`
+	Refused string       `json:"refused,omitempty"`
+}
+
+// SessionStatus is one session.
+type SessionStatus struct {
+	ID        control.SessionID `json:"id"`
+	Peer      string            `json:"peer"`
+	Role      string            `json:"role"`  // requester or responder
+	State     string            `json:"state"` // sending, confirmed, provisional, superseded
+	Endpoint  netip.AddrPort    `json:"endpoint,omitzero"`
+	Suite     string            `json:"suite"`
+	Order     uint64            `json:"order"`
+	Age       float64           `json:"age_seconds"`
+	RekeyIn   float64           `json:"rekey_in_seconds"`
+	Rx        TrafficStatus     `json:"rx"`
+	Tx        TrafficStatus     `json:"tx"`
+	Prefixes  []netip.Prefix    `json:"prefixes"`
+	Selectors []string          `json:"selectors"`
+	AsOf      control.AsOf      `json:"as_of"`
+}
+
+// TrafficStatus counts inner packets one way.
+type TrafficStatus struct {
+	Packets uint64    `json:"packets"`
+	Bytes   uint64    `json:"bytes"`
+	Last    time.Time `json:"last,omitzero"`
+}
+
+// Status asks the acquirer, which owns what it tells.
+func (s *SSM) Status() (Status, error) {
+	answer := make(chan Status, 1)
+	if !s.path.toAcquirer(func(a *acquirer) { answer <- a.status() }) {
+		return Status{}, ErrEnded
+	}
+	select {
+	case st := <-answer:
+		return st, nil
+	case <-s.path.ended:
+		return Status{}, ErrEnded
+	}
+}
+
+func (a *acquirer) status() Status {
+	st := Status{
+		Name: a.identity.Name, Ready: a.config.Addresses != nil, Interface: a.host.TUN.Name(), MTU: a.host.Route.MTU(),
+		Addresses: a.config.Addresses, Subnets: a.config.Subnets, Port: a.host.UDP.LocalPort(), Boot: a.boot,
+		AsOf: a.asOf, Uptime: time.Since(a.began).Seconds(), Held: a.holds.total, Drops: a.drops.snapshot(),
+		KDCs: []KDCStatus{}, Routes: []RouteStatus{}, Sessions: []SessionStatus{},
+	}
+	if a.fault != nil {
+		st.Fault = a.fault.Error()
+	}
+	for _, l := range a.links.list {
+		k := KDCStatus{Address: l.address, Connected: l.conn != nil, Detached: l.detached, For: time.Since(l.since).Seconds()}
+		if l.fault != nil {
+			k.Fault = l.fault.Error()
+		}
+		st.KDCs = append(st.KDCs, k)
+	}
+	for _, prefix := range a.config.Routes {
+		r := RouteStatus{Prefix: prefix}
+		if err := a.refused[prefix]; err != nil {
+			r.Refused = err.Error()
+		}
+		st.Routes = append(st.Routes, r)
+	}
+	for _, p := range a.peers {
+		for _, s := range p.sessions {
+			st.Sessions = append(st.Sessions, s.status())
+		}
+	}
+	slices.SortFunc(st.Sessions, func(x, y SessionStatus) int {
+		return cmp.Or(cmp.Compare(x.Peer, y.Peer), cmp.Compare(x.Age, y.Age), x.ID.Compare(y.ID))
+	})
+	return st
+}
+
+func (s *session) status() SessionStatus {
+	st := SessionStatus{
+		ID: s.id, Peer: s.peer.name, Role: "responder", State: "provisional", Suite: s.suite.String(), Order: s.order,
+		Age: time.Since(s.since).Seconds(), RekeyIn: (s.terms.Rekey() - time.Since(s.since)).Seconds(),
+		Rx: s.rx.status(), Tx: s.tx.status(), Prefixes: s.prefixes, AsOf: s.terms.AsOf, Selectors: []string{},
+	}
+	if s.requester {
+		st.Role = "requester"
+	}
+	switch {
+	case s.superseded:
+		st.State = "superseded"
+	case s.confirmed.Load() && s.peer.sending.Load() == s:
+		st.State = "sending"
+	case s.confirmed.Load():
+		st.State = "confirmed"
+	}
+	if e := s.peer.endpoint.Load(); e != nil {
+		st.Endpoint = *e
+	}
+	for _, sel := range s.terms.Selectors {
+		st.Selectors = append(st.Selectors, sel.String())
+	}
+	return st
+}
+
+func (t *traffic) status() TrafficStatus {
+	st := TrafficStatus{Packets: t.packets.Load(), Bytes: t.bytes.Load()}
+	if ns := t.last.Load(); ns != 0 {
+		st.Last = time.Unix(0, ns)
+	}
+	return st
+}

@@ -1,0 +1,157 @@
+package tun
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+// TestClose looks at a read that waits, one that comes later, and what is left.
+func TestClose(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	enterNamespace(t)
+	d := openUp(t, "10.90.0.1/24")
+	result := make(chan error)
+	read := func() {
+		_, err := d.ReadFrame(make([]byte, MaxFrame))
+		result <- err
+	}
+	for _, when := range []string{"waiting", "later"} {
+		go read()
+		for when == "waiting" && !readWaits() {
+			runtime.Gosched()
+		}
+		if err := d.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		if err := <-result; !errors.Is(err, net.ErrClosed) || !errors.Is(err, os.ErrClosed) {
+			t.Errorf("%s read: %v, want net.ErrClosed and os.ErrClosed", when, err)
+		}
+	}
+	if _, err := d.WriteFrame(echo("10.90.0.2", "10.90.0.1", 1)); !errors.Is(err, ErrClosed) {
+		t.Errorf("write: %v, want ErrClosed", err)
+	}
+	if _, err := netlink.LinkByName("tun0"); !errors.As(err, &netlink.LinkNotFoundError{}) {
+		t.Errorf("the interface outlives the device: %v", err)
+	}
+}
+
+// readWaits says whether some goroutine is parked in ReadFrame.
+func readWaits() bool {
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	for _, s := range strings.Split(string(stacks), "\n\n") {
+		if strings.Contains(s, "ReadFrame") && strings.Contains(s, "[IO wait") {
+			return true
+		}
+	}
+	return false
+}
+
+// TestGone deletes the interface under a read that waits.
+func TestGone(t *testing.T) {
+	enterNamespace(t)
+	d := openUp(t, "10.90.0.1/24")
+	result := make(chan error)
+	go func() {
+		_, err := d.ReadFrame(make([]byte, MaxFrame))
+		result <- err
+	}()
+	for !readWaits() {
+		runtime.Gosched()
+	}
+	link, err := netlink.LinkByName("tun0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkDel(link); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-result; !errors.Is(err, ErrGone) || !strings.Contains(err.Error(), "tun0") {
+		t.Errorf("waiting read: %v, want ErrGone", err)
+	}
+	if _, err := d.ReadFrame(make([]byte, MaxFrame)); !errors.Is(err, ErrGone) {
+		t.Errorf("later read: %v, want ErrGone", err)
+	}
+	if _, err := d.WriteFrame(echo("10.90.0.2", "10.90.0.1", 1)); !errors.Is(err, ErrGone) {
+		t.Errorf("write: %v, want ErrGone", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+}
+
+// TestRefusals are the ways Open fails, each in one line that says what to do.
+func TestRefusals(t *testing.T) {
+	taken := func(make func() (io.Closer, error)) func(*testing.T) {
+		return func(t *testing.T) {
+			if c, err := make(); err != nil {
+				t.Fatal(err)
+			} else if c != nil {
+				t.Cleanup(func() { c.Close() })
+			}
+		}
+	}
+	for _, c := range []struct {
+		name, ifname string
+		before       func(t *testing.T)
+		want         error
+		says         []string
+	}{
+		{"another TUN", "tun0", taken(func() (io.Closer, error) { return Open("tun0") }), ErrTaken,
+			[]string{"tun0", "--interface"}},
+		{"persistent TUN", "tun0", taken(func() (io.Closer, error) {
+			return nil, netlink.LinkAdd(&netlink.Tuntap{
+				LinkAttrs: netlink.LinkAttrs{Name: "tun0"}, Mode: netlink.TUNTAP_MODE_TUN, NonPersist: false})
+		}), ErrTaken, []string{"tun0", "--interface"}},
+		{"other kind", "lan0", taken(func() (io.Closer, error) {
+			return nil, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "lan0"}})
+		}), ErrTaken, []string{"lan0", "--interface"}},
+		{"no privilege", "tun0", dropNetAdmin, ErrPrivilege, []string{"tun0", "CAP_NET_ADMIN", "sudo"}},
+		{"no name", "", nil, ErrName, []string{"--interface"}},
+		{"long name", "sixteen-letters-", nil, ErrName, []string{"sixteen-letters-", "--interface"}},
+		{"pattern", "tun%d", nil, ErrName, []string{"--interface"}},
+		{"path", "../tun0", nil, ErrName, []string{"--interface"}},
+		{"line", "tun\n0", nil, ErrName, []string{"--interface"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			enterNamespace(t)
+			if c.before != nil {
+				c.before(t)
+			}
+			d, err := Open(c.ifname)
+			if !errors.Is(err, c.want) {
+				t.Fatalf("Open = %v, %v; want %v", d, err, c.want)
+			}
+			for _, s := range c.says {
+				if !strings.Contains(err.Error(), s) {
+					t.Errorf("%q does not say %q", err, s)
+				}
+			}
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("%q is more than a line", err)
+			}
+		})
+	}
+}
+
+// dropNetAdmin takes the capability from the test's thread alone, which ends with the test.
+func dropNetAdmin(t *testing.T) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		t.Fatal(err)
+	}
+	data[0].Effective &^= 1 << unix.CAP_NET_ADMIN
+	if err := unix.Capset(&header, &data[0]); err != nil {
+		t.Fatal(err)
+	}
+}

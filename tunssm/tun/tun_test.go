@@ -1,0 +1,288 @@
+package tun
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"runtime"
+	"sync"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/route"
+)
+
+// enterNamespace gives the test's thread an empty network namespace. The thread ends with the test's goroutine.
+func enterNamespace(t testing.TB) {
+	t.Helper()
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatalf("make a network namespace (these tests need root): %v", err)
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err == nil {
+		err = netlink.LinkSetUp(lo)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// openUp opens tun0 in the thread's namespace, configured and up.
+func openUp(t testing.TB, addresses ...string) *Device {
+	t.Helper()
+	d, err := Open("tun0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	configure(t, d, addresses...)
+	return d
+}
+
+func configure(t testing.TB, d *Device, addresses ...string) {
+	t.Helper()
+	t.Cleanup(func() { d.Close() })
+	var prefixes []netip.Prefix
+	for _, a := range addresses {
+		prefixes = append(prefixes, netip.MustParsePrefix(a))
+	}
+	if err := route.Configure(d.Name(), prefixes, 1420); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sum is the Internet checksum (RFC 1071) of the parts as if they were one, each of even length but the last.
+func sum(parts ...[]byte) uint16 {
+	var s uint32
+	for _, p := range parts {
+		for ; len(p) > 1; p = p[2:] {
+			s += uint32(binary.BigEndian.Uint16(p))
+		}
+		if len(p) == 1 {
+			s += uint32(p[0]) << 8
+		}
+	}
+	for s > 0xffff {
+		s = s>>16 + s&0xffff
+	}
+	return ^uint16(s)
+}
+
+// echo makes the frame of an ICMP or ICMPv6 echo request with a zero virtio-net header.
+func echo(src, dst string, sequence uint16) []byte {
+	from, to := netip.MustParseAddr(src), netip.MustParseAddr(dst)
+	icmp := make([]byte, 8+32)
+	icmp[0] = 8
+	binary.BigEndian.PutUint16(icmp[6:], sequence)
+	frame := make([]byte, HeaderLen)
+	if from.Is4() {
+		binary.BigEndian.PutUint16(icmp[2:], sum(icmp))
+		ip := []byte{0x45, 0, 0, byte(20 + len(icmp)), 0, 0, 0, 0, 64, unix.IPPROTO_ICMP, 0, 0}
+		ip = append(append(ip, from.AsSlice()...), to.AsSlice()...)
+		binary.BigEndian.PutUint16(ip[10:], sum(ip))
+		return append(append(frame, ip...), icmp...)
+	}
+	icmp[0] = 128
+	pseudo := append(append([]byte{}, from.AsSlice()...), to.AsSlice()...)
+	rest := []byte{0, 0, 0, byte(len(icmp)), 0, 0, 0, unix.IPPROTO_ICMPV6}
+	binary.BigEndian.PutUint16(icmp[2:], sum(pseudo, rest, icmp))
+	ip := append([]byte{0x60, 0, 0, 0, 0, byte(len(icmp)), unix.IPPROTO_ICMPV6, 64}, pseudo...)
+	return append(append(frame, ip...), icmp...)
+}
+
+// isReply says whether frame answers the echo request with that sequence number.
+func isReply(frame []byte, sequence uint16) bool {
+	packet := frame[HeaderLen:]
+	switch packet[0] >> 4 {
+	case 4:
+		return packet[9] == unix.IPPROTO_ICMP && packet[20] == 0 && binary.BigEndian.Uint16(packet[26:]) == sequence
+	case 6:
+		return packet[6] == unix.IPPROTO_ICMPV6 && packet[40] == 129 && binary.BigEndian.Uint16(packet[46:]) == sequence
+	}
+	return false
+}
+
+var families = []struct{ name, prefix, local, remote string }{
+	{"IPv4", "10.90.0.1/24", "10.90.0.1", "10.90.0.2"},
+	{"IPv6", "fd90::1/64", "fd90::1", "fd90::2"},
+}
+
+// TestEcho asks the kernel through the TUN. The very first frame read is the reply, so that nothing was emitted on the
+// way up, and it allocates nothing.
+func TestEcho(t *testing.T) {
+	for _, f := range families {
+		t.Run(f.name, func(t *testing.T) {
+			enterNamespace(t)
+			d := openUp(t, f.prefix)
+			if !d.Offload() {
+				t.Error("no virtio-net header on this kernel")
+			}
+			request, buf := echo(f.remote, f.local, 1), make([]byte, MaxFrame)
+			ask := func() {
+				if n, err := d.WriteFrame(request); err != nil || n != len(request) {
+					t.Fatalf("WriteFrame = %d, %v; want %d", n, err, len(request))
+				}
+				n, err := d.ReadFrame(buf)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !isReply(buf[:n], 1) || n != len(request) {
+					t.Fatalf("got %x, not the echo reply", buf[:n])
+				}
+			}
+			ask()
+			if allocs := testing.AllocsPerRun(200, ask); allocs != 0 {
+				t.Errorf("%v allocations a write and read", allocs)
+			}
+		})
+	}
+}
+
+// TestSilentOnUp compares with an interface brought up as the kernel would have it, which solicits routers.
+func TestSilentOnUp(t *testing.T) {
+	enterNamespace(t)
+	silent := openUp(t, "10.90.0.1/24", "fd90::1/64")
+	chatty, err := Open("tun1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer chatty.Close()
+	link, err := netlink.LinkByName("tun1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, MaxFrame)
+	allRouters := netip.MustParseAddr("ff02::2").AsSlice()
+	for {
+		n, err := chatty.ReadFrame(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n >= HeaderLen+40 && bytes.Equal(buf[HeaderLen+24:HeaderLen+40], allRouters) {
+			break
+		}
+	}
+	if _, err := silent.WriteFrame(echo("fd90::2", "fd90::1", 7)); err != nil {
+		t.Fatal(err)
+	}
+	n, err := silent.ReadFrame(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !isReply(buf[:n], 7) {
+		t.Errorf("the interface emitted %x by itself", buf[:n])
+	}
+}
+
+// TestPlain is the fallback: a device without a virtio-net header, seen through one.
+func TestPlain(t *testing.T) {
+	for _, f := range families {
+		t.Run(f.name, func(t *testing.T) {
+			enterNamespace(t)
+			d, err := open("tun0", unix.IFF_TUN|unix.IFF_NO_PI)
+			if err != nil {
+				t.Fatal(err)
+			}
+			configure(t, d, f.prefix)
+			if d.Offload() {
+				t.Error("Offload() without a virtio-net header")
+			}
+			request := echo(f.remote, f.local, 3)
+			if n, err := d.WriteFrame(request); err != nil || n != len(request) {
+				t.Fatalf("WriteFrame = %d, %v; want %d", n, err, len(request))
+			}
+			buf := bytes.Repeat([]byte{0xff}, MaxFrame)
+			n, err := d.ReadFrame(buf)
+			if err != nil || !isReply(buf[:n], 3) {
+				t.Fatalf("read %x, %v", buf[:n], err)
+			}
+			if !bytes.Equal(buf[:HeaderLen], make([]byte, HeaderLen)) {
+				t.Errorf("header %x, want zeros", buf[:HeaderLen])
+			}
+			request[0] = unix.VIRTIO_NET_HDR_F_NEEDS_CSUM
+			if _, err := d.WriteFrame(request); !errors.Is(err, ErrOffload) {
+				t.Errorf("partial checksum: %v, want ErrOffload", err)
+			}
+		})
+	}
+}
+
+func TestMalformedFrames(t *testing.T) {
+	enterNamespace(t)
+	d := openUp(t, "10.90.0.1/24")
+	header := func(flags, kind byte, fields ...uint16) []byte {
+		frame := echo("10.90.0.2", "10.90.0.1", 1)
+		frame[0], frame[1] = flags, kind
+		for i, v := range fields {
+			binary.NativeEndian.PutUint16(frame[2+2*i:], v)
+		}
+		return frame
+	}
+	notIP := echo("10.90.0.2", "10.90.0.1", 1)
+	notIP[HeaderLen] = 0
+	for _, c := range []struct {
+		name  string
+		frame []byte
+		want  error
+	}{
+		{"empty", nil, ErrShort},
+		{"header only", make([]byte, HeaderLen), ErrShort},
+		{"neither IPv4 nor IPv6", notIP, unix.EINVAL},
+		{"unknown segmentation", header(0, 77, 0, 100), unix.EINVAL},
+		{"segments of nothing", header(1, unix.VIRTIO_NET_HDR_GSO_TCPV4, 40, 0, 20, 16), unix.EINVAL},
+		{"checksum outside", header(unix.VIRTIO_NET_HDR_F_NEEDS_CSUM, 0, 0, 0, 5000, 16), unix.EINVAL},
+		{"header outside", header(0, 0, 5000), unix.EINVAL},
+	} {
+		if _, err := d.WriteFrame(c.frame); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
+		}
+	}
+	if _, err := d.ReadFrame(make([]byte, MaxFrame-1)); !errors.Is(err, ErrShort) {
+		t.Errorf("short buffer: %v, want ErrShort", err)
+	}
+	if _, err := d.WriteFrame(echo("10.90.0.2", "10.90.0.1", 9)); err != nil {
+		t.Fatalf("a good frame after the bad ones: %v", err)
+	}
+	buf := make([]byte, MaxFrame)
+	if n, err := d.ReadFrame(buf); err != nil || !isReply(buf[:n], 9) {
+		t.Errorf("read %x, %v; want the reply to the good frame", buf[:n], err)
+	}
+}
+
+func TestConcurrentWrites(t *testing.T) {
+	enterNamespace(t)
+	d := openUp(t, "10.90.0.1/24")
+	const writers, each = 4, 50
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				if _, err := d.WriteFrame(echo("10.90.0.2", "10.90.0.1", uint16(w*each+i))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	missing := make(map[uint16]bool)
+	for i := range uint16(writers * each) {
+		missing[i] = true
+	}
+	for buf := make([]byte, MaxFrame); len(missing) > 0; {
+		n, err := d.ReadFrame(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sequence := binary.BigEndian.Uint16(buf[HeaderLen+26:])
+		if !isReply(buf[:n], sequence) || !missing[sequence] {
+			t.Fatalf("unexpected frame %x", buf[:n])
+		}
+		delete(missing, sequence)
+	}
+}

@@ -1,0 +1,139 @@
+// Package udp is the SSM's underlay socket: frames out with UDP_SEGMENT, frames in with UDP_GRO.
+//
+//	Send     one sendmsg    | frame | frame | ... | last, shorter or equal |   to one destination
+//	Receive  one recvmsg    | frame | frame | ... | last, shorter or equal |   from one source
+//
+// One socket serves both families: IPv6 with IPV6_V6ONLY off, or IPv4 alone where the host has no IPv6. Addresses are
+// unmapped on the way out to callers and mapped on the way in.
+//
+// # Don't fragment
+//
+// The socket discovers path MTUs as the kernel does by default (IP_PMTUDISC_WANT), and says so explicitly because the
+// default is a sysctl. The tunnel's MTU is the underlay interface's minus 80, so frames fit the first hop and
+// leave with DF set. Where a router further on says that they do not fit, the kernel remembers that for the
+// destination, and from then on fragments frames to it, with DF clear. Other modes are worse here: DONT would let
+// routers fragment what should teach us the path's MTU; DO would refuse frames (and black-hole until the
+// tunnel's MTU followed); PROBE ignores what routers say. The price is that segmented sends are refused for such a
+// path (the kernel does not fragment segments), so Send repeats those frame by frame.
+package udp
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// MaxBatch is the most bytes one Receive can return: the longest UDP payload GRO makes.
+	MaxBatch = 65535
+
+	// receiveBuffer bounds the frames that stand in the socket while the inbound loop does not run. 4 MiB are 6 ms at
+	// 5 Gb/s, about what a busy two-core host can keep a thread from running. More would only be a longer standing
+	// queue: senders that fill whatever they find would see it as latency.
+	receiveBuffer = 4 << 20
+	// sendBuffer holds about a dozen full sends. It only has to cover the hand-over to the network card: once it is
+	// full, Send waits, and the queue stands in the TUN, where the kernel's flow control and AQM see it.
+	sendBuffer = 1 << 20
+)
+
+// Conn is one UDP socket. One goroutine receives at a time; any number send.
+type Conn struct {
+	conn    *net.UDPConn
+	port    uint16
+	singly  atomic.Bool // the kernel or a network card has refused UDP_SEGMENT for good
+	closing atomic.Bool
+}
+
+// Listen binds port on all addresses of the calling thread's network namespace; 0 lets the kernel choose.
+// Errors are ErrTaken, ErrPrivilege, or what the kernel said.
+func Listen(port uint16) (*Conn, error) {
+	c, err := listen(port, unix.AF_INET6)
+	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) { // no IPv6 here, or it is disabled
+		return listen(port, unix.AF_INET)
+	}
+	return c, err
+}
+
+func listen(port uint16, family int) (*Conn, error) {
+	fd, err := bind(port, family)
+	if err != nil {
+		return nil, err
+	}
+	file := os.NewFile(uintptr(fd), "udp")
+	defer file.Close() // FilePacketConn duplicates the descriptor
+	packet, err := net.FilePacketConn(file)
+	if err != nil {
+		return nil, fmt.Errorf("udp: listen on port %d: %w", port, err)
+	}
+	conn := packet.(*net.UDPConn)
+	c := &Conn{conn: conn, port: conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()}
+	_, err = unix.GetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_SEGMENT)
+	c.singly.Store(err != nil) // before Linux 4.18
+	return c, nil
+}
+
+// bind opens a socket with its options and binds it. The socket is made here and not by net.ListenUDP because net
+// decides once, when the process starts, whether the host has IPv6, and asks the loopback interface of that moment.
+func bind(port uint16, family int) (int, error) {
+	var address unix.Sockaddr = &unix.SockaddrInet6{Port: int(port)}
+	if family == unix.AF_INET {
+		address = &unix.SockaddrInet4{Port: int(port)}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_UDP)
+	if err != nil {
+		return -1, fmt.Errorf("udp: open a socket: %w", err)
+	}
+	if err = setOptions(fd, family); err == nil {
+		err = unix.Bind(fd, address)
+	}
+	if err == nil {
+		return fd, nil
+	}
+	unix.Close(fd)
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return -1, fmt.Errorf("%w: another program has UDP port %d; choose another with --listen", ErrTaken, port)
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return -1, fmt.Errorf("%w: %d; choose one above 1023 with --listen, or run with sudo", ErrPrivilege, port)
+	}
+	return -1, fmt.Errorf("udp: listen on port %d: %w", port, err)
+}
+
+// setOptions sets what the socket must have, and asks for what it can do without: buffers and GRO.
+func setOptions(fd, family int) error {
+	err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_WANT)
+	if family == unix.AF_INET6 {
+		err = errors.Join(err,
+			unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0),
+			unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_WANT))
+	}
+	if err != nil {
+		return err
+	}
+	setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, receiveBuffer)
+	setBuffer(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, sendBuffer)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) // before Linux 5.0: datagrams arrive singly
+	return nil
+}
+
+// setBuffer sizes a socket buffer: beyond the host's limit with CAP_NET_ADMIN, else up to it.
+func setBuffer(fd, force, polite, size int) {
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, force, size) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, polite, size)
+	}
+}
+
+// LocalPort is the port the socket is bound to.
+func (c *Conn) LocalPort() uint16 { return c.port }
+
+// Close closes the socket and wakes a pending Receive, which returns net.ErrClosed. Closing twice does nothing more.
+func (c *Conn) Close() error {
+	if c.closing.Swap(true) {
+		return nil
+	}
+	return c.conn.Close()
+}
