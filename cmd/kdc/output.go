@@ -1,0 +1,80 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"ssmnet/cmd/internal/cli"
+)
+
+// stamp is a moment as tables show it; nothing where there is none.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+// joined lists values in one cell.
+func joined[T any](values []T) string {
+	texts := make([]string, len(values))
+	for i, v := range values {
+		texts[i] = fmt.Sprint(v)
+	}
+	return strings.Join(texts, ",")
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// prefixes reads the values of a flag. An address stands for the prefix of it alone.
+func prefixes(c *cli.Context, flag string, texts []string) ([]netip.Prefix, error) {
+	var list []netip.Prefix
+	for _, text := range texts {
+		p, err := netip.ParsePrefix(text)
+		if a, addrErr := netip.ParseAddr(text); addrErr == nil && a.Zone() == "" {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		switch {
+		case err != nil:
+			return nil, cli.BadUsage(c, "--%s %q is not a prefix such as 10.20.0.0/16 or fd00:20::/64", flag, text)
+		case p != p.Masked():
+			return nil, cli.BadUsage(c, "--%s %s has host bits: did you mean %s?", flag, text, p.Masked())
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+// addresses reads the values of a flag.
+func addresses(c *cli.Context, flag string, texts []string) ([]netip.Addr, error) {
+	var list []netip.Addr
+	for _, text := range texts {
+		a, err := netip.ParseAddr(text)
+		if err != nil || a.Zone() != "" {
+			return nil, cli.BadUsage(c, "--%s %q is not an IP address", flag, text)
+		}
+		list = append(list, a)
+	}
+	return list, nil
+}
+
+// printLine writes one line of result.
+func printLine(c *cli.Context, format string, args ...any) error {
+	_, err := fmt.Fprintf(c.App.Writer, format+"\n", args...)
+	return err
+}
+
+// count is "1 grant", "2 grants".
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"ssmnet/cmd/internal/cli"
+	"ssmnet/kdc"
+)
+
+func peerCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "peer",
+		Usage:       "the hosts that may take part",
+		Description: cli.Describe("", "kdc peer add web-1 --tag web", "kdc peer list"),
+		Subcommands: []*cli.Command{
+			peerAddCommand(), peerListCommand(), peerShowCommand(), peerSetCommand(),
+			peerSuspendCommand(), peerResumeCommand(), peerRemoveCommand(), peerTokenCommand(),
+		},
+	}
+}
+
+// peerName is the one name after a peer command.
+func peerName(c *cli.Context) (string, error) {
+	args, err := cli.Args(c, 1, 1)
+	if err != nil {
+		return "", err
+	}
+	return args[0], nil
+}
+
+// printPeer shows a peer as `peer show` and `peer set` do.
+func printPeer(c *cli.Context, p kdc.PeerInfo) error {
+	if cli.WantsJSON(c) {
+		return cli.JSON(c.App.Writer, "ssmnet.peer/v1", p)
+	}
+	t := cli.NewTable("name", p.Name)
+	t.Row("state", p.State)
+	t.Row("addresses", joined(p.Addresses))
+	t.Row("subnets", joined(p.Subnets))
+	t.Row("tags", joined(p.Tags))
+	t.Row("created", stamp(p.Created))
+	if !p.TokenExpires.IsZero() {
+		t.Row("token expires", stamp(p.TokenExpires))
+	}
+	if p.State == kdc.StateEnrolled || p.State == kdc.StateSuspended {
+		t.Row("key id", p.KeyID)
+	}
+	t.Row("online", yesNo(p.Online))
+	if p.Online {
+		t.Row("since", stamp(p.Since))
+		t.Row("boot", p.Boot)
+		t.Row("source", p.Source)
+		t.Row("endpoints", joined(p.Endpoints))
+		t.Row("software", p.Software)
+	}
+	t.Row("last seen", stamp(p.LastSeen))
+	t.Row("sessions", p.Sessions)
+	return t.Write(c.App.Writer)
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"ssmnet/cmd/internal/cli"
+	"ssmnet/cmd/internal/daemon"
+	"ssmnet/kdc"
+	"ssmnet/kdc/admin"
+	"ssmnet/policy"
+)
+
+const (
+	defaultDir = "/var/lib/ssmnet/kdc"
+	dirEnv     = "SSMNET_KDC_DIR"
+	configName = "kdc.toml"
+	socketName = "admin.sock"
+
+	// answerTimeout bounds one call to the running KDC, beyond what the call itself is told to wait.
+	answerTimeout = 30 * time.Second
+)
+
+func program() *cli.App {
+	app := cli.New("kdc", "the key distribution center of an ssmnet", dirEnv, defaultDir,
+		initCommand(), serveCommand(), statusCommand(), peerCommand(), policyCommand(), sessionCommand())
+	app.Description = cli.Describe(
+		"Every command but init and serve talks to the running KDC over DIR/"+socketName+".",
+		"kdc init --address kdc.example.net", "kdc serve", "kdc peer add web-1 --tag web")
+	return app
+}
+
+// ask makes one call to the running KDC, and turns what fails into what the user is told.
+func ask[T any](c *cli.Context, call func(context.Context, *admin.Client) (T, error)) (T, error) {
+	return askFor(c, answerTimeout, call)
+}
+
+func askFor[T any](c *cli.Context, timeout time.Duration, call func(context.Context, *admin.Client) (T, error)) (
+	T, error) {
+	ctx, cancel := context.WithTimeout(c.Context, timeout)
+	defer cancel()
+	answer, err := call(ctx, admin.NewClient(daemon.Client(filepath.Join(cli.Dir(c), socketName))))
+	return answer, explain(c, err)
+}
+
+// explain gives an error of the KDC, or of the way to it, its exit code and a hint where one helps.
+func explain(c *cli.Context, err error) error {
+	var transport *url.Error
+	var faults policy.Errors
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &faults):
+		return err // told by the policy commands, which know the file's name
+	case errors.Is(err, kdc.ErrNotFound):
+		return cli.NotFoundf("%w", err)
+	case errors.Is(err, kdc.ErrConflict), errors.Is(err, kdc.ErrExists):
+		return cli.Conflictf("%w", err)
+	case errors.Is(err, kdc.ErrInvalid):
+		return cli.Usagef("%w", err)
+	case errors.Is(err, kdc.ErrNotServing):
+		return cli.Unreachablef("%w yet: try again", err)
+	case errors.Is(err, daemon.ErrNotRunning):
+		return cli.Unreachablef("the KDC is not running: nothing listens on %s; %s",
+			filepath.Join(cli.Dir(c), socketName), howToStart(c))
+	case errors.Is(err, context.DeadlineExceeded):
+		return cli.TimedOutf("the KDC did not answer in time: see its log")
+	case errors.As(err, &transport) && !errors.Is(err, daemon.ErrPermission):
+		return cli.Unreachablef("no answer from the KDC: %w", transport.Err)
+	}
+	return err
+}
+
+// howToStart is the command line to type where there is no KDC to talk to.
+func howToStart(c *cli.Context) string {
+	serve, dir := "kdc serve", cli.Dir(c)
+	if _, err := os.Stat(filepath.Join(dir, configName)); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Sprintf("make one with '%s', then start it with '%s'", inDir("kdc init", dir), inDir(serve, dir))
+	}
+	return fmt.Sprintf("start it with '%s'", inDir(serve, dir))
+}
+
+// inDir puts --dir into a command line where the directory is not the one that is used without.
+func inDir(line, dir string) string {
+	if dir == defaultDir || dir == os.Getenv(dirEnv) {
+		return line
+	}
+	return strings.Replace(line, "kdc ", "kdc --dir "+dir+" ", 1)
+}

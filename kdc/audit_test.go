@@ -1,0 +1,131 @@
+package kdc
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// shortWriter takes so many bytes and then is full, like a disk.
+type shortWriter struct {
+	bytes.Buffer
+	room int
+}
+
+func (w *shortWriter) Write(b []byte) (int, error) {
+	n := min(len(b), w.room)
+	w.room -= n
+	w.Buffer.Write(b[:n])
+	if n < len(b) {
+		return n, errDiskFull
+	}
+	return n, nil
+}
+
+func (w *shortWriter) Sync() error { return nil }
+
+// TestAuditAfterFullDisk: lines are neither lost nor doubled nor broken.
+func TestAuditAfterFullDisk(t *testing.T) {
+	w := &shortWriter{room: 100}
+	a := newAudit(w, time.Now)
+	for range 5 {
+		a.add(event{Event: "grant", Requester: "a"})
+	}
+	if a.flush() == nil || a.failing() == nil {
+		t.Fatal("a full disk went unnoticed")
+	}
+	a.add(event{Event: "last"})
+	w.room = 1 << 20
+	if err := a.flush(); err != nil || a.failing() != nil {
+		t.Fatal(err, a.failing())
+	}
+	l := &ledger{text: w.Buffer}
+	if g, last := l.events(t, "grant"), l.events(t, "last"); len(g) != 5 || len(last) != 1 {
+		t.Errorf("%d and %d lines, want 5 and 1", len(g), len(last))
+	}
+}
+
+func TestAuditQueueIsBounded(t *testing.T) {
+	l := new(ledger)
+	a := newAudit(l, time.Now)
+	note := strings.Repeat("x", 64<<10)
+	for range auditLimit/len(note) + 10 {
+		a.add(event{Event: "big", Note: note})
+	}
+	if a.failing() == nil {
+		t.Error("a long queue does not stop issuing")
+	}
+	if len(a.queue) > auditLimit {
+		t.Errorf("%d bytes queued", len(a.queue))
+	}
+	if err := a.flush(); err != nil {
+		t.Fatal(err)
+	}
+	if lost := l.events(t, "audit.lost"); len(lost) != 1 || lost[0].Count < 10 {
+		t.Errorf("lost events are recorded as %+v", lost)
+	}
+}
+
+// TestAuditGroups: a burst costs one sync.
+func TestAuditGroups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := new(syncCounter)
+		a := newAudit(s, time.Now)
+		stop, done := make(chan struct{}), make(chan struct{})
+		go func() { a.run(stop); close(done) }()
+		a.add(event{Event: "first"})
+		synctest.Wait()
+		for range 1000 {
+			a.add(event{Event: "burst"})
+		}
+		time.Sleep(auditSync)
+		synctest.Wait()
+		if s.syncs != 2 {
+			t.Errorf("%d syncs, want 2", s.syncs)
+		}
+		a.add(event{Event: "at the end"})
+		close(stop)
+		<-done
+		if n := len(s.events(t, "burst")) + len(s.events(t, "at the end")); n != 1001 {
+			t.Errorf("%d lines, want 1001", n)
+		}
+	})
+}
+
+type syncCounter struct {
+	ledger
+	syncs int
+}
+
+func (s *syncCounter) Sync() error { s.syncs++; return nil }
+
+func TestOpenAuditEndsBrokenLine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), auditFile)
+	check(t, os.WriteFile(path, []byte("{\"event\":\"whole\"}\n{\"eve"), 0o600))
+	f, err := openAudit(path)
+	check(t, err)
+	a := newAudit(f, time.Now)
+	a.add(event{Event: "next"})
+	check(t, a.flush())
+	check(t, f.Close())
+	text, err := os.ReadFile(path)
+	check(t, err)
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	if len(lines) != 3 || !strings.Contains(lines[2], `"next"`) {
+		t.Errorf("the record is %q", lines)
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"ssm 1.0": "ssm 1.0", "a\nb\x1b[2J": "ab[2J", "\xff\xfe": "", "日本": "日本", strings.Repeat("x", 99): strings.Repeat("x", 64),
+	} {
+		if got := printable(in, 64); got != want {
+			t.Errorf("%q becomes %q, want %q", in, got, want)
+		}
+	}
+}

@@ -1,0 +1,50 @@
+// Package kdc is the key distribution center: it knows the peers and the policy, decides which SSMs may talk, and
+// issues a one-time session key for each connection that it permits. What goes over the wire is specified in
+// packet/control; this page says how the KDC keeps its promises.
+//
+// # The exchange
+//
+// Step 3 of the four is exchange.go, in the order of its figure: identify, decide, issue, deliver, record. One
+// goroutine reads each connection and handles what it reads to the end; none waits for another SSM. Between offer and
+// accept an exchange is an entry in a map with a timer.
+//
+// # Snapshots
+//
+// Decisions are made from memory: an immutable snapshot of policy and peers, compiled whenever the store changes, with
+// an age, as_of = (epoch, store revision). One goroutine follows the store; it publishes each snapshot and decides again
+// about everything that the one before permitted:
+//
+//	exchanges in flight    begin again under the new as_of, or are denied
+//	live sessions          go on where the pair's selectors still cover what they allow; otherwise Revoke to both sides
+//	connections            of suspended and removed peers end once their side has acked; so do those of dead keys
+//	requests that waited   for this state are decided
+//	everybody connected    is sent an Update
+//
+// The gate (KDC.gate) makes each message be handled under one snapshot: so a Grant never leaves after the Update that
+// would make its requester refuse it, and nothing is granted that the newest snapshot denies.
+//
+// # Live sessions
+//
+// The KDC stores no session. It knows those that it granted and those that the SSMs report, which after Hello is all of
+// them; a KDC that was restarted knows every live session within a second, and revokes what is not permitted any more.
+// A side is believed about itself alone. A revocation is owed by each side until it acks or shows another boot.
+//
+// # Keys at rest
+//
+// The store holds permanent keys and tokens only sealed (keyring.go); a key is opened for the time of one handshake.
+// The store key lies beside the store in a file of its own. K, the KDC's contribution to a session key, lives from issue
+// to record.
+//
+// # The state directory
+//
+//	kdc.toml     configuration (config.go)
+//	store.key    seals the keys in the store, 0600
+//	store.db     peers and policy (record.go), 0600
+//	audit.log    one JSON line for each decision and each change, never a key (audit.go), 0600
+//
+// # Locks
+//
+// In the order in which they are taken: KDC.changing, held by an operation that changes the store; KDC.telling, while
+// Updates go out; KDC.gate; KDC.mu, for operations on the maps of what is live. Nobody waits for the network or the
+// disk under gate or mu: control.Conn.Send does not, and the audit record is a queue.
+package kdc

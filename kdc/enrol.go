@@ -1,0 +1,85 @@
+package kdc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	"ssmnet/packet/control"
+)
+
+// A peer's permanent key is delivered and replaced by one mechanism. A redeemed token makes a next key, which is stored
+// before it is sent. At the first transport message that verifies under next it becomes current, and the key before it
+// and the token die; an ack would prove nothing. Until then the token can be redeemed again, which replaces next: so an
+// EnrolGrant that is lost does no harm, and a hundred redemptions yield one peer with one key.
+
+// enrol redeems a token.
+func (k *KDC) enrol(ctx context.Context, conn *control.Conn, who keyOwner, first control.Envelope) {
+	name := who.peer.name
+	defer conn.Shutdown(farewell)
+	if _, ok := first.Message.(*control.Enrol); !ok {
+		conn.Send(first.ID, &control.Refusal{Refused: first.Message.Type(), Reason: control.Malformed})
+		return
+	}
+	key, next := k.newKey(name)
+	defer key.Destroy()
+	again := false
+	err := k.change(ctx, func(s *snapshot) (change, error) {
+		p, err := s.holder(who, roleToken)
+		if err != nil {
+			return change{}, err
+		}
+		record := p.record.clone()
+		again = record.Next != nil
+		record.Next = next
+		return k.replace(p, record), nil
+	})
+	if err != nil {
+		reason := control.Unavailable
+		if errors.Is(err, ErrNotFound) {
+			reason = control.Denied // the token has died meanwhile
+		}
+		k.log.Warn("enrolment failed", "peer", name, "error", err)
+		conn.Send(first.ID, &control.Refusal{Refused: control.TypeEnrol, Reason: reason})
+		return
+	}
+	e := event{Event: "enrol", Peer: name, KeyID: next.ID, Source: source(conn.RemoteAddr()).String()}
+	if again {
+		e.Event = "enrol.again"
+	}
+	k.audit.add(e)
+	k.log.Info("token redeemed", "peer", name, "key_id", next.ID, "again", again)
+	grant := &control.EnrolGrant{Name: name, KeyID: next.ID, Key: bytes.Clone(key.Bytes()), KDCs: k.Config().Addresses}
+	conn.Send(first.ID, grant)
+	clear(grant.Key)
+}
+
+// promote makes the next key current: a message has verified under it.
+func (k *KDC) promote(ctx context.Context, who keyOwner) error {
+	err := k.change(ctx, func(s *snapshot) (change, error) {
+		if p := s.peers[who.peer.name]; p != nil && sameKey(p.record.Current, who.key.ID) {
+			return change{}, nil // by another connection, meanwhile
+		}
+		p, err := s.holder(who, roleNext)
+		if err != nil {
+			return change{}, err
+		}
+		record := p.record.clone()
+		record.Current, record.Next, record.Token = record.Next, nil, nil
+		return k.replace(p, record), nil
+	})
+	if err == nil {
+		k.audit.add(event{Event: "key.current", Peer: who.peer.name, KeyID: who.key.ID})
+		k.log.Info("key in use", "peer", who.peer.name, "key_id", who.key.ID)
+	}
+	return err
+}
+
+// holder finds the peer whose key of that role a connection has shown to hold, as it is in s.
+func (s *snapshot) holder(who keyOwner, role keyRole) (*peer, error) {
+	now, ok := s.keys[who.key.ID]
+	if !ok || now.role != role || now.peer.record.UID != who.peer.record.UID || now.peer.record.Suspended {
+		return nil, ErrNotFound
+	}
+	return now.peer, nil
+}

@@ -1,0 +1,24 @@
+package kdc
+
+import "errors"
+
+var (
+	// ErrNotFound: no such peer, session or policy revision.
+	ErrNotFound = errors.New("not found")
+	// ErrConflict: a name, address or subnet is taken, or the revision is not the one in force.
+	ErrConflict = errors.New("conflict")
+	// ErrInvalid: what was asked for makes no sense.
+	ErrInvalid = errors.New("invalid")
+	// ErrPolicy: the policy document has faults; errors.As finds them, with their places, as policy.Errors.
+	ErrPolicy = errors.New("faulty policy")
+	// ErrNotServing: the operation needs Serve to be running.
+	ErrNotServing = errors.New("the KDC is not serving")
+	// ErrExists: the directory already holds a KDC.
+	ErrExists = errors.New("already initialised")
+	// ErrNotInitialised: the directory holds no KDC.
+	ErrNotInitialised = errors.New("not initialised")
+	// ErrInUse: another KDC is serving this directory.
+	ErrInUse = errors.New("another KDC is serving")
+	// ErrStoreKey: the store was made with another store key than the one in the directory.
+	ErrStoreKey = errors.New("store.db was made with another store key")
+)

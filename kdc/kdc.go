@@ -1,0 +1,133 @@
+package kdc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ssmnet/kdc/store"
+	"ssmnet/packet/control"
+	"ssmnet/packet/secret"
+)
+
+// KDC is one key distribution center. Make it with Open or New, then Serve.
+type KDC struct {
+	store     store.Store
+	ring      keyring
+	audit     *audit
+	log       *slog.Logger
+	now       func() time.Time // wall clock
+	boot      control.Boot
+	since     time.Time
+	close     func() error
+	directory directory // New's, then follow's
+
+	settings atomic.Pointer[Config]
+	snapshot atomic.Pointer[snapshot]
+	swept    atomic.Uint64 // revision whose snapshot and consequences are out
+
+	// gate makes one message be handled under one snapshot: held for reading by whatever decides, for writing by
+	// publish and by leave. Nobody waits for the network under it: Conn.Send never does.
+	gate sync.RWMutex
+
+	mu         sync.Mutex // after gate; held for map operations only
+	peers      map[string]*livePeer
+	sessions   map[control.SessionID]*session
+	pending    map[control.SessionID]*exchange // offered, not yet accepted
+	waiting    map[*exchange]struct{}          // for a newer snapshot
+	revoked    revokedIDs
+	collectors map[*collector]struct{}
+	published  chan struct{} // closed, and replaced, when a snapshot and its consequences are out
+	transports map[net.Conn]struct{}
+	listening  []string
+	rate       rate
+
+	counts struct{ requests, grants, denials, failed, turnedAway atomic.Uint64 }
+
+	changing  chan struct{} // one slot: held by the operation that changes the store
+	telling   sync.Mutex    // before gate: Updates go out in order
+	strangers strangers
+	timers    timers
+	running   sync.WaitGroup // every goroutine and timer of Serve but the audit's
+	serving   atomic.Bool
+	stopped   chan struct{} // closed when Serve is ending
+}
+
+// Options are what New assembles.
+type Options struct {
+	Store    store.Store // initialised by InitStore; New does not close it
+	StoreKey secret.Key  // borrowed until New returns
+	Config   Config
+	Audit    AuditSink
+	Log      *slog.Logger     // nil: none
+	Now      func() time.Time // the wall clock; nil: time.Now
+}
+
+// New assembles a KDC of its parts and reads its store.
+func New(o Options) (*KDC, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	ring, err := newKeyring(o.StoreKey)
+	if err != nil {
+		return nil, fmt.Errorf("store key: %w", err)
+	}
+	k := &KDC{
+		store: o.Store, ring: ring, audit: newAudit(o.Audit, o.Now), log: o.Log, now: o.Now,
+		boot: control.NewBoot(), since: o.Now(), directory: directory{store: o.Store},
+		peers: map[string]*livePeer{}, sessions: map[control.SessionID]*session{},
+		pending: map[control.SessionID]*exchange{}, waiting: map[*exchange]struct{}{},
+		revoked:    revokedIDs{reasons: map[control.SessionID]control.Reason{}, now: o.Now},
+		collectors: map[*collector]struct{}{}, published: make(chan struct{}), transports: map[net.Conn]struct{}{},
+		changing: make(chan struct{}, 1), strangers: strangers{sites: map[netip.Prefix]int{}}, stopped: make(chan struct{}),
+	}
+	k.timers = timers{running: &k.running, set: map[*timer]struct{}{}}
+	k.settings.Store(&o.Config)
+	if err := k.directory.load(context.Background()); err != nil {
+		return nil, err
+	}
+	if !ring.made(k.directory.meta.Check) {
+		return nil, ErrStoreKey
+	}
+	s, err := k.directory.compile()
+	if err != nil {
+		return nil, err
+	}
+	k.snapshot.Store(s)
+	k.swept.Store(uint64(s.revision))
+	return k, nil
+}
+
+// InitStore makes an empty store a KDC's: epoch 1, no peer, no policy. ErrExists: it is one already.
+func InitStore(ctx context.Context, s store.Store, key secret.Key) error {
+	ring, err := newKeyring(key)
+	if err != nil {
+		return err
+	}
+	_, err = s.Apply(ctx, []store.Condition{{Key: metaKey}},
+		[]store.Op{put(metaKey, metaRecord{Schema: storeSchema, Epoch: 1, Check: ring.check()})})
+	if errors.Is(err, store.ErrConflict) {
+		return ErrExists
+	}
+	return err
+}
+
+// Config is the configuration in force.
+func (k *KDC) Config() Config { return *k.settings.Load() }
+
+// Close releases the store and the audit record of a KDC that Open made, after Serve has returned.
+func (k *KDC) Close() error {
+	if k.close == nil {
+		return nil
+	}
+	return k.close()
+}

@@ -1,0 +1,138 @@
+package kdc
+
+import (
+	"net/netip"
+	"time"
+
+	"ssmnet/packet/control"
+)
+
+// Status is the KDC at a glance.
+type Status struct {
+	Since             time.Time      `json:"since"`          // of this run
+	Uptime            float64        `json:"uptime_seconds"` // of this run, on the monotonic clock
+	PeersKnown        int            `json:"peers_known"`
+	PeersOnline       int            `json:"peers_online"`
+	Sessions          int            `json:"sessions"`            // live, as far as their ends have reported
+	Requests          uint64         `json:"requests"`            // KeyRequests of this run
+	Grants            uint64         `json:"grants"`              // of them granted
+	Denials           uint64         `json:"denials"`             // of them refused, for whatever reason
+	RequestsPerSecond float64        `json:"requests_per_second"` // over the last seconds
+	PolicyRevision    uint64         `json:"policy_revision"`     // zero: no policy, all denied
+	AsOf              control.AsOf   `json:"as_of"`
+	Audit             string         `json:"audit"` // "ok", or why decisions cannot be recorded
+	Addresses         []string       `json:"addresses"`
+	Listen            []string       `json:"listen"`
+	Overlays          []netip.Prefix `json:"overlays"`
+}
+
+// PeerState says how far a peer is with its permanent key.
+type PeerState string
+
+const (
+	StateToken     PeerState = "token"     // a token waits to be redeemed
+	StateExpired   PeerState = "expired"   // the token has died unredeemed
+	StateEnrolled  PeerState = "enrolled"  // it has a permanent key
+	StateSuspended PeerState = "suspended" // an operator suspended it
+)
+
+// PeerInfo is a peer as an operator sees it.
+type PeerInfo struct {
+	Name         string           `json:"name"`
+	Addresses    []netip.Addr     `json:"addresses"`
+	Subnets      []netip.Prefix   `json:"subnets"`
+	Tags         []string         `json:"tags"`
+	State        PeerState        `json:"state"`
+	Created      time.Time        `json:"created"`
+	KeyID        control.KeyID    `json:"key_id,omitzero"` // of the permanent key in use
+	TokenExpires time.Time        `json:"token_expires,omitzero"`
+	Online       bool             `json:"online"`
+	Source       string           `json:"source,omitempty"` // underlay address of its control connection
+	Endpoints    []netip.AddrPort `json:"endpoints"`        // candidates for frames, the first tried first
+	Boot         control.Boot     `json:"boot,omitzero"`
+	Since        time.Time        `json:"since,omitzero"`     // of its connection
+	LastSeen     time.Time        `json:"last_seen,omitzero"` // in this run of the KDC
+	Software     string           `json:"software,omitempty"`
+	Sessions     int              `json:"sessions"`
+}
+
+// NewPeer is what AddPeer makes a peer of.
+type NewPeer struct {
+	Name      string         `json:"name"`
+	Addresses []netip.Addr   `json:"addresses,omitempty"` // none: the first free of each overlay
+	Subnets   []netip.Prefix `json:"subnets,omitempty"`
+	Tags      []string       `json:"tags,omitempty"`
+	TokenTTL  time.Duration  `json:"token_ttl,omitempty"` // nanoseconds; zero: DefaultTokenTTL
+	Identity  bool           `json:"identity,omitempty"`  // no token: the identity itself, to carry by hand
+}
+
+// Enrolment is what a new peer needs. It is the only answer that carries a secret; whoever holds it keeps it so.
+type Enrolment struct {
+	Name      string       `json:"name"`
+	Addresses []netip.Addr `json:"addresses"`
+	Token     string       `json:"token,omitempty"`
+	Expires   time.Time    `json:"expires,omitzero"`
+	Identity  []byte       `json:"identity,omitempty"` // contents of an identity file, where it was asked for
+}
+
+// PeerChange is what ChangePeer adds and removes; removing what is not there changes nothing.
+type PeerChange struct {
+	AddTags       []string       `json:"add_tags,omitempty"`
+	RemoveTags    []string       `json:"remove_tags,omitempty"`
+	AddSubnets    []netip.Prefix `json:"add_subnets,omitempty"`
+	RemoveSubnets []netip.Prefix `json:"remove_subnets,omitempty"`
+}
+
+// PolicyReport is the outcome of checking or applying a policy.
+type PolicyReport struct {
+	Revision uint64    `json:"revision,omitempty"` // that it was given; zero where it was only checked
+	Grants   int       `json:"grants"`
+	Warnings []string  `json:"warnings"`
+	Revoked  []Receipt `json:"revoked"`
+}
+
+// PolicyRevision is one policy as it was applied.
+type PolicyRevision struct {
+	Revision uint64    `json:"revision"` // zero: none has been applied, and all is denied
+	Applied  time.Time `json:"applied,omitzero"`
+	Note     string    `json:"note,omitempty"`
+	Text     string    `json:"text"`
+}
+
+// SessionInfo is a live session.
+type SessionInfo struct {
+	ID        control.SessionID `json:"id"`
+	Requester string            `json:"requester"`
+	Responder string            `json:"responder"`
+	Since     time.Time         `json:"since"`
+	AsOf      control.AsOf      `json:"as_of"`
+	Suite     string            `json:"suite,omitempty"`     // unknown where another run of the KDC issued it
+	Selectors []string          `json:"selectors,omitempty"` // likewise
+	Grant     string            `json:"grant,omitempty"`     // id of the grant that permitted the request; likewise
+}
+
+// SessionFilter chooses sessions: those that match every field that is set. With none set and All false it chooses
+// nothing to revoke, and everything to list.
+type SessionFilter struct {
+	ID    control.SessionID `json:"id,omitzero"`
+	Peer  string            `json:"peer,omitempty"`
+	PairA string            `json:"pair_a,omitempty"` // with PairB: sessions between the two, whoever asked
+	PairB string            `json:"pair_b,omitempty"`
+	All   bool              `json:"all,omitempty"`
+}
+
+// ReceiptState says whether one side has confirmed that a revoked session is gone.
+type ReceiptState string
+
+const (
+	ReceiptAcked   ReceiptState = "acked"
+	ReceiptPending ReceiptState = "pending" // not reachable, or no answer yet
+)
+
+// Receipt is one side's confirmation that a session was destroyed.
+type Receipt struct {
+	Session control.SessionID `json:"session"`
+	Peer    string            `json:"peer"`
+	State   ReceiptState      `json:"state"`
+	At      time.Time         `json:"at"` // of the ack, or of the revocation while it is pending
+}

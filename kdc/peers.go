@@ -1,0 +1,326 @@
+package kdc
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"ssmnet/kdc/store"
+	"ssmnet/packet/control"
+	"ssmnet/packet/secret"
+	"ssmnet/policy"
+)
+
+// The operations change the store and return once the KDC's own snapshot has the change, so that the next decision
+// sees it. They are safe for concurrent use and need Serve to be running (ErrNotServing). Errors are one line; callers
+// branch on the sentinels in errors.go.
+
+// DefaultTokenTTL and MaxTokenTTL bound how long a token can be redeemed, by the wall clock.
+const (
+	DefaultTokenTTL = 24 * time.Hour
+	MaxTokenTTL     = 30 * 24 * time.Hour
+)
+
+// Limits of one peer.
+const (
+	maxAddresses = control.MaxAddresses
+	maxSubnets   = 64
+	maxTags      = 64
+)
+
+// AddPeer makes a peer, and its token or identity. ErrConflict: the name, an address or a subnet is taken.
+func (k *KDC) AddPeer(ctx context.Context, n NewPeer) (Enrolment, error) {
+	var enrolment Enrolment
+	err := k.change(ctx, func(s *snapshot) (c change, err error) {
+		record, err := k.newPeer(s, n)
+		if err != nil {
+			return change{}, err
+		}
+		key, kept := k.newKey(n.Name)
+		defer key.Destroy()
+		if n.Identity {
+			record.Current = kept
+		} else {
+			record.Token, kept.Expires = kept, k.expiry(n.TokenTTL)
+		}
+		if enrolment, err = k.enrolment(n.Name, record, key, kept); err != nil {
+			return change{}, err
+		}
+		c = allot(s)
+		c.conditions = append(c.conditions, store.Condition{Key: peerKey(n.Name)})
+		c.ops = append(c.ops, put(peerKey(n.Name), record))
+		return c, nil
+	})
+	if err != nil {
+		return Enrolment{}, err
+	}
+	k.audit.add(event{Event: "peer.add", Peer: n.Name, Note: noteIdentity(n.Identity)})
+	return enrolment, nil
+}
+
+func noteIdentity(direct bool) string {
+	if direct {
+		return "identity"
+	}
+	return "token"
+}
+
+// allot is the condition that no address or subnet has been given or taken since s, and the change that says so.
+func allot(s *snapshot) change {
+	return change{
+		[]store.Condition{{Key: allotmentKey, Revision: s.allotment}},
+		[]store.Op{put(allotmentKey, uint64(s.revision))},
+	}
+}
+
+// newPeer checks what is asked for and allots the addresses.
+func (k *KDC) newPeer(s *snapshot, n NewPeer) (record peerRecord, err error) {
+	if !control.ValidName(n.Name) {
+		return record, fmt.Errorf("%w name %q: names have 1 to 63 of a-z, 0-9 and -, and do not begin with -", ErrInvalid, n.Name)
+	}
+	if s.peers[n.Name] != nil {
+		return record, fmt.Errorf("%w: there is a peer %s already", ErrConflict, n.Name)
+	}
+	if n.TokenTTL < 0 || n.TokenTTL > MaxTokenTTL {
+		return record, fmt.Errorf("%w token lifetime %s: at most %s", ErrInvalid, n.TokenTTL, MaxTokenTTL)
+	}
+	record = peerRecord{UID: control.NewKeyID(), Created: k.now().UTC()}
+	if record.Tags, err = addTags(nil, n.Tags); err != nil {
+		return record, err
+	}
+	if record.Subnets, err = k.addSubnets(s, n.Name, nil, n.Subnets); err != nil {
+		return record, err
+	}
+	record.Addresses, err = k.addresses(s, n.Addresses, record.Subnets)
+	return record, err
+}
+
+func (k *KDC) expiry(ttl time.Duration) time.Time {
+	if ttl == 0 {
+		ttl = DefaultTokenTTL
+	}
+	return k.now().Add(ttl).UTC()
+}
+
+// enrolment is what the peer needs in order to enrol; key is a token's or the permanent one.
+func (k *KDC) enrolment(name string, r peerRecord, key secret.Key, kept *keyRecord) (e Enrolment, err error) {
+	id := control.Identity{Name: name, KeyID: kept.ID, Key: key, KDCs: k.Config().Addresses}
+	e = Enrolment{Name: name, Addresses: r.Addresses, Expires: kept.Expires}
+	if kept.Expires.IsZero() {
+		e.Identity, err = id.Marshal()
+	} else {
+		e.Token, err = control.Token(id).Reveal()
+	}
+	return e, err
+}
+
+// NewToken makes a new token for a peer; an older one dies. A key that is already in use goes on until the new one is
+// redeemed and used. A ttl of zero is DefaultTokenTTL.
+func (k *KDC) NewToken(ctx context.Context, name string, ttl time.Duration) (Enrolment, error) {
+	if ttl < 0 || ttl > MaxTokenTTL {
+		return Enrolment{}, fmt.Errorf("%w token lifetime %s: at most %s", ErrInvalid, ttl, MaxTokenTTL)
+	}
+	var enrolment Enrolment
+	err := k.changePeer(ctx, name, func(s *snapshot, r *peerRecord) (err error) {
+		key, token := k.newKey(name)
+		defer key.Destroy()
+		token.Expires = k.expiry(ttl)
+		r.Token, r.Next = token, nil // what the older token was redeemed for dies with it
+		enrolment, err = k.enrolment(name, *r, key, token)
+		return err
+	})
+	if err != nil {
+		return Enrolment{}, err
+	}
+	k.audit.add(event{Event: "peer.token", Peer: name})
+	return enrolment, nil
+}
+
+// changePeer applies edit to the record of one peer.
+func (k *KDC) changePeer(ctx context.Context, name string, edit func(*snapshot, *peerRecord) error) error {
+	return k.change(ctx, func(s *snapshot) (change, error) {
+		p := s.peers[name]
+		if p == nil {
+			return change{}, noPeer(name)
+		}
+		record := p.record.clone()
+		if err := edit(s, &record); err != nil {
+			return change{}, err
+		}
+		c := k.replace(p, record)
+		if !slices.Equal(record.Subnets, p.record.Subnets) {
+			a := allot(s)
+			c.conditions, c.ops = append(c.conditions, a.conditions...), append(c.ops, a.ops...)
+		}
+		return c, nil
+	})
+}
+
+func noPeer(name string) error { return fmt.Errorf("peer %q: %w", name, ErrNotFound) }
+
+// ChangePeer changes tags and subnets. Sessions that policy no longer permits are revoked.
+func (k *KDC) ChangePeer(ctx context.Context, name string, c PeerChange) (PeerInfo, error) {
+	err := k.changePeer(ctx, name, func(s *snapshot, r *peerRecord) (err error) {
+		r.Tags = slices.DeleteFunc(r.Tags, func(t string) bool { return slices.Contains(c.RemoveTags, t) })
+		if r.Tags, err = addTags(r.Tags, c.AddTags); err != nil {
+			return err
+		}
+		r.Subnets = slices.DeleteFunc(r.Subnets, func(p netip.Prefix) bool { return slices.Contains(c.RemoveSubnets, p) })
+		r.Subnets, err = k.addSubnets(s, name, r.Subnets, c.AddSubnets)
+		return err
+	})
+	if err != nil {
+		return PeerInfo{}, err
+	}
+	k.audit.add(event{Event: "peer.set", Peer: name, Note: fmt.Sprintf("tags +%v -%v subnets +%v -%v",
+		c.AddTags, c.RemoveTags, c.AddSubnets, c.RemoveSubnets)})
+	return k.Peer(name)
+}
+
+// SuspendPeer revokes the peer's sessions at both sides, closes its connection and refuses it from now on.
+func (k *KDC) SuspendPeer(ctx context.Context, name string) ([]Receipt, error) {
+	collector := k.collect()
+	err := k.setSuspended(ctx, name, true)
+	revocations := k.collected(collector)
+	if err != nil {
+		return nil, err
+	}
+	k.audit.add(event{Event: "peer.suspend", Peer: name})
+	return k.receiptsFor(ctx, name, revocations), nil
+}
+
+// ResumePeer lets a suspended peer in again.
+func (k *KDC) ResumePeer(ctx context.Context, name string) error {
+	err := k.setSuspended(ctx, name, false)
+	if err == nil {
+		k.audit.add(event{Event: "peer.resume", Peer: name})
+	}
+	return err
+}
+
+func (k *KDC) setSuspended(ctx context.Context, name string, to bool) error {
+	return k.changePeer(ctx, name, func(_ *snapshot, r *peerRecord) error {
+		r.Suspended = to
+		return nil
+	})
+}
+
+// RemovePeer forgets the peer and its keys; its sessions are revoked as SuspendPeer does.
+func (k *KDC) RemovePeer(ctx context.Context, name string) ([]Receipt, error) {
+	collector := k.collect()
+	err := k.change(ctx, func(s *snapshot) (change, error) {
+		p := s.peers[name]
+		if p == nil {
+			return change{}, noPeer(name)
+		}
+		c := allot(s)
+		c.conditions = append(c.conditions, store.Condition{Key: peerKey(name), Revision: p.revision})
+		c.ops = append(c.ops, store.Delete(peerKey(name)))
+		return c, nil
+	})
+	revocations := k.collected(collector)
+	if err != nil {
+		return nil, err
+	}
+	k.audit.add(event{Event: "peer.remove", Peer: name})
+	return k.receiptsFor(ctx, name, revocations), nil
+}
+
+// receiptsFor waits for the acks and picks the receipts of sessions that the peer took part in.
+func (k *KDC) receiptsFor(ctx context.Context, name string, rs []*revocation) []Receipt {
+	all := k.wait(ctx, rs, revocationWait)
+	its := map[control.SessionID]bool{}
+	for _, r := range all {
+		if r.Peer == name {
+			its[r.Session] = true
+		}
+	}
+	return slices.DeleteFunc(all, func(r Receipt) bool { return !its[r.Session] })
+}
+
+// Peers lists all peers by name.
+func (k *KDC) Peers() []PeerInfo {
+	s := k.snapshot.Load()
+	list := make([]PeerInfo, 0, len(s.peers))
+	for _, name := range slices.Sorted(maps.Keys(s.peers)) {
+		list = append(list, k.describe(s.peers[name]))
+	}
+	return list
+}
+
+// Peer gives one peer, or ErrNotFound.
+func (k *KDC) Peer(name string) (PeerInfo, error) {
+	p := k.snapshot.Load().peers[name]
+	if p == nil {
+		return PeerInfo{}, noPeer(name)
+	}
+	return k.describe(p), nil
+}
+
+func (k *KDC) describe(p *peer) PeerInfo {
+	r := p.record
+	info := PeerInfo{
+		Name: p.name, Addresses: r.Addresses, Subnets: orEmpty(r.Subnets), Tags: orEmpty(r.Tags), State: k.state(r),
+		Created: r.Created, Endpoints: []netip.AddrPort{},
+	}
+	if r.Current != nil {
+		info.KeyID = r.Current.ID
+	}
+	if r.Token != nil {
+		info.TokenExpires = r.Token.Expires
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	live := k.peers[p.name]
+	if live == nil || live.uid != r.UID {
+		return info
+	}
+	info.Sessions, info.Boot = len(live.sessions), live.boot
+	seen := live.lastSeen
+	if c := live.conn; c != nil {
+		info.Online, info.Endpoints, info.Boot = true, orEmpty(c.candidates), c.boot
+		info.Source, info.Since, info.Software = c.conn.RemoteAddr().String(), c.since.UTC(), c.software
+		seen = c.lastSeen.Load()
+	}
+	if seen != 0 {
+		info.LastSeen = time.Unix(0, seen).UTC()
+	}
+	return info
+}
+
+func (k *KDC) state(r peerRecord) PeerState {
+	switch {
+	case r.Suspended:
+		return StateSuspended
+	case r.Current != nil:
+		return StateEnrolled
+	case r.Token != nil && !k.now().Before(r.Token.Expires):
+		return StateExpired
+	}
+	return StateToken
+}
+
+func orEmpty[E any](list []E) []E {
+	if list == nil {
+		return []E{}
+	}
+	return list
+}
+
+// addTags adds to the tags of a peer, which stay sorted and distinct.
+func addTags(to, tags []string) ([]string, error) {
+	for _, t := range tags {
+		if !policy.ValidTag(t) {
+			return nil, fmt.Errorf("%w tag %q: tags have 1 to 63 of a-z, 0-9 and -, and do not begin with -", ErrInvalid, t)
+		}
+		to = append(to, t)
+	}
+	slices.Sort(to)
+	if to = slices.Compact(to); len(to) > maxTags {
+		return nil, fmt.Errorf("%w: %d tags on one peer, at most %d", ErrInvalid, len(to), maxTags)
+	}
+	return to, nil
+}

@@ -1,0 +1,93 @@
+package kdc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"ssmnet/kdc/store"
+	"ssmnet/policy"
+)
+
+// maxNote is the length of the note to a policy revision, in bytes.
+const maxNote = 1024
+
+// CheckPolicy parses the text and resolves it against the peers. A faulty policy is ErrPolicy, wrapping policy.Errors.
+func (k *KDC) CheckPolicy(ctx context.Context, text []byte) (PolicyReport, error) {
+	return k.checkPolicy(k.snapshot.Load(), text)
+}
+
+func (k *KDC) checkPolicy(s *snapshot, text []byte) (PolicyReport, error) {
+	report := PolicyReport{Warnings: []string{}, Revoked: []Receipt{}}
+	if len(text) > MaxPolicy {
+		return report, fmt.Errorf("%w: the policy has %d bytes, at most %d can be stored", ErrInvalid, len(text), MaxPolicy)
+	}
+	document, err := policy.Parse(text)
+	if err != nil {
+		return report, fmt.Errorf("%w: %w", ErrPolicy, err)
+	}
+	peers := s.forPolicy()
+	if _, err := policy.Compile(document, peers); err != nil {
+		return report, fmt.Errorf("%w: %w", ErrPolicy, err)
+	}
+	warnings, err := policy.Check(document, peers)
+	if err != nil {
+		return report, fmt.Errorf("%w: %w", ErrPolicy, err)
+	}
+	for _, w := range warnings {
+		report.Warnings = append(report.Warnings, w.String())
+	}
+	report.Grants = len(document.Grants)
+	return report, nil
+}
+
+// ApplyPolicy makes the text the policy in force. Where ifRevision is not nil and another revision is in force, it
+// changes nothing and reports ErrConflict.
+func (k *KDC) ApplyPolicy(ctx context.Context, text []byte, ifRevision *uint64, note string) (PolicyReport, error) {
+	var report PolicyReport
+	collector := k.collect()
+	err := k.change(ctx, func(s *snapshot) (c change, err error) {
+		if ifRevision != nil && *ifRevision != s.policyRevision {
+			return c, fmt.Errorf("%w: policy revision %d is in force, not %d: get it and apply again", ErrConflict,
+				s.policyRevision, *ifRevision)
+		}
+		if report, err = k.checkPolicy(s, text); err != nil {
+			return c, err
+		}
+		report.Revision = s.policyRevision + 1
+		key := policyKey(report.Revision)
+		return change{
+			[]store.Condition{{Key: headKey, Revision: s.head}, {Key: key}},
+			[]store.Op{
+				put(headKey, headRecord{report.Revision}),
+				put(key, policyRecord{Applied: k.now().UTC(), Note: printable(note, maxNote), Text: text}),
+			},
+		}, nil
+	})
+	revocations := k.collected(collector)
+	if err != nil {
+		return PolicyReport{Warnings: []string{}, Revoked: []Receipt{}}, err
+	}
+	k.audit.add(event{Event: "policy.apply", Revision: report.Revision, Note: printable(note, maxNote)})
+	k.log.Info("policy applied", "revision", report.Revision, "grants", report.Grants)
+	report.Revoked = k.wait(ctx, revocations, revocationWait)
+	return report, nil
+}
+
+// Policy gives the policy of a revision, zero for the one in force, or ErrNotFound. Where none was ever applied it is
+// the empty one, of revision zero.
+func (k *KDC) Policy(ctx context.Context, revision uint64) (PolicyRevision, error) {
+	if revision == 0 {
+		if revision = k.snapshot.Load().policyRevision; revision == 0 {
+			return PolicyRevision{}, nil
+		}
+	}
+	record, _, err := readPolicy(ctx, k.store, revision)
+	if errors.Is(err, store.ErrNotFound) {
+		return PolicyRevision{}, fmt.Errorf("policy revision %d: %w", revision, ErrNotFound)
+	}
+	if err != nil {
+		return PolicyRevision{}, err
+	}
+	return PolicyRevision{Revision: revision, Applied: record.Applied, Note: record.Note, Text: string(record.Text)}, nil
+}

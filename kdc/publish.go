@@ -1,0 +1,241 @@
+package kdc
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"ssmnet/kdc/store"
+	"ssmnet/packet/control"
+)
+
+var errStoreEnded = errors.New("the store has ended; no decision can be made without it")
+
+// follow keeps the snapshot up to the store, and decides again when a grant ends by time, until ctx ends.
+func (k *KDC) follow(ctx context.Context) error {
+	watch := k.store.Watch(ctx, k.directory.revision)
+	for {
+		until := k.snapshot.Load().compiled.NextUntil(k.now())
+		clock := time.NewTimer(k.nap(until))
+		select {
+		case b, ok := <-watch:
+			clock.Stop()
+			if !ok {
+				return errors.Join(ctx.Err(), errStoreEnded)
+			}
+			if err := k.catchUp(ctx, b, watch); err != nil {
+				return err
+			}
+		case <-clock.C:
+			if !until.IsZero() && !k.now().Before(until) {
+				k.publish(k.snapshot.Load(), true)
+			}
+		}
+	}
+}
+
+// nap is how long to sleep until a moment of the wall clock: never more than a minute, for that clock may be set.
+func (k *KDC) nap(until time.Time) time.Duration {
+	if until.IsZero() {
+		return time.Minute
+	}
+	return max(0, min(time.Minute, until.Sub(k.now())))
+}
+
+// catchUp takes a batch and all that are ready behind it, and publishes what they come to.
+func (k *KDC) catchUp(ctx context.Context, b store.Batch, watch <-chan store.Batch) error {
+	for more := true; more; {
+		if err := k.directory.apply(ctx, b); err != nil {
+			return err
+		}
+		select {
+		case b, more = <-watch:
+		default:
+			more = false
+		}
+	}
+	before := k.snapshot.Load()
+	s, err := k.directory.compile()
+	if err != nil {
+		return err
+	}
+	k.publish(s, s.compiled != before.compiled)
+	return nil
+}
+
+// publish makes s the snapshot that decisions are made under, and decides again about everything that the one before
+// permitted. changed says that policy may answer differently than before.
+func (k *KDC) publish(s *snapshot, changed bool) {
+	k.gate.Lock()
+	k.snapshot.Store(s)
+	k.reviewExchanges(s)
+	k.turnOutGone(s)
+	if changed {
+		k.reviewSessions(s)
+	}
+	k.mu.Lock()
+	ready := k.caughtUp(s)
+	k.mu.Unlock()
+	k.gate.Unlock()
+
+	k.gate.RLock()
+	for _, x := range ready {
+		k.step3(s, x)
+	}
+	k.gate.RUnlock()
+	k.update(changed)
+
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.swept.Store(uint64(s.revision))
+	close(k.published)
+	k.published = make(chan struct{})
+}
+
+// turnOutGone revokes the sessions of peers that were suspended or removed, and closes their connections and those
+// whose key has died. KDC.gate is held for writing.
+func (k *KDC) turnOutGone(s *snapshot) {
+	var doomed []*session
+	var barred, dead []*connection
+	k.mu.Lock()
+	for name, p := range k.peers {
+		if now := s.peers[name]; now != nil && !now.record.Suspended && now.record.UID == p.uid {
+			for _, c := range []*connection{p.conn, p.previous} {
+				if c != nil && !s.holds(name, c.uid, c.keyID) {
+					dead = append(dead, c)
+				}
+			}
+			continue
+		}
+		doomed = slices.AppendSeq(doomed, maps.Values(p.sessions))
+		if p.conn != nil {
+			barred, dead = append(barred, p.conn), append(dead, p.previous, p.barred)
+			p.conn, p.previous, p.barred = nil, nil, p.conn
+		}
+	}
+	k.mu.Unlock()
+	k.revoke(doomed, control.Suspended)
+	for _, c := range dead {
+		c.hangUp()
+	}
+	for _, c := range barred {
+		k.bar(c)
+	}
+	k.forgetRemoved(s)
+}
+
+// forgetRemoved drops what is known of peers that exist no more and have no connection left to ack on.
+func (k *KDC) forgetRemoved(s *snapshot) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for name, p := range k.peers {
+		if s.peers[name] == nil && p.barred == nil {
+			p.excuse()
+			delete(k.peers, name)
+		}
+	}
+}
+
+// bar ends what a connection could do but ack, and closes it after its acks, or a while after nobody waits for them any more.
+func (k *KDC) bar(c *connection) {
+	c.barred.Store(true)
+	k.abandon(c)
+	k.mu.Lock()
+	owes := len(k.live(c.name).owed)
+	k.mu.Unlock()
+	if owes == 0 {
+		c.turnOut(control.Suspended)
+		return
+	}
+	k.after(2*revocationWait, func() { c.turnOut(control.Suspended) })
+}
+
+// reviewSessions revokes what is not permitted any more. KDC.gate is held for writing.
+func (k *KDC) reviewSessions(s *snapshot) {
+	var doomed []*session
+	k.mu.Lock()
+	for _, x := range k.sessions {
+		if !k.permits(s, x) {
+			doomed = append(doomed, x)
+		}
+	}
+	k.mu.Unlock()
+	k.revoke(doomed, control.Changed)
+}
+
+// reviewExchanges begins the exchanges in flight again, under the new snapshot. KDC.gate is held for writing.
+func (k *KDC) reviewExchanges(s *snapshot) {
+	k.mu.Lock()
+	list := make([]*exchange, 0, len(k.pending))
+	for _, x := range k.pending {
+		list = append(list, x)
+	}
+	k.mu.Unlock()
+	for _, x := range list {
+		k.reissue(s, x)
+	}
+}
+
+// update tells the connected peers what changed for them. routes says that theirs may have.
+func (k *KDC) update(routes bool) {
+	k.telling.Lock()
+	defer k.telling.Unlock()
+	k.mu.Lock()
+	var to []*connection
+	for _, p := range k.peers {
+		if p.conn != nil {
+			to = append(to, p.conn)
+		}
+	}
+	k.mu.Unlock()
+	for _, c := range to {
+		k.tell(c, routes)
+	}
+}
+
+func (k *KDC) tell(c *connection, routes bool) {
+	k.gate.RLock()
+	defer k.gate.RUnlock()
+	s := k.snapshot.Load()
+	p := s.peers[c.name]
+	if p == nil {
+		return
+	}
+	k.mu.Lock()
+	before := c.config
+	k.mu.Unlock()
+	now := k.configure(s, p, before.Routes)
+	if routes {
+		now.Routes = k.routes(s, p)
+	}
+	if sameConfig(before, now) {
+		return
+	}
+	k.mu.Lock()
+	c.config = now
+	k.mu.Unlock()
+	c.conn.Send(0, &control.Update{Config: now})
+}
+
+// configure is what a peer is told about itself and the network.
+func (k *KDC) configure(s *snapshot, p *peer, routes []netip.Prefix) control.Config {
+	config := k.Config()
+	return control.Config{
+		Name: p.name, Addresses: p.record.Addresses, Subnets: p.record.Subnets, Overlays: config.Overlays,
+		Routes: routes, KDCs: config.Addresses, AsOf: s.asOf,
+	}
+}
+
+// routes are the subnets of others that policy lets a peer use, as many as one message takes.
+func (k *KDC) routes(s *snapshot, p *peer) []netip.Prefix {
+	routes := s.compiled.Routes(p.name, k.now())
+	return routes[:min(len(routes), control.MaxList)]
+}
+
+func sameConfig(a, b control.Config) bool {
+	return a.AsOf == b.AsOf && slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.Subnets, b.Subnets) &&
+		slices.Equal(a.Overlays, b.Overlays) && slices.Equal(a.Routes, b.Routes) && slices.Equal(a.KDCs, b.KDCs)
+}

@@ -1,0 +1,394 @@
+package kdc
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ssmnet/packet/control"
+)
+
+// acks answers every Revoke for as long as the connection lives.
+func (m *module) acks() {
+	go func() {
+		for {
+			select {
+			case e := <-m.inbox:
+				if r, ok := e.Message.(*control.Revoke); ok {
+					m.conn.Send(0, &control.RevokeAck{Sessions: r.Sessions})
+				}
+			case <-m.ended:
+				return
+			}
+		}
+	}()
+}
+
+func states(rs []Receipt) map[string]ReceiptState {
+	m := map[string]ReceiptState{}
+	for _, r := range rs {
+		m[r.Peer] = r.State
+	}
+	return m
+}
+
+func TestRevokeSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, aToB)
+		keys := acquire(p.a, p.b)
+		p.a.acks()
+		p.b.acks()
+		for _, f := range []SessionFilter{{}, {PairA: "a"}} {
+			if _, err := p.RevokeSessions(t.Context(), f, 0); !errors.Is(err, ErrInvalid) {
+				t.Errorf("filter %+v: %v", f, err)
+			}
+		}
+		if _, err := p.RevokeSessions(t.Context(), SessionFilter{PairA: "a", PairB: "c"}, 0); !errors.Is(err, ErrNotFound) {
+			t.Errorf("a pair without sessions: %v", err)
+		}
+		rs, err := p.RevokeSessions(t.Context(), SessionFilter{PairA: "b", PairB: "a"}, time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := states(rs)
+		if len(rs) != 2 || rs[0].Session != keys.Session || got["a"] != ReceiptAcked || got["b"] != ReceiptAcked {
+			t.Errorf("receipts %+v", rs)
+		}
+		if n := len(p.Sessions(SessionFilter{})); n != 0 {
+			t.Errorf("%d live sessions", n)
+		}
+	})
+}
+
+// TestRevocationIsOwed: a side that was away is told when it comes back, however much later.
+func TestRevocationIsOwed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, aToB)
+		keys := acquire(p.a, p.b)
+		p.b.close()
+		synctest.Wait()
+		p.a.acks()
+		start := time.Now()
+		rs, err := p.RevokeSessions(t.Context(), SessionFilter{ID: keys.Session}, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := states(rs); got["a"] != ReceiptAcked || got["b"] != ReceiptPending || time.Since(start) != 0 {
+			t.Errorf("receipts %+v after %s: nobody is to be waited for", rs, time.Since(start))
+		}
+		p.a.close()
+		time.Sleep(time.Hour)
+		again := p.joinAs(p.b.id, "198.51.100.2", &control.Hello{Boot: p.b.boot, Sessions: 1})
+		if got := await[*control.Revoke](again); !slices.Equal(got.Sessions, []control.SessionID{keys.Session}) ||
+			got.Reason != control.Operator {
+			t.Errorf("told %+v", got)
+		}
+		again.send(0, report(keys, p.a.boot, p.b.boot, true)) // crossed with the Revoke
+		await[*control.Revoke](again)
+		again.send(0, &control.RevokeAck{Sessions: []control.SessionID{keys.Session}})
+		synctest.Wait()
+		if n := len(p.peers["b"].owed); n != 0 || len(p.Sessions(SessionFilter{})) != 0 {
+			t.Errorf("%d acks owed, %d sessions", n, len(p.Sessions(SessionFilter{})))
+		}
+	})
+}
+
+// report is what one side says of a session a has asked b for.
+func report(k *control.Keys, bootA, bootB control.Boot, last bool) *control.SessionReport {
+	return &control.SessionReport{Last: last, Opened: []control.SessionEntry{{
+		ID: k.Session, Requester: "a", Responder: "b", BootA: bootA, BootB: bootB,
+		Selectors: control.DigestSelectors(k.Terms.Selectors), AgeMillis: 1000, AsOf: k.Terms.AsOf,
+	}}}
+}
+
+func TestPolicyChangeRevokes(t *testing.T) {
+	const wider = `{"schema":"ssmnet.policy/v1","grants":[{"id":"w","src":["a"],"dst":["b"],"allow":["*"]}]}`
+	const narrower = `{"schema":"ssmnet.policy/v1","grants":[{"id":"n","src":["a"],"dst":["b"],"allow":["icmp"]}]}`
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, aToB)
+		keys := acquire(p.a, p.b)
+		if r := p.apply(wider); len(r.Revoked) != 0 || len(p.Sessions(SessionFilter{})) != 1 {
+			t.Errorf("a wider policy revoked %+v", r.Revoked)
+		}
+		update := await[*control.Update](p.a)
+		if update.Config.AsOf != p.snapshot.Load().asOf {
+			t.Errorf("Update of %s", update.Config.AsOf)
+		}
+		p.b.acks()
+		start := time.Now()
+		r := p.apply(narrower)
+		if got := states(r.Revoked); got["a"] != ReceiptPending || got["b"] != ReceiptAcked {
+			t.Errorf("receipts %+v", r.Revoked)
+		}
+		if took := time.Since(start); took != revocationWait {
+			t.Errorf("waited %s for the ack that did not come", took)
+		}
+		if got := await[*control.Revoke](p.a); got.Sessions[0] != keys.Session || got.Reason != control.Changed {
+			t.Errorf("told %+v", got)
+		}
+	})
+}
+
+func TestGrantEndsByTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		until := time.Now().Add(10 * time.Minute).UTC().Format(time.RFC3339)
+		p := newPair(t, `{"schema":"ssmnet.policy/v1","grants":[{"id":"x","src":["a"],"dst":["b"],"allow":["*"],"until":"`+until+`"}]}`)
+		keys := acquire(p.a, p.b)
+		if got := time.Unix(keys.Terms.Until, 0).UTC().Format(time.RFC3339); got != until {
+			t.Errorf("terms end %s, want %s", got, until)
+		}
+		go keepAlive(p.a)
+		go keepAlive(p.b)
+		time.Sleep(10*time.Minute + time.Second)
+		synctest.Wait()
+		if n := len(p.Sessions(SessionFilter{})); n != 0 {
+			t.Errorf("%d sessions outlive their grant", n)
+		}
+	})
+}
+
+func keepAlive(m *module) {
+	for m.conn.Send(1, &control.Ping{}) == nil {
+		select {
+		case <-time.After(control.PingInterval):
+		case <-m.ended:
+			return
+		}
+	}
+}
+
+func TestSuspend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, aToB)
+		keys := acquire(p.a, p.b)
+		p.a.acks()
+		p.b.acks()
+		rs, err := p.SuspendPeer(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := states(rs); len(rs) != 2 || got["a"] != ReceiptAcked || got["b"] != ReceiptAcked {
+			t.Errorf("receipts %+v", rs)
+		}
+		<-p.a.ended
+		m := p.knock(p.a.id, "198.51.100.1", &control.Hello{Boot: p.a.boot})
+		if r, ok := m.next().(*control.Refusal); !ok || r.Reason != control.Suspended {
+			t.Error("a suspended peer's Hello was not refused")
+		}
+		<-m.ended
+		if err := p.ResumePeer(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		back := p.joinAs(p.a.id, "198.51.100.1", &control.Hello{Boot: p.a.boot})
+		back.send(0, report(keys, p.a.boot, p.b.boot, true))
+		await[*control.Revoke](back)
+	})
+}
+
+func TestSuspendWithoutAck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, aToB)
+		acquire(p.a, p.b)
+		rs, err := p.SuspendPeer(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := states(rs); got["a"] != ReceiptPending || got["b"] != ReceiptPending {
+			t.Errorf("receipts %+v", rs)
+		}
+		p.a.send(3, p.a.anyRequest(p.b)) // nothing but acks is taken
+		if got := await[*control.Refusal](p.a); got.Reason != control.Suspended {
+			t.Errorf("refused for %s", got.Reason)
+		}
+		<-p.a.ended
+	})
+}
+
+func (m *module) anyRequest(to *module) *control.KeyRequest {
+	m.t.Helper()
+	r, err := control.NewRequester(m.self(), control.Want{Flow: ping(m.address(), to.address())}, 9)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return r.Request()
+}
+
+func TestRemove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, aToB)
+		acquire(p.a, p.b)
+		p.a.acks()
+		p.b.acks()
+		rs, err := p.RemovePeer(t.Context(), "b")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := states(rs); got["a"] != ReceiptAcked || got["b"] != ReceiptAcked {
+			t.Errorf("receipts %+v", rs)
+		}
+		<-p.b.ended
+		if _, err := p.dial(p.b.id, "198.51.100.2"); err == nil {
+			t.Error("a removed peer's key still opens")
+		}
+		if _, err := p.Peer("b"); !errors.Is(err, ErrNotFound) {
+			t.Errorf("removed peer: %v", err)
+		}
+		synctest.Wait()
+		if len(p.peers) != 1 {
+			t.Error("something is remembered of the removed peer")
+		}
+		p.join(p.add(NewPeer{Name: "b"}), "198.51.100.2")
+	})
+}
+
+// TestReports: a KDC that was restarted learns the live sessions from either side and revokes what is not permitted.
+func TestReports(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(e *control.SessionEntry)
+		want   control.Reason // zero: it is taken
+	}{
+		"as permitted":     {func(*control.SessionEntry) {}, 0},
+		"other selectors":  {func(e *control.SessionEntry) { e.Selectors[0]++ }, control.Changed},
+		"of two others":    {func(e *control.SessionEntry) { e.Requester = "c" }, control.Malformed},
+		"of another boot":  {func(e *control.SessionEntry) { e.BootA = control.NewBoot() }, control.Malformed},
+		"its boot before":  {func(e *control.SessionEntry) { e.BootB = control.NewBoot() }, control.Restarted},
+		"with itself":      {func(e *control.SessionEntry) { e.Responder = "a" }, control.Malformed},
+		"with no peer":     {func(e *control.SessionEntry) { e.Responder = "z" }, control.Changed},
+		"with a peer else": {func(e *control.SessionEntry) { e.Responder = "c" }, control.Changed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPair(t, aToB)
+				p.add(NewPeer{Name: "c"})
+				pair := p.snapshot.Load().compiled.Pair("a", "b", time.Now())
+				r := report(&control.Keys{Session: control.NewSessionID(), Terms: control.Terms{Selectors: pair.Selectors}},
+					p.a.boot, p.b.boot, true)
+				tc.change(&r.Opened[0])
+				p.a.send(0, r)
+				synctest.Wait()
+				list := p.Sessions(SessionFilter{})
+				if tc.want == 0 {
+					if len(list) != 1 || list[0].Requester != "a" || list[0].Responder != "b" {
+						t.Errorf("live sessions %+v", list)
+					}
+					return
+				}
+				if got := await[*control.Revoke](p.a); got.Reason != tc.want || len(list) != 0 {
+					t.Errorf("revoked for %s, want %s; live sessions %+v", got.Reason, tc.want, list)
+				}
+			})
+		})
+	}
+}
+
+// TestClosedByBoth: a side is believed about itself alone.
+func TestClosedByBoth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, aToB)
+		keys := acquire(p.a, p.b)
+		closed := &control.SessionReport{Closed: []control.SessionID{keys.Session}}
+		p.a.send(0, closed)
+		synctest.Wait()
+		if n := len(p.Sessions(SessionFilter{})); n != 1 {
+			t.Errorf("%d live sessions while one side holds it, want 1", n)
+		}
+		p.b.send(0, closed)
+		synctest.Wait()
+		if n := len(p.Sessions(SessionFilter{})); n != 0 {
+			t.Errorf("%d live sessions when neither side holds it", n)
+		}
+	})
+}
+
+// TestFullReportEndsTheRest: what a run had and does not list after Hello, it has no more.
+func TestFullReportEndsTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, aToB)
+		one, two := acquire(p.a, p.b), acquire(p.a, p.b)
+		time.Sleep(time.Second)
+		for _, m := range []*module{p.a, p.b} {
+			again := p.joinAs(m.id, "198.51.100.7", &control.Hello{Boot: m.boot, Sessions: 1})
+			again.send(0, report(one, p.a.boot, p.b.boot, true))
+		}
+		synctest.Wait()
+		list := p.Sessions(SessionFilter{})
+		if len(list) != 1 || list[0].ID != one.Session {
+			t.Errorf("live sessions %+v, without %s", list, two.Session)
+		}
+	})
+}
+
+func TestSessionBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, aToB)
+		pair := p.snapshot.Load().compiled.Pair("a", "b", time.Now())
+		sent := 0
+		for sent < maxSessionsOfPeer+10 {
+			r := &control.SessionReport{}
+			for range 10 {
+				k := &control.Keys{Session: control.NewSessionID(), Terms: control.Terms{Selectors: pair.Selectors}}
+				r.Opened = append(r.Opened, report(k, p.a.boot, p.b.boot, false).Opened...)
+			}
+			sent += 10
+			p.a.send(0, r)
+			synctest.Wait()
+		}
+		if n := len(p.Sessions(SessionFilter{All: true})); n != maxSessionsOfPeer {
+			t.Errorf("%d sessions taken, want %d", n, maxSessionsOfPeer)
+		}
+		if got := await[*control.Revoke](p.a); got.Reason != control.Busy {
+			t.Errorf("the rest is revoked for %s", got.Reason)
+		}
+		if _, err := p.RemovePeer(t.Context(), "b"); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := len(p.sessions); n != 0 || p.peers["a"].budget != 0 {
+			t.Errorf("%d sessions left, budget %d", n, p.peers["a"].budget)
+		}
+	})
+}
+
+// TestRestartLearnsSessions: one side's report is enough, and a change that does not concern the other leaves it alone.
+func TestRestartLearnsSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, aToB)
+		keys := acquire(p.a, p.b)
+		p.stop()
+		c := startCenter(t, p.store, p.key)
+		a := c.joinAs(p.a.id, "198.51.100.1", &control.Hello{Boot: p.a.boot, Sessions: 1})
+		a.send(0, report(keys, p.a.boot, p.b.boot, true))
+		synctest.Wait()
+		c.add(NewPeer{Name: "c"})
+		if list := c.Sessions(SessionFilter{ID: keys.Session}); len(list) != 1 || list[0].Responder != "b" {
+			t.Errorf("live sessions %+v", list)
+		}
+		b := c.join(p.b.id, "198.51.100.2") // another boot
+		if got := await[*control.Revoke](a); got.Sessions[0] != keys.Session {
+			t.Errorf("told %+v", got)
+		}
+		b.close()
+	})
+}
+
+// TestClosedIsAReceipt: a side that reports a revoked session closed has destroyed it.
+func TestClosedIsAReceipt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, aToB)
+		keys := acquire(p.a, p.b)
+		p.a.acks()
+		go func() {
+			await[*control.Revoke](p.b)
+			p.b.send(0, &control.SessionReport{Closed: []control.SessionID{keys.Session}})
+		}()
+		rs, err := p.RevokeSessions(t.Context(), SessionFilter{All: true}, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := states(rs); got["a"] != ReceiptAcked || got["b"] != ReceiptAcked {
+			t.Errorf("receipts %+v", rs)
+		}
+	})
+}

@@ -1,0 +1,208 @@
+package kdc
+
+import (
+	"slices"
+	"time"
+
+	"ssmnet/packet"
+	"ssmnet/packet/control"
+)
+
+// The registry of live sessions. A session comes into it by a grant of this KDC or by the report of one of its sides,
+// and leaves when neither side holds it any more: a side that says it closed a session is believed for itself alone,
+// or it could hide from the other side's revocation. Everything here is under KDC.mu.
+
+const (
+	maxSessions       = 1 << 20 // in all
+	maxSessionsOfPeer = 16384   // that one peer asked for or reported first
+)
+
+// session is one live session as its ends have told, and as it was granted.
+type session struct {
+	id        control.SessionID
+	sides     [2]side // requester, responder
+	by        string  // the peer whose budget it counts against
+	since     time.Time
+	asOf      control.AsOf
+	digest    control.Digest
+	selectors packet.Selectors // nil where another run or another KDC granted it: digest alone is known
+	suite     packet.Suite     // likewise zero
+	grant     string           // likewise empty
+}
+
+// side is one end of a session: which run of which peer, and whether it may still hold the session.
+type side struct {
+	peer string
+	boot control.Boot
+	held bool
+}
+
+// live is the session that an exchange makes.
+func (x *exchange) live(now time.Time) *session {
+	return &session{
+		id:    x.session,
+		sides: [2]side{{x.a.Name, x.a.Boot, true}, {x.b.Name, x.b.Boot, true}},
+		by:    x.a.Name, since: now, asOf: x.verdict.terms.AsOf,
+		digest: control.DigestSelectors(x.verdict.terms.Selectors), selectors: x.verdict.terms.Selectors,
+		suite: x.suite, grant: x.verdict.grant,
+	}
+}
+
+// of gives the side of a peer, or nil.
+func (s *session) of(name string) *side {
+	for i := range s.sides {
+		if s.sides[i].peer == name {
+			return &s.sides[i]
+		}
+	}
+	return nil
+}
+
+func (s *session) other(name string) *side {
+	if s.sides[0].peer == name {
+		return &s.sides[1]
+	}
+	return &s.sides[0]
+}
+
+// addSession takes a session in, false where there are too many. k.mu is held.
+func (k *KDC) addSession(s *session) bool {
+	if len(k.sessions) >= maxSessions || k.live(s.by).budget >= maxSessionsOfPeer {
+		return false
+	}
+	k.sessions[s.id] = s
+	for _, end := range s.sides {
+		k.live(end.peer).sessions[s.id] = s
+	}
+	k.live(s.by).budget++
+	return true
+}
+
+// dropSession takes it out again. k.mu is held.
+func (k *KDC) dropSession(s *session) {
+	if k.sessions[s.id] != s {
+		return
+	}
+	delete(k.sessions, s.id)
+	if p := k.peers[s.by]; p != nil && p.sessions[s.id] == s {
+		p.budget--
+	}
+	for _, end := range s.sides {
+		if p := k.peers[end.peer]; p != nil {
+			delete(p.sessions, s.id)
+		}
+	}
+}
+
+// letGo notes that a side does not hold the session any more. k.mu is held.
+func (k *KDC) letGo(s *session, end *side) {
+	end.held = false
+	if !s.sides[0].held && !s.sides[1].held {
+		k.dropSession(s)
+	}
+}
+
+// reported takes a SessionReport: sessions that were opened and closed, and after Hello all that there are.
+func (k *KDC) reported(c *connection, m *control.SessionReport) {
+	s := k.snapshot.Load()
+	var refuse []control.SessionID
+	reason := control.Changed
+	k.mu.Lock()
+	p := k.live(c.name)
+	for _, e := range m.Opened {
+		if c.roll != nil {
+			c.roll[e.ID] = struct{}{}
+		}
+		if why := k.opened(s, c, e); why != 0 {
+			refuse, reason = append(refuse, e.ID), why
+		}
+	}
+	for _, id := range m.Closed {
+		if x := p.sessions[id]; x != nil && x.of(c.name).boot == c.boot {
+			k.letGo(x, x.of(c.name))
+		}
+		if d := p.owed[id]; d != nil && d.boot == c.boot {
+			k.acknowledge(p, d)
+		}
+	}
+	if len(c.roll) > maxSessionsOfPeer {
+		c.roll = nil // more than are taken in: nothing follows from what is missing in it
+	}
+	if m.Last {
+		k.closeRoll(c)
+	}
+	k.mu.Unlock()
+	if len(refuse) > 0 {
+		k.audit.add(event{Event: "report.refused", Peer: c.name, Count: uint64(len(refuse)), Reason: reason.String()})
+		c.conn.Send(0, &control.Revoke{Sessions: refuse, Reason: reason, AsOf: s.asOf})
+	}
+}
+
+// opened takes one reported session in, or says why it must go. k.mu is held.
+func (k *KDC) opened(s *snapshot, c *connection, e control.SessionEntry) control.Reason {
+	p := k.live(c.name)
+	if d := p.owed[e.ID]; d != nil {
+		return d.reason
+	}
+	if why, ok := k.revoked.has(e.ID); ok {
+		return why
+	}
+	if known := k.sessions[e.ID]; known != nil {
+		end := known.of(c.name)
+		if end == nil || end.boot != c.boot || known.digest != e.Selectors {
+			return control.Changed
+		}
+		end.held = true
+		return 0
+	}
+	x := &session{
+		id: e.ID, sides: [2]side{{e.Requester, e.BootA, true}, {e.Responder, e.BootB, true}}, by: c.name,
+		since: k.now().Add(-time.Duration(min(e.AgeMillis, 1<<40)) * time.Millisecond), asOf: e.AsOf, digest: e.Selectors,
+	}
+	if end := x.of(c.name); end == nil || end.boot != c.boot || e.Requester == e.Responder {
+		return control.Malformed
+	}
+	far := x.other(c.name)
+	if q := k.peers[far.peer]; q != nil && (slices.Contains(q.displaced, far.boot) || q.conn != nil && q.boot != far.boot) {
+		return control.Restarted
+	}
+	if !k.permits(s, x) {
+		return control.Changed
+	}
+	if !k.addSession(x) {
+		return control.Busy
+	}
+	return 0
+}
+
+// permits says whether a live session may go on under a snapshot: what it allows must be covered by what the pair is
+// permitted now. A session that is known by its digest only must be exactly that.
+func (k *KDC) permits(s *snapshot, x *session) bool {
+	pair := s.compiled.Pair(x.sides[0].peer, x.sides[1].peer, k.now()).Selectors
+	if len(pair) == 0 {
+		return false
+	}
+	if x.selectors == nil {
+		return control.DigestSelectors(pair) == x.digest
+	}
+	for _, old := range x.selectors {
+		if !slices.ContainsFunc(pair, func(now packet.Selector) bool { return now.Covers(old) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// closeRoll ends the full report after Hello: what this side had held before and did not report, it holds no more.
+// k.mu is held.
+func (k *KDC) closeRoll(c *connection) {
+	if c.roll == nil {
+		return
+	}
+	for id, x := range k.live(c.name).sessions {
+		if _, reported := c.roll[id]; !reported && x.since.Before(c.since) {
+			k.letGo(x, x.of(c.name))
+		}
+	}
+	c.roll = nil
+}

@@ -1,0 +1,124 @@
+package kdc
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"ssmnet/packet/control"
+)
+
+// rateOver is how many whole seconds a rate is taken over.
+const rateOver = 8
+
+// rate counts events by the second. It is under KDC.mu.
+type rate struct {
+	second [rateOver + 1]int64
+	count  [rateOver + 1]uint64
+}
+
+func (r *rate) add(now time.Time) {
+	s := now.Unix()
+	i := s % int64(len(r.second))
+	if r.second[i] != s {
+		r.second[i], r.count[i] = s, 0
+	}
+	r.count[i]++
+}
+
+// perSecond is over the seconds that are complete.
+func (r *rate) perSecond(now time.Time) float64 {
+	var sum uint64
+	for i, s := range r.second {
+		if age := now.Unix() - s; age >= 1 && age <= rateOver {
+			sum += r.count[i]
+		}
+	}
+	return float64(sum) / rateOver
+}
+
+// Status gives the KDC at a glance.
+func (k *KDC) Status() Status {
+	s, config, now := k.snapshot.Load(), k.Config(), k.now()
+	st := Status{
+		Since: k.since.UTC(), Uptime: now.Sub(k.since).Seconds(), PeersKnown: len(s.peers),
+		Requests: k.counts.requests.Load(), Grants: k.counts.grants.Load(), Denials: k.counts.denials.Load(),
+		PolicyRevision: s.policyRevision, AsOf: s.asOf, Audit: "ok",
+		Addresses: orEmpty(config.Addresses), Overlays: orEmpty(config.Overlays),
+	}
+	if err := k.audit.failing(); err != nil {
+		st.Audit = err.Error()
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, p := range k.peers {
+		if p.conn != nil {
+			st.PeersOnline++
+		}
+	}
+	st.Sessions, st.RequestsPerSecond, st.Listen = len(k.sessions), k.rate.perSecond(now), orEmpty(slices.Clone(k.listening))
+	return st
+}
+
+// chosen says whether the filter, which has something set, chooses a session.
+func (f SessionFilter) chosen(s *session) bool {
+	return (f.ID == (control.SessionID{}) || f.ID == s.id) &&
+		(f.Peer == "" || s.of(f.Peer) != nil) &&
+		(f.PairA == "" || s.of(f.PairA) != nil) &&
+		(f.PairB == "" || s.of(f.PairB) != nil && f.PairA != f.PairB)
+}
+
+// Sessions lists live sessions, the newest last.
+func (k *KDC) Sessions(f SessionFilter) []SessionInfo {
+	list := []SessionInfo{}
+	k.mu.Lock()
+	for _, s := range k.sessions {
+		if f.chosen(s) {
+			list = append(list, s.info())
+		}
+	}
+	k.mu.Unlock()
+	slices.SortFunc(list, func(a, b SessionInfo) int { return cmp.Or(a.Since.Compare(b.Since), a.ID.Compare(b.ID)) })
+	return list
+}
+
+func (s *session) info() SessionInfo {
+	i := SessionInfo{
+		ID: s.id, Requester: s.sides[0].peer, Responder: s.sides[1].peer, Since: s.since.UTC(), AsOf: s.asOf, Grant: s.grant,
+	}
+	if s.suite != 0 {
+		i.Suite = s.suite.String()
+	}
+	for _, x := range s.selectors {
+		i.Selectors = append(i.Selectors, x.String())
+	}
+	return i
+}
+
+// RevokeSessions destroys the sessions at both sides and waits up to wait for their acks. The next packet acquires a
+// new session if policy permits. ErrNotFound: none matches; ErrInvalid: the filter chooses nothing in particular.
+func (k *KDC) RevokeSessions(ctx context.Context, f SessionFilter, wait time.Duration) ([]Receipt, error) {
+	if f == (SessionFilter{}) || (f.PairA == "") != (f.PairB == "") {
+		return nil, fmt.Errorf("%w: name a session, a peer, a pair, or all", ErrInvalid)
+	}
+	if err := k.isServing(); err != nil {
+		return nil, err
+	}
+	k.gate.RLock()
+	var doomed []*session
+	k.mu.Lock()
+	for _, s := range k.sessions {
+		if f.chosen(s) {
+			doomed = append(doomed, s)
+		}
+	}
+	k.mu.Unlock()
+	r := k.revoke(doomed, control.Operator)
+	k.gate.RUnlock()
+	if len(r.receipts) == 0 && !f.All {
+		return nil, fmt.Errorf("live session: %w", ErrNotFound)
+	}
+	return k.wait(ctx, []*revocation{r}, wait), nil
+}
