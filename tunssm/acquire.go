@@ -257,9 +257,13 @@ func (a *acquirer) step3Install(keys *control.Keys, from *link) (*session, error
 		keys.Destroy()
 		return nil, err
 	}
-	p := a.peer(keys.Peer.Name)
+	p := a.peers[keys.Peer.Name]
+	if p == nil {
+		p = &peer{name: keys.Peer.Name}
+	}
 	keys.Candidates = a.reachable(keys.Candidates)
-	if keys.Requester && len(keys.Candidates) == 0 && p.endpoint.Load() == nil {
+	heard := p.boot == keys.Peer.Boot && p.endpoint.Load() != nil
+	if keys.Requester && len(keys.Candidates) == 0 && !heard {
 		keys.Destroy()
 		return nil, errNoCandidate
 	}
@@ -267,6 +271,7 @@ func (a *acquirer) step3Install(keys *control.Keys, from *link) (*session, error
 	if err != nil {
 		return nil, err
 	}
+	a.peers[p.name] = p
 	if p.boot != s.boot {
 		p.boot = s.boot
 		p.endpoint.Store(nil) // another run of the peer may be elsewhere
@@ -295,12 +300,25 @@ func (a *acquirer) step4Release(s *session) int {
 			delete(a.attempts, t.goal)
 		}
 	}
+	for range len(a.toHold) { // what the loop has handed over since, before it sends by itself
+		released += a.releaseLate(s, <-a.toHold)
+	}
 	if s.requester && !s.confirmed.Load() {
 		a.proveUntilConfirmed(s, firstProof, released == 0)
 	}
 	a.settle(s.peer)
 	a.pings.opened(s)
 	return released
+}
+
+// releaseLate takes a frame that is still on its way to be held: it goes out with those that were, or to its own wait.
+func (a *acquirer) releaseLate(s *session, frame []byte) int {
+	if flow, ok := a.out.classify(frame); !ok || !covers(s.prefixes, flow.Dst) {
+		a.step1Hold(frame)
+		return 0
+	}
+	a.release(s, frame)
+	return 1
 }
 
 // release sends one held frame, if the session's selectors permit it.

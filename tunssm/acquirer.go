@@ -47,6 +47,8 @@ type acquirer struct {
 	fault   error // why the interface is not up
 	asOf    control.AsOf
 	began   time.Time
+	pastRx  TrafficStatus // of the sessions that are destroyed
+	pastTx  TrafficStatus
 }
 
 // run is the loop: it ends, with every session destroyed and every KDC told, when ctx does.
@@ -71,15 +73,6 @@ func (a *acquirer) run(ctx context.Context) {
 // self is what this SSM says of itself in an exchange.
 func (a *acquirer) self() control.Self {
 	return control.Self{Name: a.identity.Name, KeyID: a.identity.KeyID, Boot: a.boot, AsOf: a.asOf}
-}
-
-func (a *acquirer) peer(name string) *peer {
-	p := a.peers[name]
-	if p == nil {
-		p = &peer{name: name}
-		a.peers[name] = p
-	}
-	return p
 }
 
 // acceptable refuses keys for a session that must not be: revoked meanwhile, or with a peer that claims our addresses.
@@ -195,6 +188,7 @@ func (a *acquirer) destroy(s *session, why string) {
 	a.publish()
 	s.sealer.Destroy()
 	s.opener.Destroy()
+	a.pastRx, a.pastTx = a.pastRx.plus(s.rx.status()), a.pastTx.plus(s.tx.status())
 	for _, t := range append(s.timers, s.proof) {
 		a.timers.cancel(t)
 	}

@@ -75,10 +75,14 @@ func (d *dataPath) sendProbe(buf []byte, s *session, m packet.ProbeMessage, targ
 // this session.
 func (s *session) target() netip.AddrPort {
 	candidates := *s.candidates.Load()
-	if e := s.peer.endpoint.Load(); e != nil && (s.confirmed.Load() || len(candidates) == 0) {
+	e := s.peer.endpoint.Load()
+	switch {
+	case e != nil && (s.confirmed.Load() || len(candidates) == 0):
 		return *e
+	case len(candidates) > 0:
+		return candidates[0]
 	}
-	return candidates[0] // step3Install takes no session without either
+	return netip.AddrPort{} // another run of the peer has taken over and not yet been heard: Send fails and is counted
 }
 
 // everywhere is all the places where the peer might be: its candidates, and where it was last heard from.

@@ -49,15 +49,14 @@ func redeem(ctx context.Context, dial Dial, address string, token control.Token,
 		return id, refusal(m)
 	}
 	defer clear(g.Key)
-	key, err := secret.KeyFrom(g.Key)
-	if err != nil || g.Name != token.Name {
+	if g.Name != token.Name {
 		return id, fmt.Errorf("%w: an enrolment for another peer", control.ErrMalformed)
 	}
-	id = control.Identity{Name: g.Name, KeyID: g.KeyID, Key: key, KDCs: g.KDCs}
-	if len(id.KDCs) == 0 {
-		id.KDCs = token.KDCs
+	kdcs := g.KDCs
+	if len(kdcs) == 0 {
+		kdcs = token.KDCs
 	}
-	return id, nil
+	return control.NewIdentity(g.Name, g.KeyID, g.Key, kdcs)
 }
 
 // introduce says Hello under the new key, as a run of its own that ends at once.

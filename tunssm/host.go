@@ -17,6 +17,9 @@ type TUN interface {
 	Name() string
 	// ReadFrame waits for one frame. After Close it returns net.ErrClosed or os.ErrClosed.
 	ReadFrame(b []byte) (int, error)
+	// Offload says whether frames may leave checksums and segmentation to the kernel. Where not, every virtio-net header
+	// is zero.
+	Offload() bool
 	// WriteFrame writes one frame. It is safe for concurrent use; an error concerns that frame alone.
 	WriteFrame(b []byte) (int, error)
 	Close() error

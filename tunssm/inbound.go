@@ -5,7 +5,7 @@ package tunssm
 //  1. receive: one datagram, or a run of them that the kernel joined.
 //  2. parseHeader and session: by SPI. Nothing changes state yet.
 //  3. open: authenticate, decrypt in place, then the window.
-//  4. confirm and roam: the first frame confirms the session, the newest tells the peer's endpoint.
+//  4. roam and confirm: the newest frame tells the peer's endpoint, the first confirms the session.
 //  5. probes are answered; a packet goes on.
 //  6. checkInner: source is the peer's, destination ours, a selector permits the flow.
 //  7. writeTUN: consecutive packets of a flow joined into one frame.
@@ -22,6 +22,7 @@ type inbound struct {
 	*dataPath
 	batch []byte // received; opened in place
 	join  packet.Coalescer
+	whole []byte // one packet with an empty virtio-net header, where the TUN has no offload
 	reply []byte
 }
 
@@ -61,8 +62,8 @@ func (i *inbound) open(t *table, frame []byte, src netip.AddrPort) {
 		}
 		return
 	}
-	i.confirm(s, src)
 	i.roam(s, h.Counter, src)
+	i.confirm(s, src)
 	if h.Type == packet.Probe {
 		i.probe(s, inner, src)
 		return
@@ -85,6 +86,23 @@ func (i *inbound) parseHeader(t *table, frame []byte) (packet.FrameHeader, *sess
 	return h, s, true
 }
 
+// roam: the endpoint follows the newest opened frame of the newest session, and any where the peer was not yet heard.
+func (i *inbound) roam(s *session, c packet.Counter, src netip.AddrPort) {
+	if c < s.newest {
+		return
+	}
+	s.newest = c + 1
+	now := s.peer.endpoint.Load()
+	if now != nil && *now == src {
+		return
+	}
+	sending := s.peer.sending.Load()
+	if now == nil || sending == nil || sending == s || sending.boot != s.boot || sending.before(s) {
+		moved := src // the copy alone moves to the heap
+		s.peer.endpoint.Store(&moved)
+	}
+}
+
 // confirm: the first opened frame proves that the other side has the key. The responder answers it with a probe, which
 // confirms the session there (rule 5 of package control).
 func (i *inbound) confirm(s *session, src netip.AddrPort) {
@@ -96,20 +114,6 @@ func (i *inbound) confirm(s *session, src netip.AddrPort) {
 		i.sendProbe(s, packet.ProbeMessage{Kind: packet.Keepalive}, src)
 	}
 	i.toAcquirer(func(a *acquirer) { a.confirmed(s) })
-}
-
-// roam: the endpoint follows the newest opened frame of the newest session.
-func (i *inbound) roam(s *session, c packet.Counter, src netip.AddrPort) {
-	if c < s.newest {
-		return
-	}
-	s.newest = c + 1
-	if now := s.peer.endpoint.Load(); now != nil && *now == src {
-		return
-	}
-	if sending := s.peer.sending.Load(); sending == nil || sending == s || sending.boot != s.boot || sending.before(s) {
-		s.peer.endpoint.Store(&src)
-	}
 }
 
 // probe answers an echo, hands on a reply, and ends the session on close.
@@ -136,7 +140,7 @@ func (i *inbound) sendProbe(s *session, m packet.ProbeMessage, to netip.AddrPort
 // deliver is steps 6 and 7 for one inner packet.
 func (i *inbound) deliver(s *session, inner []byte, partial bool) {
 	p, err := packet.Parse(inner)
-	if err != nil || p.Total != len(inner) {
+	if err != nil || p.Total != len(inner) || partial && packet.CheckPartial(p, inner) != nil {
 		i.drops.add(dropInner)
 		return
 	}
@@ -144,6 +148,10 @@ func (i *inbound) deliver(s *session, inner []byte, partial bool) {
 		return
 	}
 	s.rx.add(1, len(inner))
+	if !i.host.TUN.Offload() {
+		i.writeWhole(inner, p, partial)
+		return
+	}
 	frame, err := i.join.Add(inner, p, partial)
 	if err != nil {
 		i.drops.add(dropInner)
@@ -165,6 +173,16 @@ func (i *inbound) checkInner(s *session, f packet.Flow) bool {
 		return true
 	}
 	return false
+}
+
+// writeWhole writes one packet to a TUN that leaves nothing to the kernel.
+func (i *inbound) writeWhole(inner []byte, p packet.Packet, partial bool) {
+	if partial && packet.CompleteChecksum(p, inner) != nil {
+		i.drops.add(dropInner)
+		return
+	}
+	i.whole = append(append(i.whole[:0], make([]byte, packet.VirtioLen)...), inner...)
+	i.writeTUN(i.whole)
 }
 
 // writeTUN writes a finished frame; nil is none.

@@ -108,8 +108,11 @@ func (a *acquirer) connect(ctx context.Context, l *link) (*control.Conn, error) 
 		conn.Close()
 		return nil, ErrEnded
 	}
-	context.AfterFunc(ctx, func() { conn.Close() })
-	a.links.tasks.Go(func() { a.read(l, conn) })
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	a.links.tasks.Go(func() {
+		defer stop()
+		a.read(l, conn)
+	})
 	return conn, nil
 }
 
@@ -178,7 +181,7 @@ func (a *acquirer) welcomed(l *link, conn *control.Conn) {
 	if old := l.conn; old != nil && old != conn {
 		a.timers.after(retireOld, func() { old.Close() })
 	}
-	l.conn, l.greeting, l.fault, l.since = conn, nil, nil, time.Now()
+	l.conn, l.greeting, l.fault, l.since, l.detached = conn, nil, nil, time.Now(), false
 	a.log.Info("welcomed by a KDC", "kdc", l.address)
 }
 
@@ -195,9 +198,12 @@ func (a *acquirer) unreachable(l *link, err error) {
 // disconnected forgets a connection; requests under way on it go to the next KDC.
 func (a *acquirer) disconnected(l *link, conn *control.Conn, err error) {
 	delete(a.links.live, conn)
+	if errors.Is(l.fault, errRefusedHello) {
+		err = l.fault // says more than that the KDC then hung up
+	}
 	if l.greeting == conn {
 		l.greeting = nil
-		if l.conn == nil && !errors.Is(l.fault, errRefusedHello) {
+		if l.conn == nil {
 			l.fault = err
 		}
 	}

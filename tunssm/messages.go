@@ -29,9 +29,9 @@ func (a *acquirer) message(l *link, conn *control.Conn, e control.Envelope) {
 		a.denied(l, e.ID, m)
 	case *control.KeyOffer:
 		a.raise(m.Terms.AsOf)
-		a.offered(l, e.ID, m)
+		a.offered(l, conn, e.ID, m)
 	case *control.Revoke:
-		a.revoke(l, e.ID, m)
+		a.revoke(conn, e.ID, m)
 	case *control.Endpoint:
 		a.moved(m)
 	case *control.Ping:
@@ -46,10 +46,11 @@ func (a *acquirer) message(l *link, conn *control.Conn, e control.Envelope) {
 	}
 }
 
-// reply answers on the connection that asked, which need not be the one in use.
+// reply sends a message, an answer on the connection that asked, which need not be the one in use. One that has just
+// ended is noticed by its reader.
 func (a *acquirer) reply(conn *control.Conn, id uint64, m control.Message) {
 	if err := conn.Send(id, m); err != nil {
-		a.log.Debug("reply not sent", "error", err)
+		a.log.Debug("message not sent", "kdc", conn.RemoteAddr(), "error", err)
 	}
 }
 

@@ -108,7 +108,9 @@ func (o *outbound) carry(s *session, targets ...netip.AddrPort) {
 		octets += n
 	}
 	o.send(targets)
-	s.tx.add(packets, octets)
+	if packets > 0 {
+		s.tx.add(packets, octets)
+	}
 }
 
 // seal takes the next packet of the frame and seals it behind those before it. It returns the packet's bytes, or false

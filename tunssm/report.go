@@ -46,7 +46,11 @@ func (r *report) schedule() {
 // flush tells every KDC what it does not know yet.
 func (r *report) flush(a *acquirer) {
 	for _, l := range a.links.list {
-		if l.conn == nil {
+		conn := l.conn
+		if conn == nil {
+			conn = l.greeting // its full report has been sent and lacks this
+		}
+		if conn == nil {
 			continue // the full report after its next Hello has it
 		}
 		var opened []*session
@@ -56,7 +60,7 @@ func (r *report) flush(a *acquirer) {
 			}
 		}
 		for _, m := range chunks(opened, r.ended) {
-			a.send(l, 0, m)
+			a.reply(conn, 0, m)
 		}
 	}
 	r.newer, r.ended, r.scheduled = nil, nil, false

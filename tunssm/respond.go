@@ -7,7 +7,7 @@ import (
 )
 
 // offered is step 3 at the responder: install, then accept, so that the requester's first frame finds its SPI.
-func (a *acquirer) offered(l *link, id uint64, o *control.KeyOffer) {
+func (a *acquirer) offered(l *link, conn *control.Conn, id uint64, o *control.KeyOffer) {
 	name, na, boot := o.A.Name, o.Na, o.A.Boot
 	var order uint64 = 1
 	if p := a.peers[name]; p != nil {
@@ -24,11 +24,11 @@ func (a *acquirer) offered(l *link, id uint64, o *control.KeyOffer) {
 			reason = control.Behind
 		}
 		a.log.Warn("refused an offer", "step", 3, "peer", name, "kdc", l.address, "error", err)
-		a.send(l, id, &control.KeyDenial{Na: na, Reason: reason})
+		a.reply(conn, id, &control.KeyDenial{Na: na, Reason: reason})
 		return
 	}
 	a.log.Info("installed a session", "step", 3, "session", s.id, "peer", name, "role", "responder", "suite", s.suite)
-	a.send(l, id, accept)
+	a.reply(conn, id, accept)
 	// An empty datagram to each candidate lets the requester's first frame in through a NAT on our side.
 	for _, c := range *s.candidates.Load() {
 		if a.host.UDP.Send(nil, 0, c) != nil {
@@ -38,7 +38,7 @@ func (a *acquirer) offered(l *link, id uint64, o *control.KeyOffer) {
 }
 
 // revoke destroys the named sessions, remembers them, and gives the receipt.
-func (a *acquirer) revoke(l *link, id uint64, m *control.Revoke) {
+func (a *acquirer) revoke(conn *control.Conn, id uint64, m *control.Revoke) {
 	a.raise(m.AsOf)
 	for _, sid := range m.Sessions {
 		a.remember(sid)
@@ -46,7 +46,7 @@ func (a *acquirer) revoke(l *link, id uint64, m *control.Revoke) {
 			a.destroy(s, m.Reason.String())
 		}
 	}
-	a.send(l, id, &control.RevokeAck{Sessions: m.Sessions})
+	a.reply(conn, id, &control.RevokeAck{Sessions: m.Sessions})
 }
 
 // remember keeps a revoked id, so that its late grant is refused.
@@ -79,15 +79,5 @@ func (a *acquirer) moved(m *control.Endpoint) {
 		if !s.confirmed.Load() && len(candidates) > 0 {
 			s.candidates.Store(&candidates)
 		}
-	}
-}
-
-// send gives l a message; a connection that has just ended is noticed by its reader.
-func (a *acquirer) send(l *link, id uint64, m control.Message) {
-	if l.conn == nil {
-		return
-	}
-	if err := l.conn.Send(id, m); err != nil {
-		a.log.Debug("message not sent", "kdc", l.address, "error", err)
 	}
 }

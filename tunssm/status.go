@@ -25,6 +25,8 @@ type Status struct {
 	KDCs      []KDCStatus       `json:"kdcs"`
 	Routes    []RouteStatus     `json:"routes"`
 	Held      int               `json:"held_bytes"`
+	Rx        TrafficStatus     `json:"rx"` // of this run, sessions that are destroyed included
+	Tx        TrafficStatus     `json:"tx"`
 	Drops     map[string]uint64 `json:"drops"`
 	Sessions  []SessionStatus   `json:"sessions"`
 }
@@ -69,6 +71,14 @@ type TrafficStatus struct {
 	Last    time.Time `json:"last,omitzero"`
 }
 
+// plus is both together.
+func (t TrafficStatus) plus(o TrafficStatus) TrafficStatus {
+	if t.Last.Before(o.Last) {
+		t.Last = o.Last
+	}
+	return TrafficStatus{t.Packets + o.Packets, t.Bytes + o.Bytes, t.Last}
+}
+
 // Status asks the acquirer, which owns what it tells.
 func (s *SSM) Status() (Status, error) {
 	answer := make(chan Status, 1)
@@ -88,7 +98,7 @@ func (a *acquirer) status() Status {
 		Name: a.identity.Name, Ready: a.config.Addresses != nil, Interface: a.host.TUN.Name(), MTU: a.host.Route.MTU(),
 		Addresses: a.config.Addresses, Subnets: a.config.Subnets, Port: a.host.UDP.LocalPort(), Boot: a.boot,
 		AsOf: a.asOf, Uptime: time.Since(a.began).Seconds(), Held: a.holds.total, Drops: a.drops.snapshot(),
-		KDCs: []KDCStatus{}, Routes: []RouteStatus{}, Sessions: []SessionStatus{},
+		Rx: a.pastRx, Tx: a.pastTx, KDCs: []KDCStatus{}, Routes: []RouteStatus{}, Sessions: []SessionStatus{},
 	}
 	if a.fault != nil {
 		st.Fault = a.fault.Error()
@@ -109,7 +119,9 @@ func (a *acquirer) status() Status {
 	}
 	for _, p := range a.peers {
 		for _, s := range p.sessions {
-			st.Sessions = append(st.Sessions, s.status())
+			one := s.status()
+			st.Rx, st.Tx = st.Rx.plus(one.Rx), st.Tx.plus(one.Tx)
+			st.Sessions = append(st.Sessions, one)
 		}
 	}
 	slices.SortFunc(st.Sessions, func(x, y SessionStatus) int {

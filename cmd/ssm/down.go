@@ -18,6 +18,7 @@ func downCommand() *cli.Command {
 		Name:        "down",
 		Usage:       "close the sessions, destroy the keys and remove the interface",
 		Description: cli.Describe("Returns when everything is put back.", "ssm down"),
+		Flags:       []cli.Flag{cli.OutputFlag()},
 		Before:      cli.NoArgs,
 		Action:      down,
 	}
@@ -28,7 +29,7 @@ func down(c *cli.Context) error {
 	defer cancel()
 	err := client(c).Down(ctx)
 	if errors.Is(err, daemon.ErrNotRunning) {
-		return printLine(c, "not up: no SSM runs on %s", cli.Dir(c))
+		return isDown(c, false)
 	}
 	if err != nil {
 		return explain(c, err)
@@ -42,5 +43,18 @@ func down(c *cli.Context) error {
 	if err != nil {
 		return cli.TimedOutf("the SSM has not ended after %s: see %s", downTimeout, in(c, logName))
 	}
-	return printLine(c, "down")
+	return isDown(c, true)
+}
+
+// isDown prints the result; ran says whether an SSM has run.
+func isDown(c *cli.Context, ran bool) error {
+	switch {
+	case cli.WantsJSON(c):
+		return cli.JSON(c.App.Writer, "ssmnet.down/v1", struct {
+			Ran bool `json:"was_up"`
+		}{ran})
+	case ran:
+		return printLine(c, "down")
+	}
+	return printLine(c, "not up: no SSM runs on %s", cli.Dir(c))
 }

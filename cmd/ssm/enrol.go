@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 
 	"ssmnet/cmd/internal/cli"
@@ -23,7 +25,8 @@ func enrolCommand() *cli.Command {
 			"process list: - reads it from standard input.",
 			"ssm enrol --token-file web-1.token",
 			"kdc peer add web-1 | ssm enrol -"),
-		Flags:  []cli.Flag{&cli.StringFlag{Name: "token-file", Usage: "read the token from `FILE`"}},
+		Flags: []cli.Flag{cli.OutputFlag(),
+			&cli.StringFlag{Name: "token-file", Usage: "read the token from `FILE`"}},
 		Action: enrol,
 	}
 }
@@ -35,13 +38,17 @@ func enrol(c *cli.Context) error {
 	}
 	defer token.Key.Destroy()
 	path := in(c, identityName)
-	if _, err := os.Lstat(path); err == nil {
+	switch _, err := os.Lstat(path); {
+	case err == nil:
 		return cli.Conflictf("%s exists: this host is enrolled already; to enrol it anew, remove that file first", path)
-	}
-	if err := os.MkdirAll(cli.Dir(c), 0o700); err != nil {
-		return cli.Failedf("cannot make the state directory: %w", err)
+	case !errors.Is(err, fs.ErrNotExist):
+		return cli.Failedf("cannot look for an identity: %w", err)
 	}
 	config, err := tunssm.Enrol(c.Context, dialTCP, token, cli.Release(), func(id control.Identity) error {
+		// Not before a KDC has answered, so that nothing is left of an enrolment that was refused.
+		if err := os.MkdirAll(cli.Dir(c), 0o700); err != nil {
+			return fmt.Errorf("cannot make the state directory: %w", err)
+		}
 		return saveIdentity(path, id)
 	})
 	switch {
@@ -52,6 +59,12 @@ func enrol(c *cli.Context) error {
 		return cli.Unreachablef("no KDC answers: %w; check that 'kdc serve' runs and that its port is open", err)
 	case err != nil:
 		return cli.Failedf("cannot enrol: %w", err)
+	}
+	if cli.WantsJSON(c) {
+		return cli.JSON(c.App.Writer, "ssmnet.enrol/v1", struct {
+			Name      string       `json:"name"`
+			Addresses []netip.Addr `json:"addresses"`
+		}{config.Name, append([]netip.Addr{}, config.Addresses...)})
 	}
 	return printLine(c, "enrolled as %s (%s); bring the interface up with '%s'", config.Name, joined(config.Addresses),
 		inDir("ssm up", cli.Dir(c)))
@@ -104,7 +117,7 @@ func loadIdentity(path, dir string) (control.Identity, error) {
 	defer clear(b)
 	id, err := control.ParseIdentity(b)
 	if err != nil {
-		return id, cli.Failedf("%s: %w; enrol this host again", path, err)
+		return id, cli.Failedf("%s: %w; remove it and enrol this host again", path, err)
 	}
 	return id, nil
 }

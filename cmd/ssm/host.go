@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -14,11 +15,16 @@ import (
 	"ssmnet/tunssm/udp"
 )
 
-// overhead is what sealing adds on the underlay: an IPv6 header, UDP, our header and tag, rounded up to 80.
-const overhead = 80
+const (
+	// overhead is what sealing adds on the underlay: IPv6 (40) and UDP (8) headers, our header (16) and tag (16).
+	overhead = 80
+	maxMTU   = 65535 - overhead
+)
+
+var errDeclined = errors.New("declined with --accept-routes=false")
 
 // openHost takes the port and the interface. What was taken is given back on an error, and otherwise by tunssm.SSM.Run.
-func openHost(s settings, kdcs []string) (tunssm.Host, error) {
+func openHost(ctx context.Context, s settings, kdcs []string) (tunssm.Host, error) {
 	socket, err := udp.Listen(uint16(s.Listen))
 	if err != nil {
 		return tunssm.Host{}, err
@@ -29,30 +35,33 @@ func openHost(s settings, kdcs []string) (tunssm.Host, error) {
 		return tunssm.Host{}, err
 	}
 	if s.MTU == 0 {
-		s.MTU = defaultMTU(kdcs)
+		s.MTU = defaultMTU(ctx, kdcs)
 	}
 	routes := &routes{name: device.Name(), mtu: s.MTU, accept: s.AcceptRoutes, force: s.Force}
 	return tunssm.Host{TUN: device, UDP: socket, Route: routes, Dial: dialTCP}, nil
 }
 
 // defaultMTU is the underlay's towards the KDCs, less our overhead, and never below what IPv6 needs.
-func defaultMTU(kdcs []string) int {
+func defaultMTU(ctx context.Context, kdcs []string) int {
 	const ethernet = 1500
-	least := ethernet
-	for i, address := range kdcs {
+	var known []int
+	for _, address := range kdcs {
 		host, _, err := net.SplitHostPort(address)
 		if err != nil {
 			continue
 		}
-		addrs, err := net.DefaultResolver.LookupNetIP(context.Background(), "ip", host)
+		addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 		if err != nil || len(addrs) == 0 {
 			continue
 		}
-		if mtu, err := route.UnderlayMTU(addrs[0].Unmap()); err == nil && (i == 0 || mtu < least) {
-			least = mtu
+		if mtu, err := route.UnderlayMTU(addrs[0].Unmap()); err == nil {
+			known = append(known, mtu)
 		}
 	}
-	return min(max(least-overhead, route.MinMTU), maxMTU)
+	if len(known) == 0 {
+		known = []int{ethernet}
+	}
+	return min(max(slices.Min(known)-overhead, route.MinMTU), maxMTU)
 }
 
 // routes is tunssm.Route on Linux.

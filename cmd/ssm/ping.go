@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -63,7 +62,7 @@ func echoes(c *cli.Context, peer string, n int) (pingResult, error) {
 	for range n {
 		took, err := ask(c, func(ctx context.Context, s *admin.Client) (time.Duration, error) { return s.Ping(ctx, peer) })
 		r.Sent++
-		if cli.Code(err) == cli.TimedOut || errors.Is(err, context.DeadlineExceeded) {
+		if cli.Code(err) == cli.TimedOut {
 			continue
 		}
 		if err != nil {

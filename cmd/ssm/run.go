@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"ssmnet/cmd/internal/cli"
@@ -13,8 +16,6 @@ import (
 	"ssmnet/tunssm"
 	"ssmnet/tunssm/admin"
 )
-
-var errDeclined = errors.New("declined with --accept-routes=false")
 
 func runCommand() *cli.Command {
 	return &cli.Command{
@@ -39,10 +40,7 @@ func run(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	log, err := newLog(c, s.LogLevel)
-	if err != nil {
-		return err
-	}
+	log := newLog(c.App.ErrWriter, s.level)
 	ctx, stop := daemon.SignalContext()
 	defer stop()
 	for _, warning := range daemon.Harden() {
@@ -52,6 +50,7 @@ func run(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	defer identity.Key.Destroy()
 	socket, err := daemon.ListenUnix(in(c, socketName))
 	if errors.Is(err, daemon.ErrRunning) {
 		return cli.Failedf("an SSM runs on %s already: %w", cli.Dir(c), err)
@@ -64,7 +63,7 @@ func run(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	host, err := openHost(s, identity.KDCs)
+	host, err := openHost(ctx, s, identity.KDCs)
 	if err != nil {
 		return err
 	}
@@ -79,52 +78,73 @@ func run(c *cli.Context) error {
 	return serve(ctx, ssm, socket, log)
 }
 
-func newLog(c *cli.Context, name string) (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(name)); err != nil {
-		return nil, cli.BadUsage(c, "--log-level %s: want debug, info, warn or error", name)
-	}
-	return slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: level})), nil
+func newLog(w io.Writer, level slog.Level) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
 }
 
 // The admin server's limits: one operator's programs use it, over a socket.
 const (
 	headerTimeout = 5 * time.Second
 	idleTimeout   = time.Minute
-	maxHeader     = 64 << 10 // bytes
+	endTimeout    = time.Second // for answers that are under way when the SSM ends
+	maxHeader     = 64 << 10    // bytes
 )
 
-// serve carries packets and answers operators until ctx ends, an operator says down, or the SSM fails.
-func serve(ctx context.Context, ssm *tunssm.SSM, socket net.Listener, log *slog.Logger) error {
-	ctx, down := context.WithCancel(ctx)
-	defer down()
-	mux := http.NewServeMux()
-	mux.Handle("/", admin.Handler(ssm, down))
-	mux.Handle("/debug/pprof/", daemon.DebugHandler())
-	server := &http.Server{
-		Handler: mux, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-	answering := make(chan error, 1)
-	go func() { answering <- server.Serve(socket) }()
-	go func() {
-		if err := notifyWhenReady(ctx, ssm); err != nil && ctx.Err() == nil {
-			log.Warn(err.Error())
+// module is *tunssm.SSM, and a fake in tests.
+type module interface {
+	admin.Operations
+	// Run carries packets until ctx ends or something fails; then everything is put back.
+	Run(ctx context.Context) error
+}
+
+// serve carries packets and answers operators until ctx ends, an operator says down, or one of the two fails, which ends
+// the other.
+func serve(ctx context.Context, ssm module, socket net.Listener, log *slog.Logger) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	server := operators(ssm, end, log)
+	var tasks sync.WaitGroup
+	var unserved error
+	tasks.Go(func() {
+		if err := server.Serve(socket); !errors.Is(err, http.ErrServerClosed) {
+			unserved = fmt.Errorf("admin socket: %w", err)
+			end()
 		}
-	}()
+	})
+	tasks.Go(func() { tell(ctx, ssm, log) })
 	err := ssm.Run(ctx)
+	end()
 	// The socket goes last, so that whoever waits for it to go finds everything put back.
-	shutdown, cancel := context.WithTimeout(context.Background(), time.Second)
+	shutdown, cancel := context.WithTimeout(context.Background(), endTimeout)
 	defer cancel()
 	if server.Shutdown(shutdown) != nil {
 		server.Close()
 	}
-	<-answering
-	return err
+	tasks.Wait()
+	if err != nil {
+		return err
+	}
+	return unserved
 }
 
-// notifyWhenReady tells the service manager once a KDC has welcomed us.
-func notifyWhenReady(ctx context.Context, ssm *tunssm.SSM) error {
+// operators is the server of the socket; down ends the SSM.
+func operators(ssm module, down func(), log *slog.Logger) *http.Server {
+	mux := http.NewServeMux()
+	mux.Handle("/", admin.Handler(ssm, down))
+	mux.Handle("/debug/pprof/", daemon.DebugHandler())
+	return &http.Server{
+		Handler: mux, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+}
+
+// tell tells the service manager once a KDC has welcomed us, and that we are ending.
+func tell(ctx context.Context, ssm module, log *slog.Logger) {
+	notify := func(state string) {
+		if err := daemon.Notify(state); err != nil {
+			log.Warn(err.Error())
+		}
+	}
 	err := daemon.WaitReady(ctx, func(context.Context) error {
 		st, err := ssm.Status()
 		if err != nil {
@@ -132,10 +152,11 @@ func notifyWhenReady(ctx context.Context, ssm *tunssm.SSM) error {
 		}
 		return readiness(st)
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		notify(daemon.Ready)
 	}
-	return daemon.Notify(daemon.Ready)
+	<-ctx.Done()
+	notify(daemon.Stopping)
 }
 
 // readiness says what is missing before the host can use the overlay.
@@ -152,14 +173,4 @@ func readiness(st tunssm.Status) error {
 		}
 	}
 	return errors.New("no KDC has welcomed this host yet")
-}
-
-// kdcOf is the KDC that a ready SSM asks first.
-func kdcOf(st tunssm.Status) string {
-	for _, k := range st.KDCs {
-		if k.Connected {
-			return k.Address
-		}
-	}
-	return "no KDC"
 }

@@ -75,12 +75,11 @@ func sessionShowCommand() *cli.Command {
 			if cli.WantsJSON(c) {
 				return cli.JSON(c.App.Writer, "ssmnet.sessions/v1", sessionList{with})
 			}
+			var tables []*cli.Table
 			for _, s := range with {
-				if err := sessionDetail(s).Write(c.App.Writer); err != nil {
-					return err
-				}
+				tables = append(tables, sessionDetail(s))
 			}
-			return nil
+			return printTables(c, tables...)
 		},
 	}
 }

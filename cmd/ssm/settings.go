@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -18,65 +21,69 @@ import (
 	"ssmnet/tunssm/route"
 )
 
-// settings are how the SSM runs: from DIR/ssm.toml (or --config FILE) where there is one, flags above it.
+// settings are how the SSM runs: from DIR/ssm.toml (or --config FILE) where there is one, flags above it. A setting is
+// named alike in both, but for "_" in the file and "-" in the flag.
 type settings struct {
 	Interface    string `toml:"interface"`
 	Listen       int    `toml:"listen"`
 	Endpoint     string `toml:"endpoint"`
-	MTU          int    `toml:"mtu"`
+	MTU          int    `toml:"mtu"` // 0: the underlay's less overhead
 	AcceptRoutes bool   `toml:"accept_routes"`
 	Force        bool   `toml:"force"`
 	LogLevel     string `toml:"log_level"`
+
+	level slog.Level // of LogLevel
 }
 
-const maxMTU = 65535 - 80
+func defaults() settings {
+	return settings{Interface: "tun0", Listen: control.DefaultFramePort, AcceptRoutes: true, LogLevel: "info"}
+}
 
 // settingsFlags are those of up and run alike.
 func settingsFlags() []cli.Flag {
+	d := defaults()
 	return []cli.Flag{
-		&cli.StringFlag{Name: "interface", Usage: "`NAME` of the TUN interface", Value: "tun0"},
-		&cli.IntFlag{Name: "listen", Usage: "UDP `PORT` for frames", Value: control.DefaultFramePort},
+		&cli.StringFlag{Name: "interface", Usage: "`NAME` of the TUN interface", Value: d.Interface},
+		&cli.IntFlag{Name: "listen", Usage: "UDP `PORT` for frames", Value: d.Listen},
 		&cli.StringFlag{Name: "endpoint", Usage: "`HOST:PORT` by which peers reach this host from outside, such as a forwarded port"},
 		&cli.IntFlag{Name: "mtu", Usage: "MTU of the interface in `BYTES` (default: the underlay's minus 80)"},
-		&cli.BoolFlag{Name: "accept-routes", Usage: "install the routes that the KDC offers", Value: true},
+		&cli.BoolFlag{Name: "accept-routes", Usage: "install the routes that the KDC offers", Value: d.AcceptRoutes},
 		&cli.BoolFlag{Name: "force", Usage: "install routes also where they overlap the host's own networks"},
 		&cli.StringFlag{Name: "config", Usage: "configuration `FILE` (default DIR/" + configName + ", if there is one)"},
-		&cli.StringFlag{Name: "log-level", Usage: "`debug|info|warn|error`", Value: "info"},
+		&cli.StringFlag{Name: "log-level", Usage: "`debug|info|warn|error`", Value: d.LogLevel},
 	}
 }
 
 // readSettings merges the file and the flags, and checks the result.
 func readSettings(c *cli.Context) (settings, error) {
-	s := settings{
-		Interface: c.String("interface"), Listen: c.Int("listen"), Endpoint: c.String("endpoint"), MTU: c.Int("mtu"),
-		AcceptRoutes: c.Bool("accept-routes"), Force: c.Bool("force"), LogLevel: c.String("log-level"),
+	s := defaults()
+	path := c.String("config")
+	if path == "" {
+		path = in(c, configName)
 	}
-	typed := s
-	if err := s.readFile(c); err != nil {
+	err := s.readFile(path)
+	if err != nil && (c.IsSet("config") || !errors.Is(err, fs.ErrNotExist)) {
 		return s, err
 	}
-	for flag, restore := range map[string]func(){
-		"interface": func() { s.Interface = typed.Interface }, "listen": func() { s.Listen = typed.Listen },
-		"endpoint": func() { s.Endpoint = typed.Endpoint }, "mtu": func() { s.MTU = typed.MTU },
-		"accept-routes": func() { s.AcceptRoutes = typed.AcceptRoutes }, "force": func() { s.Force = typed.Force },
-		"log-level": func() { s.LogLevel = typed.LogLevel },
-	} {
-		if c.IsSet(flag) {
-			restore()
-		}
-	}
-	return s, s.check(c)
+	typed(c, "interface", &s.Interface)
+	typed(c, "listen", &s.Listen)
+	typed(c, "endpoint", &s.Endpoint)
+	typed(c, "mtu", &s.MTU)
+	typed(c, "accept-routes", &s.AcceptRoutes)
+	typed(c, "force", &s.Force)
+	typed(c, "log-level", &s.LogLevel)
+	return s, s.check(c, path)
 }
 
-func (s *settings) readFile(c *cli.Context) error {
-	path, optional := c.String("config"), false
-	if path == "" {
-		path, optional = in(c, configName), true
+// typed takes the value of a flag that the user gave.
+func typed[T any](c *cli.Context, flag string, setting *T) {
+	if c.IsSet(flag) {
+		*setting = c.Value(flag).(T)
 	}
+}
+
+func (s *settings) readFile(path string) error {
 	f, err := os.Open(path)
-	if optional && errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if err != nil {
 		return cli.Failedf("cannot read the configuration: %w", err)
 	}
@@ -97,18 +104,29 @@ func (s *settings) readFile(c *cli.Context) error {
 	return nil
 }
 
-func (s *settings) check(c *cli.Context) error {
-	switch {
-	case s.Interface == "" || len(s.Interface) > 15 || strings.ContainsAny(s.Interface, "/ %"):
-		return cli.BadUsage(c, "--interface %q is not an interface name of at most 15 characters", s.Interface)
-	case s.Listen < 1 || s.Listen > 65535:
-		return cli.BadUsage(c, "--listen %d is not a port", s.Listen)
-	case s.MTU != 0 && (s.MTU < route.MinMTU || s.MTU > maxMTU):
-		return cli.BadUsage(c, "--mtu %d is out of bounds: %d to %d", s.MTU, route.MinMTU, maxMTU)
-	}
-	if s.Endpoint != "" {
-		if err := control.CheckAddress(s.Endpoint); err != nil {
-			return cli.BadUsage(c, "--endpoint: %v", err)
+var interfaceName = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,14}$`)
+
+// check says what is wrong with a setting where it was made: on the command line or in the file at path.
+func (s *settings) check(c *cli.Context, path string) error {
+	noLevel := s.level.UnmarshalText([]byte(s.LogLevel))
+	for _, f := range []struct {
+		flag  string
+		value any
+		right bool
+		want  string
+	}{
+		{"interface", s.Interface, interfaceName.MatchString(s.Interface), "1 to 15 letters, digits, '.', '_' or '-'"},
+		{"listen", s.Listen, s.Listen >= 1 && s.Listen <= 65535, "a UDP port, 1 to 65535"},
+		{"endpoint", s.Endpoint, s.Endpoint == "" || control.CheckAddress(s.Endpoint) == nil, "HOST:PORT"},
+		{"mtu", s.MTU, s.MTU == 0 || s.MTU >= route.MinMTU && s.MTU <= maxMTU, fmt.Sprintf("%d to %d", route.MinMTU, maxMTU)},
+		{"log-level", s.LogLevel, noLevel == nil, "debug, info, warn or error"},
+	} {
+		switch {
+		case f.right:
+		case c.IsSet(f.flag):
+			return cli.BadUsage(c, "--%s %v: want %s", f.flag, f.value, f.want)
+		default:
+			return cli.Failedf("%s: %s = %v: want %s", path, strings.ReplaceAll(f.flag, "-", "_"), f.value, f.want)
 		}
 	}
 	return nil
@@ -134,15 +152,21 @@ func (s *settings) endpoint(ctx context.Context) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addrs[0].Unmap(), uint16(n)), nil
 }
 
-// args is the command line that gives run the same settings as up got.
-func (s *settings) args(c *cli.Context) []string {
-	args := []string{
-		"--interface", s.Interface, "--listen", strconv.Itoa(s.Listen), "--mtu", strconv.Itoa(s.MTU),
-		"--accept-routes=" + strconv.FormatBool(s.AcceptRoutes), "--force=" + strconv.FormatBool(s.Force),
-		"--log-level", s.LogLevel,
+// sameSettings is the command line that gives run the settings which up was given. run works elsewhere, so that the path
+// of a file becomes absolute.
+func sameSettings(c *cli.Context) (args []string, err error) {
+	for _, f := range settingsFlags() {
+		name := f.Names()[0]
+		if !c.IsSet(name) {
+			continue
+		}
+		value := c.Value(name)
+		if name == "config" {
+			if value, err = filepath.Abs(c.String(name)); err != nil {
+				return nil, err
+			}
+		}
+		args = append(args, fmt.Sprintf("--%s=%v", name, value))
 	}
-	if s.Endpoint != "" {
-		args = append(args, "--endpoint", s.Endpoint)
-	}
-	return args
+	return args, nil
 }

@@ -38,21 +38,36 @@ func status(c *cli.Context) error {
 		if err := readiness(st); err != nil {
 			return cli.Unreachablef("not ready: %w", err)
 		}
-		if kdcOf(st) == "no KDC" {
+		if _, ok := connected(st); !ok {
 			return cli.Unreachablef("not ready: no KDC is connected")
 		}
 		return nil
 	case cli.WantsJSON(c):
 		return cli.JSON(c.App.Writer, "ssmnet.status/v1", st)
 	}
-	for _, t := range []*cli.Table{overview(st), kdcTable(st), routeTable(st), dropTable(st), sessionTable(st.Sessions)} {
-		if t.Len() == 0 {
-			continue
+	return printTables(c, overview(st), kdcTable(st), routeTable(st), dropTable(st), sessionTable(st.Sessions))
+}
+
+// connected is the KDC that the SSM asks first.
+func connected(st tunssm.Status) (address string, ok bool) {
+	for _, k := range st.KDCs {
+		if k.Connected {
+			return k.Address, true
+		}
+	}
+	return "", false
+}
+
+// printTables writes those that have rows, with an empty line between them.
+func printTables(c *cli.Context, tables ...*cli.Table) error {
+	tables = slices.DeleteFunc(tables, func(t *cli.Table) bool { return t.Len() == 0 })
+	for i, t := range tables {
+		if i > 0 {
+			if err := printLine(c, ""); err != nil {
+				return err
+			}
 		}
 		if err := t.Write(c.App.Writer); err != nil {
-			return err
-		}
-		if err := printLine(c, ""); err != nil {
 			return err
 		}
 	}
@@ -61,15 +76,12 @@ func status(c *cli.Context) error {
 
 func overview(st tunssm.Status) *cli.Table {
 	t := cli.NewTable("name", st.Name)
-	ready := "no"
-	if st.Ready {
-		ready = "yes"
+	ready := "yes"
+	if err := readiness(st); err != nil {
+		ready = "no: " + err.Error()
 	}
 	t.Row("ready", ready)
 	t.Row("interface", fmt.Sprintf("%s, MTU %d", st.Interface, st.MTU))
-	if st.Fault != "" {
-		t.Row("fault", st.Fault)
-	}
 	t.Row("addresses", joined(st.Addresses))
 	if len(st.Subnets) > 0 {
 		t.Row("subnets", joined(st.Subnets))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/cmd/internal/daemon"
 	"ssmnet/tunssm"
+	"ssmnet/tunssm/admin"
 )
 
 func upCommand() *cli.Command {
@@ -23,70 +25,89 @@ func upCommand() *cli.Command {
 		Description: cli.Describe("Starts the SSM in the background (log DIR/"+logName+") and returns once a KDC has welcomed it. "+
 			"If none has in time it exits with 3, and the SSM goes on trying.",
 			"ssm up", "ssm up --interface tun7 --timeout 30s"),
-		Flags: append(settingsFlags(),
+		Flags: append(settingsFlags(), cli.OutputFlag(),
 			&cli.DurationFlag{Name: "timeout", Usage: "how `LONG` to wait for a KDC", Value: 15 * time.Second}),
 		Before: cli.NoArgs,
 		Action: up,
 	}
 }
 
+// upResult is the JSON.
+type upResult struct {
+	Name      string       `json:"name"`
+	Interface string       `json:"interface"`
+	Addresses []netip.Addr `json:"addresses"`
+	KDC       string       `json:"kdc,omitempty"` // the one that is asked first
+	Ready     bool         `json:"ready"`
+	Already   bool         `json:"already_up"`
+}
+
 func up(c *cli.Context) error {
-	s, err := readSettings(c)
-	if err != nil {
+	if _, err := readSettings(c); err != nil {
 		return err
 	}
-	if _, err := newLog(c, s.LogLevel); err != nil {
-		return err
+	limit := c.Duration("timeout")
+	if limit <= 0 {
+		return cli.BadUsage(c, "--timeout %s: want a duration, such as 15s", limit)
 	}
-	st, err := client(c).Status(c.Context)
+	ctx, cancel := context.WithTimeout(c.Context, limit)
+	defer cancel()
+	st, err := client(c).Status(ctx)
 	switch {
 	case err == nil:
-		return printLine(c, "already up: %s", summary(st))
+		return isUp(c, st, true)
 	case !errors.Is(err, daemon.ErrNotRunning):
 		return explain(c, err)
 	}
-	if _, err := loadIdentity(in(c, identityName), cli.Dir(c)); err != nil {
-		return err
+	identity, err := loadIdentity(in(c, identityName), cli.Dir(c))
+	if err != nil {
+		return err // rather than in the log of a child
 	}
-	child, err := startRun(c, s)
+	identity.Key.Destroy()
+	child, err := startRun(c)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
-	defer cancel()
-	err = daemon.WaitReady(ctx, func(ctx context.Context) error {
-		if how, ended := daemon.Exited(child.pid); ended {
-			return daemon.GiveUp(child.why(how))
-		}
-		if st, err = client(c).Status(ctx); err != nil {
-			return err
-		}
-		return readiness(st)
-	})
+	st, err = child.welcome(ctx, client(c))
 	if errors.Is(err, context.DeadlineExceeded) {
-		return cli.Unreachablef("%s is not welcome yet (%s); the SSM goes on trying: see '%s'",
-			named(st), lastOf(err), inDir("ssm status", cli.Dir(c)))
+		return cli.Unreachablef("not up after %s: %s; the SSM goes on trying: see '%s'", limit, missing(st),
+			inDir("ssm status", cli.Dir(c)))
 	}
 	if err != nil {
 		return err
 	}
-	return printLine(c, "up: %s", summary(st))
+	return isUp(c, st, false)
 }
 
-func named(st tunssm.Status) string {
-	if st.Name == "" {
-		return "this host"
+// isUp prints one line: name, interface, addresses, KDC.
+func isUp(c *cli.Context, st tunssm.Status, already bool) error {
+	kdc, _ := connected(st)
+	if cli.WantsJSON(c) {
+		return cli.JSON(c.App.Writer, "ssmnet.up/v1",
+			upResult{st.Name, st.Interface, append([]netip.Addr{}, st.Addresses...), kdc, st.Ready, already})
 	}
-	return st.Name
+	how := "up"
+	if already {
+		how = "already up"
+	}
+	if !st.Ready {
+		return printLine(c, "%s: %s on %s, not ready: %s", how, st.Name, st.Interface, missing(st))
+	}
+	if kdc == "" {
+		kdc = "none is connected"
+	}
+	return printLine(c, "%s: %s on %s (%s), KDC %s", how, st.Name, st.Interface, joined(st.Addresses), kdc)
 }
 
-// lastOf leaves out of a timed-out wait that it timed out.
-func lastOf(err error) string {
-	return strings.TrimPrefix(err.Error(), context.DeadlineExceeded.Error()+": ")
-}
-
-func summary(st tunssm.Status) string {
-	return st.Name + " on " + st.Interface + " (" + joined(st.Addresses) + "), KDC " + kdcOf(st)
+// missing says why an SSM is not ready; the zero Status is one that has not answered.
+func missing(st tunssm.Status) string {
+	if st.Name == "" {
+		return "the SSM has not answered yet"
+	}
+	if err := readiness(st); err != nil {
+		return err.Error()
+	}
+	return "it is ready just now"
 }
 
 // child is the SSM that up has started.
@@ -97,7 +118,7 @@ type child struct {
 }
 
 // startRun starts `ssm run` in the background with the settings of up.
-func startRun(c *cli.Context, s settings) (child, error) {
+func startRun(c *cli.Context) (child, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return child{}, cli.Failedf("cannot find this program: %w", err)
@@ -106,12 +127,32 @@ func startRun(c *cli.Context, s settings) (child, error) {
 	if err != nil {
 		return child{}, err
 	}
+	args, err := sameSettings(c)
+	if err != nil {
+		return child{}, err
+	}
 	started := child{log: filepath.Join(dir, logName)}
 	if info, err := os.Stat(started.log); err == nil {
 		started.from = info.Size()
 	}
-	started.pid, err = daemon.Start(exe, append([]string{"--dir", dir, "run"}, s.args(c)...), started.log)
+	started.pid, err = daemon.Start(exe, append([]string{"--dir", dir, "run"}, args...), started.log)
 	return started, err
+}
+
+// welcome waits until a KDC has welcomed the SSM, and gives its last status.
+func (p child) welcome(ctx context.Context, ssm *admin.Client) (last tunssm.Status, err error) {
+	err = daemon.WaitReady(ctx, func(ctx context.Context) error {
+		if how, ended := daemon.Exited(p.pid); ended {
+			return daemon.GiveUp(p.why(how))
+		}
+		st, err := ssm.Status(ctx)
+		if err != nil {
+			return err
+		}
+		last = st
+		return readiness(st)
+	})
+	return last, err
 }
 
 // why is the error that the child printed before it ended.

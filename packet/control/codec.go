@@ -174,6 +174,9 @@ func (r Reach) check() error {
 }
 
 func (c Config) check() error {
+	if err := checkKDCs(c.KDCs); err != nil {
+		return err
+	}
 	if err := checkAddrs(c.Addresses); err != nil {
 		return err
 	}
@@ -248,6 +251,19 @@ func checkCandidates(list []netip.AddrPort) error {
 		}
 		if c.Port() == 0 {
 			return fmt.Errorf("candidate %s without a port", c)
+		}
+	}
+	return nil
+}
+
+// checkKDCs takes an empty list: the KDC then leaves the addresses as they are.
+func checkKDCs(list []string) error {
+	if len(list) > MaxAddresses {
+		return fmt.Errorf("more than %d KDCs", MaxAddresses)
+	}
+	for _, a := range list {
+		if err := CheckAddress(a); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -64,7 +64,7 @@ func ParseIdentity(b []byte) (Identity, error) {
 	if f.Schema != identitySchema {
 		return Identity{}, fmt.Errorf("malformed identity: schema is not %q", identitySchema)
 	}
-	return newIdentity(f.Name, f.KeyID, f.Key, f.KDCs)
+	return NewIdentity(f.Name, f.KeyID, f.Key, f.KDCs)
 }
 
 // jsonFault says where the fault is; the decoder's own text could quote the key.
@@ -88,7 +88,8 @@ func position(b []byte, offset int64) string {
 	return fmt.Sprintf("line %d column %d", line, len(before)-bytes.LastIndexByte(before, '\n')-1)
 }
 
-func newIdentity(name string, id KeyID, key []byte, kdcs []string) (Identity, error) {
+// NewIdentity checks the parts of an identity. It copies key, which the caller still owns and should clear.
+func NewIdentity(name string, id KeyID, key []byte, kdcs []string) (Identity, error) {
 	if !ValidName(name) {
 		return Identity{}, errors.New("malformed identity: its name cannot be a peer's")
 	}
@@ -168,7 +169,7 @@ func ParseToken(s string) (Token, error) {
 		return Token{}, ErrToken
 	}
 	defer clear(w.Key)
-	id, err := newIdentity(w.Name, w.KeyID, w.Key, w.KDCs)
+	id, err := NewIdentity(w.Name, w.KeyID, w.Key, w.KDCs)
 	if err != nil {
 		return Token{}, ErrToken
 	}

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"time"
 
+	"ssmnet/packet/control"
 	"ssmnet/tunssm"
 )
 
@@ -27,9 +27,13 @@ func (c *Client) Status(ctx context.Context) (tunssm.Status, error) {
 	return call[tunssm.Status](ctx, c, http.MethodGet, "/v1/status")
 }
 
-// Ping is tunssm.SSM.Ping.
+// Ping is tunssm.SSM.Ping, for at most PingTimeout. A name that no peer can have is not sent: "." and ".." mean something
+// else in a path.
 func (c *Client) Ping(ctx context.Context, peer string) (time.Duration, error) {
-	p, err := call[pong](ctx, c, http.MethodPost, "/v1/ping/"+url.PathEscape(peer))
+	if !control.ValidName(peer) {
+		return 0, fmt.Errorf("%w: %q cannot be the name of a peer: want [a-z0-9][a-z0-9-]{0,62}", ErrUnknown, peer)
+	}
+	p, err := call[pong](ctx, c, http.MethodPost, "/v1/ping/"+peer)
 	return time.Duration(p.Micros * float64(time.Microsecond)), err
 }
 
@@ -49,12 +53,18 @@ func call[T any](ctx context.Context, c *Client, method, path string) (answer T,
 		return answer, err
 	}
 	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	switch {
+	case err != nil:
 		return answer, fmt.Errorf("read the SSM's answer: %w", err)
+	case len(b) > maxAnswer:
+		return answer, fmt.Errorf("the SSM's answer is longer than %d bytes", maxAnswer)
 	}
 	if resp.StatusCode != http.StatusOK {
 		return answer, restore(resp.Status, b)
 	}
-	return answer, json.Unmarshal(b, &answer)
+	if err := json.Unmarshal(b, &answer); err != nil {
+		return answer, fmt.Errorf("the SSM's answer is malformed: %w", err)
+	}
+	return answer, nil
 }

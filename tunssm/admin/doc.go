@@ -4,6 +4,7 @@
 //	GET  /v1/status          tunssm.Status
 //	POST /v1/ping/{peer}     one echo through the tunnel: {"micros": 412}
 //	POST /v1/down            ends the SSM; the answer comes first
+//	GET  /metrics            Prometheus' text format
 //
-// An error is {"code": ..., "message": ...} with the codes of errors.go.
+// An error is {"code": ..., "message": ...} with the codes of errors.go. Lists are never null.
 package admin

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"time"
 
 	"ssmnet/tunssm"
@@ -23,25 +24,61 @@ type pong struct {
 	Micros float64 `json:"micros"`
 }
 
+// handler answers requests out of an SSM. Each method is one line of the table in the package's doc.
+type handler struct {
+	ssm Operations
+	end func()
+}
+
 // Handler serves the API of s; down ends the SSM. Whoever can reach it may do everything: serve it on a socket of the
 // owner's alone.
 func Handler(s Operations, down func()) http.Handler {
+	h := handler{s, down}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
-		st, err := s.Status()
-		reply(w, st, err)
-	})
-	mux.HandleFunc("POST /v1/ping/{peer}", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), PingTimeout)
-		defer cancel()
-		took, err := s.Ping(ctx, r.PathValue("peer"))
-		reply(w, pong{float64(took) / float64(time.Microsecond)}, err)
-	})
-	mux.HandleFunc("POST /v1/down", func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, struct{}{}, nil)
-		down()
-	})
+	mux.HandleFunc("GET /v1/status", h.status)
+	mux.HandleFunc("POST /v1/ping/{peer}", h.ping)
+	mux.HandleFunc("POST /v1/down", h.down)
+	mux.HandleFunc("GET /metrics", h.metrics)
 	return mux
+}
+
+func (h handler) status(w http.ResponseWriter, _ *http.Request) {
+	st, err := h.ssm.Status()
+	reply(w, filled(st), err)
+}
+
+func (h handler) ping(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), PingTimeout)
+	defer cancel()
+	took, err := h.ssm.Ping(ctx, r.PathValue("peer"))
+	reply(w, pong{float64(took) / float64(time.Microsecond)}, err)
+}
+
+func (h handler) down(w http.ResponseWriter, _ *http.Request) {
+	reply(w, struct{}{}, nil)
+	_ = http.NewResponseController(w).Flush() // or the answer would wait for the SSM to end
+	h.end()
+}
+
+// filled is st, with no list or map that is null in JSON.
+func filled(st tunssm.Status) tunssm.Status {
+	st.Addresses, st.Subnets = list(st.Addresses), list(st.Subnets)
+	st.KDCs, st.Routes, st.Sessions = list(st.KDCs), list(st.Routes), list(st.Sessions)
+	for i, s := range st.Sessions {
+		st.Sessions[i].Prefixes, st.Sessions[i].Selectors = list(s.Prefixes), list(s.Selectors)
+	}
+	if st.Drops == nil {
+		st.Drops = map[string]uint64{}
+	}
+	return st
+}
+
+// list is s, and never null in JSON.
+func list[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
 }
 
 // reply sends the answer or the error as JSON. A client that has gone is nobody's to tell.
@@ -50,7 +87,13 @@ func reply(w http.ResponseWriter, answer any, err error) {
 	if err != nil {
 		status, answer = describe(err)
 	}
+	b, err := json.Marshal(answer)
+	if err != nil {
+		status, b = http.StatusInternalServerError, []byte(`{"code":"internal","message":"the answer does not encode"}`)
+	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(answer)
+	w.Write(b)
 }

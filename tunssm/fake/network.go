@@ -73,6 +73,9 @@ func (n *Network) Sent() []Datagram {
 
 // send takes b apart into datagrams, records them and lets the rule decide.
 func (n *Network) send(src, dst netip.AddrPort, b []byte, segment int) {
+	if segment <= 0 {
+		segment = len(b)
+	}
 	var datagrams []Datagram
 	for rest := b; ; {
 		d := Datagram{src, dst, bytes.Clone(rest[:min(segment, len(rest))])}

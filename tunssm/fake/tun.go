@@ -1,6 +1,7 @@
 package fake
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"sync"
@@ -20,6 +21,7 @@ type TUN struct {
 	fail    chan error
 	closed  chan struct{}
 	once    sync.Once
+	plain   bool
 }
 
 func newTUN() *TUN {
@@ -46,6 +48,13 @@ func (t *TUN) Packets() <-chan []byte { return t.packets }
 // Fail makes the next ReadFrame return err.
 func (t *TUN) Fail(err error) { t.fail <- err }
 
+// SetOffload says whether frames may leave checksums and segmentation to the reader, as they may from the start. It is
+// to be called before an SSM runs.
+func (t *TUN) SetOffload(offload bool) { t.plain = !offload }
+
+// Offload says whether frames may leave checksums and segmentation to the reader.
+func (t *TUN) Offload() bool { return !t.plain }
+
 // Name is the interface's.
 func (t *TUN) Name() string { return "fake0" }
 
@@ -67,6 +76,9 @@ func (t *TUN) WriteFrame(b []byte) (int, error) {
 	case <-t.closed:
 		return 0, net.ErrClosed
 	default:
+	}
+	if t.plain && len(b) >= packet.VirtioLen && !bytes.Equal(b[:packet.VirtioLen], make([]byte, packet.VirtioLen)) {
+		return 0, packet.ErrVirtio
 	}
 	var s packet.Segmenter
 	if err := s.Reset(b); err != nil {

@@ -1,6 +1,7 @@
 package fake
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -8,6 +9,8 @@ import (
 
 // socketBuffer is how many sends one socket keeps for its reader.
 const socketBuffer = 4096
+
+var errAddress = errors.New("fake: no address to send to")
 
 // UDP is a socket on a Network.
 type UDP struct {
@@ -74,12 +77,15 @@ func (u *UDP) Receive(b []byte) (n, segment int, src netip.AddrPort, err error) 
 	}
 }
 
-// Send sends b as datagrams of segment bytes.
+// Send sends b as datagrams of segment bytes, the last may be shorter; an empty b is one empty datagram.
 func (u *UDP) Send(b []byte, segment int, dst netip.AddrPort) error {
 	select {
 	case <-u.closed:
 		return net.ErrClosed
 	default:
+	}
+	if !dst.IsValid() || dst.Port() == 0 {
+		return errAddress
 	}
 	u.network.send(u.Addr(), dst, b, segment)
 	return nil

@@ -1,0 +1,366 @@
+package tunssm
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ssmnet/packet"
+	"ssmnet/packet/control"
+)
+
+// TestNextKDC: where the first KDC cannot say yes, the second is asked.
+func TestNextKDC(t *testing.T) {
+	tests := []struct {
+		name  string
+		first func(*script)
+		after time.Duration
+	}{
+		{"offline", func(s *script) { s.decide = no(control.Offline) }, 0},
+		{"behind", func(s *script) { s.decide = no(control.Behind) }, 0},
+		{"detached", func(s *script) { s.decide = no(control.Detached) }, 0},
+		{"unavailable", func(s *script) { s.decide = no(control.Unavailable) }, 0},
+		{"busy", func(s *script) { s.decide = no(control.Busy) }, 0},
+		{"silent", func(s *script) { s.mute = true }, control.RequestTimeout},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			inWorld(t, 2, []string{"a", "b"}, func(t *testing.T, w *world) {
+				a, b := w.stations["a"], w.stations["b"]
+				w.kdcs[0].set(tt.first)
+				pkt := datagram(a, b, 9, "second")
+				a.host.TUN.Inject(pkt)
+				if tt.after > 0 {
+					b.wants()
+					time.Sleep(tt.after)
+				}
+				b.wants(pkt)
+				first := heard[*control.KeyRequest](w.kdcs[0], "a")
+				second := heard[*control.KeyRequest](w.kdcs[1], "a")
+				if len(first) != 1 || len(second) != 1 {
+					t.Fatalf("%d and %d requests, want one each", len(first), len(second))
+				}
+				if first[0].Na == second[0].Na || slices.Equal(first[0].Pub, second[0].Pub) {
+					t.Error("na or pub is sent twice (rule 6)")
+				}
+			})
+		})
+	}
+}
+
+// TestDeniedIsFinal: a policy's no is not shopped around.
+func TestDeniedIsFinal(t *testing.T) {
+	inWorld(t, 2, []string{"a", "b"}, func(t *testing.T, w *world) {
+		a, b := w.stations["a"], w.stations["b"]
+		w.kdcs[0].set(func(s *script) { s.decide = no(control.Denied) })
+		pkt := datagram(a, b, 9, "no means no")
+		a.host.TUN.Inject(pkt)
+		a.answered(pkt, packet.AdminProhibited)
+		if n := len(heard[*control.KeyRequest](w.kdcs[1], "a")); n != 0 {
+			t.Fatalf("the second KDC was asked %d times", n)
+		}
+	})
+}
+
+// TestAllKDCsFail: the answer to the packet is the last KDC's.
+func TestAllKDCsFail(t *testing.T) {
+	inWorld(t, 3, []string{"a", "b"}, func(t *testing.T, w *world) {
+		a, b := w.stations["a"], w.stations["b"]
+		for _, c := range w.kdcs {
+			c.set(func(s *script) { s.mute = true })
+		}
+		pkt := datagram(a, b, 9, "nobody answers")
+		a.host.TUN.Inject(pkt)
+		time.Sleep(3*control.RequestTimeout - time.Millisecond)
+		a.wants()
+		time.Sleep(time.Millisecond)
+		a.answered(pkt, packet.HostUnreachable)
+	})
+}
+
+// TestLateGrant: a grant for an attempt that was given up installs nothing.
+func TestLateGrant(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		a, b, kdc := w.stations["a"], w.stations["b"], w.kdcs[0]
+		kdc.set(func(s *script) { s.hold = true })
+		pkt := datagram(a, b, 9, "too late")
+		a.host.TUN.Inject(pkt)
+		synctest.Wait()
+		time.Sleep(control.RequestTimeout)
+		a.answered(pkt, packet.HostUnreachable)
+		kdc.release()
+		if n := len(a.sessions("b")); n != 0 {
+			t.Fatalf("%d sessions", n)
+		}
+	})
+}
+
+// TestDetachedKDC is not asked, and again once it is attached.
+func TestDetachedKDC(t *testing.T) {
+	inWorld(t, 2, []string{"a", "b"}, func(t *testing.T, w *world) {
+		a := w.stations["a"]
+		w.kdcs[0].tell("a", &control.Pong{Detached: true})
+		if st := a.status(); !st.KDCs[0].Detached || st.KDCs[1].Detached {
+			t.Fatalf("%+v", st.KDCs)
+		}
+		w.connect("a", "b")
+		if n := len(heard[*control.KeyRequest](w.kdcs[0], "a")); n != 0 {
+			t.Fatalf("the detached KDC was asked %d times", n)
+		}
+		w.net.Cut(kdcAddress(0))
+		time.Sleep(time.Second)
+		if st := a.status(); st.KDCs[0].Detached || !st.KDCs[0].Connected {
+			t.Fatalf("after connecting anew: %+v", st.KDCs[0])
+		}
+	})
+}
+
+// TestReconnect cuts every connection while a request is under way: the next KDC gets it; the lost one is dialed again at
+// growing intervals, and told of every session.
+func TestReconnect(t *testing.T) {
+	inWorld(t, 2, []string{"a", "b"}, func(t *testing.T, w *world) {
+		a, b := w.stations["a"], w.stations["b"]
+		w.connect("b", "a")
+		w.kdcs[0].set(func(s *script) { s.mute = true })
+		a.in(func(acq *acquirer) { acq.destroy(acq.peers["b"].sessions[0], "test") })
+		pkt := datagram(a, b, 9, "cut")
+		a.host.TUN.Inject(pkt)
+		synctest.Wait()
+		w.net.Refuse(kdcAddress(0), true)
+		w.net.Cut(kdcAddress(0))
+		b.wants(pkt)
+
+		time.Sleep(time.Minute)
+		st := b.status()
+		if k := st.KDCs[0]; k.Connected || k.Fault == "" || k.For < 55 {
+			t.Fatalf("%+v", k)
+		}
+		before := len(heard[*control.Hello](w.kdcs[0], "b"))
+		w.net.Refuse(kdcAddress(0), false)
+		time.Sleep(2 * lastBackoff)
+		if k := b.status().KDCs[0]; !k.Connected || k.Fault != "" {
+			t.Fatalf("%+v", k)
+		}
+		hellos := heard[*control.Hello](w.kdcs[0], "b")
+		if len(hellos) != before+1 || hellos[before].Boot != hellos[0].Boot || hellos[before].Sessions == 0 {
+			t.Fatalf("%d Hellos, the last %+v", len(hellos), hellos[len(hellos)-1])
+		}
+		reports := heard[*control.SessionReport](w.kdcs[0], "b")
+		last := reports[len(reports)-1]
+		if !last.Last || len(last.Opened) != int(hellos[before].Sessions) {
+			t.Fatalf("%+v", last)
+		}
+	})
+}
+
+// TestBackoff: the pauses between failing dials grow to a limit.
+func TestBackoff(t *testing.T) {
+	inWorld(t, 1, nil, func(t *testing.T, w *world) {
+		w.kdcs[0].set(func(s *script) {
+			s.reply = func(l *line, e control.Envelope) bool {
+				l.conn.Send(e.ID, &control.Refusal{Refused: control.TypeHello, Reason: control.Conflict})
+				l.conn.Shutdown(time.Second)
+				return true
+			}
+		})
+		a := w.add("a", 1)
+		time.Sleep(2 * time.Minute)
+		n := len(heard[*control.Hello](w.kdcs[0], "a"))
+		if n < 20 || n > 60 {
+			t.Errorf("%d dials in two minutes", n)
+		}
+		if k := a.status().KDCs[0]; k.Connected || k.Fault != "the KDC refuses this SSM: displaced by a newer boot" {
+			t.Errorf("%+v", k)
+		}
+	})
+}
+
+// TestRenewal: connections are made anew within the hour and a quarter, make before break: a request on the old one and
+// an offer on it are still answered.
+func TestRenewal(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		a, b, kdc := w.stations["a"], w.stations["b"], w.kdcs[0]
+		kdc.set(func(s *script) { s.hold = true })
+		hellos := func() int { return len(heard[*control.Hello](kdc, "a")) }
+		for deadline := time.Now().Add(90 * time.Minute); hellos() == 1; time.Sleep(100 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("the connection is not renewed")
+			}
+			if kdc.line("a").conn.Err() != nil {
+				t.Fatal("the old connection ended before the new one was made")
+			}
+		}
+		lines := kdc.linesOf("a")
+		if lines[0].conn.Err() != nil {
+			t.Fatal("the old connection ended at once")
+		}
+		// An offer on the old connection is accepted on it.
+		before := len(heard[*control.KeyAccept](kdc, "a"))
+		kdc.mu.Lock()
+		kdc.lines["a"] = lines[0]
+		kdc.mu.Unlock()
+		pkt := datagram(b, a, 9, "in flight")
+		b.host.TUN.Inject(pkt)
+		synctest.Wait()
+		if n := len(heard[*control.KeyAccept](kdc, "a")); n != before+1 {
+			t.Fatal("the offer on the old connection was not accepted")
+		}
+		kdc.mu.Lock()
+		accepted := kdc.received[slices.IndexFunc(kdc.received, func(r received) bool {
+			return r.from == "a" && r.Message.Type() == control.TypeKeyAccept
+		})]
+		kdc.mu.Unlock()
+		if accepted.line != lines[0] {
+			t.Fatal("the offer was accepted on another connection than its own")
+		}
+		time.Sleep(retireOld + time.Second)
+		if lines[0].conn.Err() == nil || lines[1].conn.Err() != nil {
+			t.Fatalf("old %v, new %v", lines[0].conn.Err(), lines[1].conn.Err())
+		}
+		if k := a.status().KDCs[0]; !k.Connected || k.Fault != "" {
+			t.Fatalf("%+v", k)
+		}
+	})
+}
+
+// TestDeadKDC: a KDC that falls silent is noticed after DeadAfter, though nothing closes.
+func TestDeadKDC(t *testing.T) {
+	inWorld(t, 1, []string{"a"}, func(t *testing.T, w *world) {
+		a := w.stations["a"]
+		w.kdcs[0].set(func(s *script) { s.reply = func(*line, control.Envelope) bool { return true } })
+		time.Sleep(control.DeadAfter - time.Second)
+		if n := len(heard[*control.Ping](w.kdcs[0], "a")); n != 2 || !a.status().KDCs[0].Connected {
+			t.Fatalf("%d pings in %v", n, control.DeadAfter-time.Second)
+		}
+		time.Sleep(2 * time.Second)
+		if a.status().KDCs[0].Connected {
+			t.Fatal("a silent KDC counts as connected")
+		}
+	})
+}
+
+// TestConfiguration: what Welcome and Update say reaches the host; what is older does not.
+func TestConfiguration(t *testing.T) {
+	inWorld(t, 2, []string{"a"}, func(t *testing.T, w *world) {
+		a := w.stations["a"]
+		st := a.host.Route.State()
+		if st.Configured != 1 || !slices.Equal(st.Addresses, []netip.Addr{a.in4, a.in6}) || len(st.Overlays) != 2 {
+			t.Fatalf("%+v", st)
+		}
+		lan, taken := netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("203.0.113.0/24")
+		a.host.Route.Refuse(taken, errors.New("it covers a KDC"))
+		config := a.acq.config
+		config.AsOf, config.Routes = control.AsOf{Epoch: 1, Revision: 5}, []netip.Prefix{lan, taken}
+		w.kdcs[0].tell("a", &control.Update{Config: config})
+		synctest.Wait()
+		st = a.host.Route.State()
+		if st.Configured != 1 || !slices.Equal(st.Routes, []netip.Prefix{lan}) {
+			t.Fatalf("%+v", st)
+		}
+		if kdc := netip.MustParseAddr("203.0.113.1"); !slices.Contains(st.Avoid, kdc) {
+			t.Fatalf("the KDC's address is not avoided: %v", st.Avoid)
+		}
+		routes := a.status().Routes
+		if len(routes) != 2 || routes[0].Refused != "" || routes[1].Refused != "it covers a KDC" {
+			t.Fatalf("%+v", routes)
+		}
+		config.AsOf, config.Routes = control.AsOf{Epoch: 1, Revision: 4}, nil
+		w.kdcs[1].tell("a", &control.Update{Config: config})
+		synctest.Wait()
+		if st = a.host.Route.State(); !slices.Equal(st.Routes, []netip.Prefix{lan}) {
+			t.Fatalf("an older Update was taken: %+v", st)
+		}
+	})
+}
+
+// TestConfigureFails: the fault shows, and the next Update tries again.
+func TestConfigureFails(t *testing.T) {
+	inWorld(t, 1, nil, func(t *testing.T, w *world) {
+		a := w.add("a", 1)
+		a.host.Route.FailConfigure(errors.New("not permitted"))
+		if st := a.status(); st.Ready || st.Fault != "not permitted" {
+			t.Fatalf("ready %v, fault %q", st.Ready, st.Fault)
+		}
+		a.host.Route.FailConfigure(nil)
+		config := w.kdcs[0].line("a").who.config
+		config.AsOf = control.AsOf{Epoch: 1, Revision: 1}
+		w.kdcs[0].tell("a", &control.Update{Config: config})
+		if st := a.status(); !st.Ready || st.Fault != "" || a.host.Route.State().Configured != 2 {
+			t.Fatalf("ready %v, fault %q", st.Ready, st.Fault)
+		}
+	})
+}
+
+// TestKDCList: a changed list of KDCs is learnt, dialed, and the ones that left it are let go.
+func TestKDCList(t *testing.T) {
+	inWorld(t, 2, []string{"a", "b"}, func(t *testing.T, w *world) {
+		a := w.stations["a"]
+		third := newCenter(t, w.net, kdcAddress(2))
+		third.mu.Lock()
+		third.keys = w.kdcs[0].keys
+		third.mu.Unlock()
+		list := []string{kdcAddress(2), kdcAddress(1)}
+		config := a.acq.config
+		config.AsOf, config.KDCs = control.AsOf{Epoch: 1, Revision: 2}, list
+		w.kdcs[0].tell("a", &control.Update{Config: config})
+		synctest.Wait()
+		if len(a.learned) != 1 || !slices.Equal(a.learned[0], list) {
+			t.Fatalf("learned %v", a.learned)
+		}
+		st := a.status()
+		if len(st.KDCs) != 2 || st.KDCs[0].Address != list[0] || !st.KDCs[0].Connected || !st.KDCs[1].Connected {
+			t.Fatalf("%+v", st.KDCs)
+		}
+		if n := len(heard[*control.Hello](w.kdcs[1], "a")); n != 1 {
+			t.Errorf("the KDC that stays was dialed %d times", n)
+		}
+		if w.kdcs[0].linesOf("a")[0].conn.Err() == nil {
+			t.Error("the KDC that left the list is still connected")
+		}
+	})
+}
+
+// TestUnknownMessage is answered with a Refusal and otherwise ignored.
+func TestUnknownMessage(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		w.kdcs[0].tell("a", &control.Lookup{Name: "b"})
+		w.kdcs[0].tell("a", &control.Ping{})
+		w.kdcs[0].tell("a", &control.Endpoint{Peer: "nobody"})
+		w.kdcs[0].tell("a", &control.KeyGrant{
+			A: control.Party{Name: "a"}, B: control.Party{Name: "b"}, K: make([]byte, 32),
+		})
+		synctest.Wait()
+		refusals := heard[*control.Refusal](w.kdcs[0], "a")
+		if len(refusals) != 1 || refusals[0].Refused != control.TypeLookup || refusals[0].Reason != control.Unsupported {
+			t.Fatalf("%v", refusals)
+		}
+		if pongs := heard[*control.Pong](w.kdcs[0], "a"); len(pongs) != 1 {
+			t.Fatalf("%d pongs", len(pongs))
+		}
+		w.connect("a", "b")
+	})
+}
+
+// TestReportWhileGreeting: a session made after the full report but before the Welcome is reported all the same.
+func TestReportWhileGreeting(t *testing.T) {
+	inWorld(t, 2, nil, func(t *testing.T, w *world) {
+		w.kdcs[1].set(func(s *script) { s.silent = true })
+		w.add("a", 1)
+		w.add("b", 2)
+		synctest.Wait()
+		a, _ := w.connect("a", "b")
+		time.Sleep(2 * reportDelay)
+		synctest.Wait()
+		reports := heard[*control.SessionReport](w.kdcs[1], "a")
+		last := reports[len(reports)-1]
+		if len(reports) != 2 || last.Last || len(last.Opened) != 1 || last.Opened[0].ID != a.id {
+			t.Fatalf("%d reports, the last %+v", len(reports), last)
+		}
+		if n := len(heard[*control.SessionReport](w.kdcs[0], "a")); n != 1 {
+			t.Errorf("the KDC that issued the session had %d reports, want the one after Hello", n)
+		}
+	})
+}
