@@ -122,7 +122,8 @@ func TestOpenAuditEndsBrokenLine(t *testing.T) {
 
 func TestPrintable(t *testing.T) {
 	for in, want := range map[string]string{
-		"ssm 1.0": "ssm 1.0", "a\nb\x1b[2J": "ab[2J", "\xff\xfe": "", "日本": "日本", strings.Repeat("x", 99): strings.Repeat("x", 64),
+		"ssm 1.0": "ssm 1.0", "a\nb\x1b[2J": "ab[2J", "\xff\xfe": "", "日本": "日本",
+		strings.Repeat("x", 99): strings.Repeat("x", 64),
 	} {
 		if got := printable(in, 64); got != want {
 			t.Errorf("%q becomes %q, want %q", in, got, want)

@@ -222,7 +222,10 @@ func (c *center) knock(id control.Identity, from string, hello *control.Hello) *
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	m := &module{t: c.t, id: id, boot: hello.Boot, conn: conn, inbox: make(chan control.Envelope, 4096), ended: make(chan struct{}), spi: 7}
+	m := &module{
+		t: c.t, id: id, boot: hello.Boot, conn: conn, inbox: make(chan control.Envelope, 4096),
+		ended: make(chan struct{}), spi: 7,
+	}
 	go func() {
 		defer close(m.ended)
 		for {

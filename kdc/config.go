@@ -243,5 +243,6 @@ func tomlList(list []string) string {
 }
 
 func sameButAddresses(a, b Config) bool {
-	return slices.Equal(a.Listen, b.Listen) && slices.Equal(a.Overlays, b.Overlays) && a.Store == b.Store && a.Grace == b.Grace
+	return slices.Equal(a.Listen, b.Listen) && slices.Equal(a.Overlays, b.Overlays) &&
+		a.Store == b.Store && a.Grace == b.Grace
 }

@@ -51,7 +51,8 @@ func (k *KDC) attend(conn *control.Conn, who keyOwner, first control.Envelope) {
 	}
 	c := &connection{
 		k: k, conn: conn, name: who.peer.name, uid: who.peer.record.UID, keyID: who.key.ID,
-		boot: hello.Boot, aes: hello.AES, software: printable(hello.Software, maxSoftware), source: source(conn.RemoteAddr()), since: k.now(),
+		boot: hello.Boot, aes: hello.AES, software: printable(hello.Software, maxSoftware),
+		source: source(conn.RemoteAddr()), since: k.now(),
 		roll:     map[control.SessionID]struct{}{},
 		requests: map[*exchange]struct{}{}, offers: map[*exchange]struct{}{},
 	}

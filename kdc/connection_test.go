@@ -31,7 +31,8 @@ func TestNewerBootDisplaces(t *testing.T) {
 		<-back.ended
 		acquire(copied, p.b)
 		p.stop()
-		if got := p.ledger.events(t, "boot.conflict"); len(got) != 1 || got[0].Boot != p.a.boot || got[0].Source != "198.51.100.1" {
+		got := p.ledger.events(t, "boot.conflict")
+		if len(got) != 1 || got[0].Boot != p.a.boot || got[0].Source != "198.51.100.1" {
 			t.Errorf("in the audit record: %+v", got)
 		}
 	})
@@ -123,7 +124,9 @@ func TestCandidates(t *testing.T) {
 			Port: 1, Addresses: addrs("127.0.0.2", "169.254.1.1", "224.0.0.1", "0.0.0.0", "::1", "fe80::1", "ff02::1", "::",
 				"255.255.255.255"), Fixed: netip.MustParseAddrPort("127.0.0.1:5"),
 		}, nil},
-		"inside":  {"100.80.0.9", control.Reach{Port: 1, Addresses: addrs("100.95.255.255", "100.96.0.1")}, []string{"100.96.0.1:1"}},
+		"inside": {"100.80.0.9", control.Reach{
+			Port: 1, Addresses: addrs("100.95.255.255", "100.96.0.1"),
+		}, []string{"100.96.0.1:1"}},
 		"no port": {"192.0.2.7", control.Reach{Addresses: addrs("10.0.0.1")}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -188,7 +191,8 @@ func TestUnknownMessagesAreRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, aToB)
 		for _, m := range []control.Message{
-			unheardOf{}, &control.Welcome{}, &control.KeyGrant{A: partyNamed("a"), B: partyNamed("b")}, &control.Hello{}, &control.Enrol{},
+			unheardOf{}, &control.Welcome{}, &control.KeyGrant{A: partyNamed("a"), B: partyNamed("b")},
+			&control.Hello{}, &control.Enrol{},
 		} {
 			p.a.send(77, m)
 			e := <-p.a.inbox

@@ -168,7 +168,9 @@ func (d *directory) putPolicy(ctx context.Context, value []byte) error {
 }
 
 // readPolicy gives a policy that was applied.
-func readPolicy(ctx context.Context, from store.Store, revision uint64) (r policyRecord, d *policy.Document, err error) {
+func readPolicy(
+	ctx context.Context, from store.Store, revision uint64,
+) (r policyRecord, d *policy.Document, err error) {
 	key := policyKey(revision)
 	e, err := from.Get(ctx, key)
 	if err != nil {

@@ -11,8 +11,8 @@
 // # Snapshots
 //
 // Decisions are made from memory: an immutable snapshot of policy and peers, compiled whenever the store changes, with
-// an age, as_of = (epoch, store revision). One goroutine follows the store; it publishes each snapshot and decides again
-// about everything that the one before permitted:
+// an age, as_of = (epoch, store revision). One goroutine follows the store; it publishes each snapshot and decides
+// again about everything that the one before permitted:
 //
 //	exchanges in flight    begin again under the new as_of, or are denied
 //	live sessions          go on where the pair's selectors still cover what they allow; otherwise Revoke to both sides
@@ -32,8 +32,8 @@
 // # Keys at rest
 //
 // The store holds permanent keys and tokens only sealed (keyring.go); a key is opened for the time of one handshake.
-// The store key lies beside the store in a file of its own. K, the KDC's contribution to a session key, lives from issue
-// to record.
+// The store key lies beside the store in a file of its own. K, the KDC's contribution to a session key, lives from
+// issue to record.
 //
 // # The state directory
 //

@@ -153,7 +153,8 @@ func readStoreKey(path string) (secret.Key, error) {
 	defer clear(b)
 	key, err := secret.KeyFrom(b)
 	if err != nil {
-		return secret.Key{}, fmt.Errorf("store key %s is truncated: %d bytes, want %d: put it back", path, len(b), secret.Size)
+		return secret.Key{}, fmt.Errorf("store key %s is truncated: %d bytes, want %d: put it back", path,
+			len(b), secret.Size)
 	}
 	return key, nil
 }

@@ -59,7 +59,7 @@ func TestInitRefuses(t *testing.T) {
 		"no address":        {},
 		"bad address":       {Addresses: []string{"a:b:c:d:7600x"}},
 		"bad listen":        {Addresses: []string{"192.0.2.1"}, Listen: []string{"7600"}},
-		"overlay with bits": {Addresses: []string{"192.0.2.1"}, Overlays: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/8")}},
+		"overlay with bits": {Addresses: []string{"192.0.2.1"}, Overlays: subnetsOf("10.0.0.1/8")},
 		"overlapping": {Addresses: []string{"192.0.2.1"}, Overlays: []netip.Prefix{
 			netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("10.1.0.0/16"),
 		}},

@@ -41,6 +41,7 @@ type KDC struct {
 	sessions   map[control.SessionID]*session
 	pending    map[control.SessionID]*exchange // offered, not yet accepted
 	waiting    map[*exchange]struct{}          // for a newer snapshot
+	early      bool                            // there may be sessions of a newer state than the snapshot's
 	revoked    revokedIDs
 	collectors map[*collector]struct{}
 	published  chan struct{} // closed, and replaced, when a snapshot and its consequences are out

@@ -79,7 +79,8 @@ func allot(s *snapshot) change {
 // newPeer checks what is asked for and allots the addresses.
 func (k *KDC) newPeer(s *snapshot, n NewPeer) (record peerRecord, err error) {
 	if !control.ValidName(n.Name) {
-		return record, fmt.Errorf("%w name %q: names have 1 to 63 of a-z, 0-9 and -, and do not begin with -", ErrInvalid, n.Name)
+		return record, fmt.Errorf("%w name %q: names have 1 to 63 of a-z, 0-9 and -, and do not begin with -",
+			ErrInvalid, n.Name)
 	}
 	if s.peers[n.Name] != nil {
 		return record, fmt.Errorf("%w: there is a peer %s already", ErrConflict, n.Name)

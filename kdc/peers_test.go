@@ -180,7 +180,8 @@ func TestChangePeer(t *testing.T) {
 			t.Errorf("told %v", got)
 		}
 		c.add(NewPeer{Name: "b", Subnets: subnetsOf("10.1.0.0/16")})
-		if _, err := c.ChangePeer(t.Context(), "a", PeerChange{AddSubnets: subnetsOf("10.1.0.0/16")}); !errors.Is(err, ErrConflict) {
+		_, err = c.ChangePeer(t.Context(), "a", PeerChange{AddSubnets: subnetsOf("10.1.0.0/16")})
+		if !errors.Is(err, ErrConflict) {
 			t.Errorf("another's subnet: %v", err)
 		}
 		if _, err := c.ChangePeer(t.Context(), "z", PeerChange{}); !errors.Is(err, ErrNotFound) {

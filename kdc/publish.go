@@ -73,9 +73,7 @@ func (k *KDC) publish(s *snapshot, changed bool) {
 	k.snapshot.Store(s)
 	k.reviewExchanges(s)
 	k.turnOutGone(s)
-	if changed {
-		k.reviewSessions(s)
-	}
+	k.reviewSessions(s, changed)
 	k.mu.Lock()
 	ready := k.caughtUp(s)
 	k.mu.Unlock()
@@ -139,7 +137,8 @@ func (k *KDC) forgetRemoved(s *snapshot) {
 	}
 }
 
-// bar ends what a connection could do but ack, and closes it after its acks, or a while after nobody waits for them any more.
+// bar ends what a connection could do but ack, and closes it after its acks, or a while after nobody waits for them
+// any more.
 func (k *KDC) bar(c *connection) {
 	c.barred.Store(true)
 	k.abandon(c)
@@ -153,10 +152,16 @@ func (k *KDC) bar(c *connection) {
 	k.after(2*revocationWait, func() { c.turnOut(control.Suspended) })
 }
 
-// reviewSessions revokes what is not permitted any more. KDC.gate is held for writing.
-func (k *KDC) reviewSessions(s *snapshot) {
+// reviewSessions revokes what is not permitted any more, if policy has changed or sessions wait to be judged. KDC.gate is
+// held for writing.
+func (k *KDC) reviewSessions(s *snapshot, changed bool) {
 	var doomed []*session
 	k.mu.Lock()
+	if !changed && !k.early {
+		k.mu.Unlock()
+		return
+	}
+	k.early = false
 	for _, x := range k.sessions {
 		if !k.permits(s, x) {
 			doomed = append(doomed, x)

@@ -201,7 +201,8 @@ func (p *livePeer) excuse() {
 	}
 }
 
-// remind tells a side that has come back what it still owes, and forgives what another run of it owed. KDC.gate is held.
+// remind tells a side that has come back what it still owes, and forgives what another run of it owed. KDC.gate is
+// held.
 func (k *KDC) remind(c *connection) {
 	orders := map[control.Reason][]control.SessionID{}
 	k.mu.Lock()

@@ -25,7 +25,7 @@ type session struct {
 	since     time.Time
 	asOf      control.AsOf
 	digest    control.Digest
-	selectors packet.Selectors // nil where another run or another KDC granted it: digest alone is known
+	selectors packet.Selectors // where another run or another KDC granted it, nil until policy had those of digest
 	suite     packet.Suite     // likewise zero
 	grant     string           // likewise empty
 }
@@ -106,6 +106,7 @@ func (k *KDC) letGo(s *session, end *side) {
 func (k *KDC) reported(c *connection, m *control.SessionReport) {
 	s := k.snapshot.Load()
 	var refuse []control.SessionID
+	var doomed []*session
 	reason := control.Changed
 	k.mu.Lock()
 	p := k.live(c.name)
@@ -113,7 +114,10 @@ func (k *KDC) reported(c *connection, m *control.SessionReport) {
 		if c.roll != nil {
 			c.roll[e.ID] = struct{}{}
 		}
-		if why := k.opened(s, c, e); why != 0 {
+		why := k.opened(s, c, e)
+		if known := k.sessions[e.ID]; why != 0 && known != nil && !k.permits(s, known) {
+			doomed = append(doomed, known)
+		} else if why != 0 {
 			refuse, reason = append(refuse, e.ID), why
 		}
 	}
@@ -136,6 +140,7 @@ func (k *KDC) reported(c *connection, m *control.SessionReport) {
 		k.audit.add(event{Event: "report.refused", Peer: c.name, Count: uint64(len(refuse)), Reason: reason.String()})
 		c.conn.Send(0, &control.Revoke{Sessions: refuse, Reason: reason, AsOf: s.asOf})
 	}
+	k.revoke(doomed, control.Changed)
 }
 
 // opened takes one reported session in, or says why it must go. k.mu is held.
@@ -153,6 +158,11 @@ func (k *KDC) opened(s *snapshot, c *connection, e control.SessionEntry) control
 			return control.Changed
 		}
 		end.held = true
+		if e.AsOf.Before(known.asOf) { // the other side claimed that it came of a newer state
+			if known.asOf = e.AsOf; !k.permits(s, known) {
+				return control.Changed
+			}
+		}
 		return 0
 	}
 	x := &session{
@@ -163,7 +173,8 @@ func (k *KDC) opened(s *snapshot, c *connection, e control.SessionEntry) control
 		return control.Malformed
 	}
 	far := x.other(c.name)
-	if q := k.peers[far.peer]; q != nil && (slices.Contains(q.displaced, far.boot) || q.conn != nil && q.boot != far.boot) {
+	q := k.peers[far.peer]
+	if q != nil && (slices.Contains(q.displaced, far.boot) || q.conn != nil && q.boot != far.boot) {
 		return control.Restarted
 	}
 	if !k.permits(s, x) {
@@ -176,14 +187,22 @@ func (k *KDC) opened(s *snapshot, c *connection, e control.SessionEntry) control
 }
 
 // permits says whether a live session may go on under a snapshot: what it allows must be covered by what the pair is
-// permitted now. A session that is known by its digest only must be exactly that.
+// permitted now. A session that is known by its digest only must be exactly that, and is then known. One that another KDC
+// granted under a newer state is not ours to cut: it is judged when the snapshot has caught up. k.mu is held.
 func (k *KDC) permits(s *snapshot, x *session) bool {
+	if s.asOf.Before(x.asOf) {
+		k.early = true
+		return true
+	}
 	pair := s.compiled.Pair(x.sides[0].peer, x.sides[1].peer, k.now()).Selectors
 	if len(pair) == 0 {
 		return false
 	}
 	if x.selectors == nil {
-		return control.DigestSelectors(pair) == x.digest
+		if control.DigestSelectors(pair) != x.digest {
+			return false
+		}
+		x.selectors = pair
 	}
 	for _, old := range x.selectors {
 		if !slices.ContainsFunc(pair, func(now packet.Selector) bool { return now.Covers(old) }) {

@@ -58,7 +58,8 @@ func (k *KDC) Status() Status {
 			st.PeersOnline++
 		}
 	}
-	st.Sessions, st.RequestsPerSecond, st.Listen = len(k.sessions), k.rate.perSecond(now), orEmpty(slices.Clone(k.listening))
+	st.Sessions, st.RequestsPerSecond = len(k.sessions), k.rate.perSecond(now)
+	st.Listen = orEmpty(slices.Clone(k.listening))
 	return st
 }
 

@@ -179,11 +179,14 @@ func consistent(t *testing.T, c *center) {
 	}
 }
 
+const untilPolicy = `{"schema":"ssmnet.policy/v1","grants":[
+	{"id":"x","src":["a"],"dst":["b"],"allow":["*"],"until":%q}]}`
+
 // TestGrantEndsInFlight: a grant that ends between offer and accept is not delivered.
 func TestGrantEndsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		until := time.Now().Add(time.Minute).UTC().Format(time.RFC3339)
-		p := newPair(t, `{"schema":"ssmnet.policy/v1","grants":[{"id":"x","src":["a"],"dst":["b"],"allow":["*"],"until":"`+until+`"}]}`)
+		p := newPair(t, fmt.Sprintf(untilPolicy, until))
 		go keepAlive(p.a)
 		go keepAlive(p.b)
 		time.Sleep(time.Minute - 500*time.Millisecond)

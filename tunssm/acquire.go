@@ -118,7 +118,7 @@ func (a *acquirer) step2Request(t *attempt) {
 	a.attempts[t.goal] = t
 	l := a.healthy(t.tried)
 	if l == nil {
-		a.fail(t, control.Unavailable)
+		a.fail(t, control.NoKDC)
 		return
 	}
 	t.spi = a.reserveSPI()
@@ -135,10 +135,10 @@ func (a *acquirer) step2Request(t *attempt) {
 	a.calls++
 	t.id = a.calls
 	a.pending[t.id] = t
-	t.timeout = a.timers.after(control.RequestTimeout, func() { a.another(t, control.Unavailable) })
+	t.timeout = a.timers.after(control.RequestTimeout, func() { a.another(t, control.NoKDC) })
 	a.log.Info("requesting a session key", "step", 2, "for", t.goal, "kdc", l.address, "after", since(t.began))
 	if err := l.conn.Send(t.id, r.Request()); err != nil {
-		a.another(t, control.Unavailable)
+		a.another(t, control.NoKDC)
 	}
 }
 
@@ -175,6 +175,7 @@ func (a *acquirer) granted(l *link, id uint64, g *control.KeyGrant) {
 		a.refusedGrant(t, l, err)
 		return
 	}
+	a.raise(keys.Terms.AsOf)
 	a.endRequest(t)
 	delete(a.attempts, t.goal)
 	s, err := a.step3Install(keys, l)
@@ -278,6 +279,7 @@ func (a *acquirer) step3Install(keys *control.Keys, from *link) (*session, error
 	}
 	p.prefixes = s.prefixes
 	p.sessions = append(p.sessions, s)
+	a.orders.note(s)
 	a.limit(s)
 	a.publish()
 	a.report.opened(s, from)

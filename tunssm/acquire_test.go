@@ -170,6 +170,9 @@ func TestSecondAddress(t *testing.T) {
 			t.Fatalf("held %d, dropped %v", st.Held, st.Drops)
 		}
 		a.in(func(acq *acquirer) {
+			if n := len(acq.peers["b"].sessions); n != 1 {
+				t.Errorf("%d sessions, want 1", n)
+			}
 			if len(acq.attempts) != 0 || len(acq.pending) != 0 {
 				t.Errorf("%d attempts and %d requests are left", len(acq.attempts), len(acq.pending))
 			}
@@ -177,12 +180,14 @@ func TestSecondAddress(t *testing.T) {
 	})
 }
 
-// TestSelectorsOfTheSession: a packet that was held for a session which turns out not to permit it is answered, as is one
-// that comes later; once policy has moved on, it is asked for again.
+// TestSelectorsOfTheSession: a packet that was held for a session which turns out not to permit it is answered, as is
+// one that comes later; once policy has moved on, it is asked for again.
 func TestSelectorsOfTheSession(t *testing.T) {
 	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
 		a, b, kdc := w.stations["a"], w.stations["b"], w.kdcs[0]
-		narrow := packet.Selectors{{Src: allFlows[0].Src, Dst: allFlows[0].Dst, Protocol: packet.UDP, Ports: packet.PortRange{Lo: 9, Hi: 9}}}
+		narrow := packet.Selectors{{
+			Src: allFlows[0].Src, Dst: allFlows[0].Dst, Protocol: packet.UDP, Ports: packet.PortRange{Lo: 9, Hi: 9},
+		}}
 		kdc.set(func(s *script) { s.hold, s.terms = true, func(x *control.Terms) { x.Selectors = narrow } })
 		good, bad := datagram(a, b, 9, "good"), datagram(a, b, 10, "bad")
 		a.host.TUN.Inject(good)
@@ -224,6 +229,37 @@ func TestLateFrames(t *testing.T) {
 		a.answered(other, packet.HostUnreachable)
 		if n := len(heard[*control.KeyRequest](kdc, "a")); n != 2 {
 			t.Fatalf("%d requests, want one for each destination", n)
+		}
+	})
+}
+
+// TestReleaseEmptiesBacklog: a release takes with it what still waits for the acquirer's attention.
+func TestReleaseEmptiesBacklog(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		s, _ := w.connect("a", "b")
+		a, b := w.stations["a"], w.stations["b"]
+		one, two := datagram(a, b, 9, "one"), datagram(a, b, 9, "two")
+		a.in(func(acq *acquirer) {
+			acq.holds.hold(b.in4, fake.Frame(one))
+			acq.toHold <- fake.Frame(two)
+			if n := acq.step4Release(s); n != 2 {
+				t.Errorf("released %d frames, want 2", n)
+			}
+		})
+		b.wants(one, two)
+	})
+}
+
+// TestSeenInGrantAndOffer: both sides of a session have seen the state that it was decided under.
+func TestSeenInGrantAndOffer(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		newer := control.AsOf{Epoch: 1, Revision: 9}
+		w.kdcs[0].set(func(s *script) { s.asOf = newer })
+		w.connect("a", "b")
+		for _, s := range w.stations {
+			if got := s.status().AsOf; got != newer {
+				t.Errorf("%s has seen %v, want %v", s.name, got, newer)
+			}
 		}
 	})
 }

@@ -37,6 +37,7 @@ type acquirer struct {
 	pending  map[uint64]*attempt // by request id
 	calls    uint64
 	peers    map[string]*peer
+	orders   orders
 	revoked  map[control.SessionID]bool
 	links    links
 	report   report
@@ -135,10 +136,11 @@ func (a *acquirer) limit(s *session) {
 }
 
 // proveUntilConfirmed sends probes on a provisional session, at growing intervals, until the responder answers. The first
-// goes now or, where a held packet has already gone, after wait.
+// goes now or, where a held packet has already gone, after wait. They are echoes, which the responder always answers: its
+// answer to the first valid frame may be lost.
 func (a *acquirer) proveUntilConfirmed(s *session, wait time.Duration, now bool) {
 	if now {
-		a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Keepalive}, s.everywhere()...)
+		a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Echo}, s.everywhere()...)
 	}
 	s.proof = a.timers.after(wait, func() {
 		if !s.confirmed.Load() {

@@ -14,8 +14,8 @@ import (
 	"ssmnet/tunssm/fake"
 )
 
-// center is a KDC that does as the test says: it speaks the real protocol, permits everything by itself, and can be told
-// to deny, to lie or to keep silent.
+// center is a KDC that does as the test says: it speaks the real protocol, permits everything by itself, and can be
+// told to deny, to lie or to keep silent.
 type center struct {
 	t       testing.TB
 	net     *fake.Network

@@ -31,7 +31,7 @@ func TestNo(t *testing.T) {
 	}{
 		{"denied", func(s *script) { s.decide = no(control.Denied) }, packet.AdminProhibited, dropDenied, 0},
 		{"suspended", func(s *script) { s.decide = no(control.Suspended) }, packet.AdminProhibited, dropDenied, 0},
-		{"refused by the responder", func(s *script) { s.decide = no(control.Refused) }, packet.AdminProhibited, dropDenied, 0},
+		{"refused", func(s *script) { s.decide = no(control.Refused) }, packet.AdminProhibited, dropDenied, 0},
 		{"offline", func(s *script) { s.decide = no(control.Offline) }, packet.HostUnreachable, dropUnreachable, 0},
 		{"unknown", func(s *script) { s.decide = no(control.Unknown) }, packet.HostUnreachable, dropUnreachable, 0},
 		{"busy", func(s *script) { s.decide = no(control.Busy) }, packet.HostUnreachable, dropUnreachable, 0},

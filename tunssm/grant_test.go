@@ -247,8 +247,8 @@ func TestProvisionalDoesNotDrain(t *testing.T) {
 	})
 }
 
-// TestGlare: both sides ask at once, by a network that delays at random. Nothing is lost, both settle on one session, and
-// the other runs out.
+// TestGlare: both sides ask at once, by a network that delays at random. Nothing is lost, both settle on one session,
+// and the other runs out.
 func TestGlare(t *testing.T) {
 	for seed := range uint64(25) {
 		inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
@@ -298,7 +298,9 @@ func TestGlare(t *testing.T) {
 func TestBadPath(t *testing.T) {
 	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
 		a, b := w.stations["a"], w.stations["b"]
-		bad := fake.Impairment{Loss: 0.1, Duplicate: 0.2, Corrupt: 0.2, Delay: time.Millisecond, Jitter: 30 * time.Millisecond}
+		bad := fake.Impairment{
+			Loss: 0.1, Duplicate: 0.2, Corrupt: 0.2, Delay: time.Millisecond, Jitter: 30 * time.Millisecond,
+		}
 		w.net.SetRule(bad.Rule(7))
 		sent := map[string]bool{}
 		for i := range 500 {

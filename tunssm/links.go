@@ -214,7 +214,7 @@ func (a *acquirer) disconnected(l *link, conn *control.Conn, err error) {
 	a.log.Warn("lost the connection to a KDC", "kdc", l.address, "error", err)
 	for _, t := range a.pending {
 		if t.link == l {
-			a.another(t, control.Unavailable)
+			a.another(t, control.NoKDC)
 		}
 	}
 }

@@ -77,7 +77,8 @@ func (q *pings) echo(s *session, p *ping) {
 		p.done <- fmt.Errorf("more than %d echoes under way", maxEchoes)
 		return
 	}
-	for p.id = rand.Uint32(); q.echoes[p.id] != nil; p.id = rand.Uint32() {
+	for p.id == 0 || q.echoes[p.id] != nil { // 0 is that of proveUntilConfirmed
+		p.id = rand.Uint32()
 	}
 	q.echoes[p.id] = p
 	targets := s.everywhere()

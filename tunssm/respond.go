@@ -9,11 +9,7 @@ import (
 // offered is step 3 at the responder: install, then accept, so that the requester's first frame finds its SPI.
 func (a *acquirer) offered(l *link, conn *control.Conn, id uint64, o *control.KeyOffer) {
 	name, na, boot := o.A.Name, o.Na, o.A.Boot
-	var order uint64 = 1
-	if p := a.peers[name]; p != nil {
-		order = p.nextOrder(boot)
-	}
-	keys, accept, err := control.Respond(a.self(), o, a.reserveSPI(), order)
+	keys, accept, err := control.Respond(a.self(), o, a.reserveSPI(), a.orders.next(name, boot))
 	var s *session
 	if err == nil {
 		s, err = a.step3Install(keys, l)

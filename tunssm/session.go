@@ -120,15 +120,30 @@ func (p *peer) choose() *session {
 	return best
 }
 
-// nextOrder is 1 + the highest order had with the peer's boot.
-func (p *peer) nextOrder(boot control.Boot) uint64 {
-	var highest uint64
-	for _, s := range p.sessions {
-		if s.boot == boot {
-			highest = max(highest, s.order)
-		}
+// orders is the highest order had with each peer's present boot. It outlives the sessions: the other side may still have
+// one that has ended here, and would go on sending on it if a new one were of lower order.
+type orders map[string]highest
+
+type highest struct {
+	boot  control.Boot
+	order uint64
+}
+
+// next is the order of the next session with that boot of the peer.
+func (o orders) next(peer string, boot control.Boot) uint64 {
+	if h := o[peer]; h.boot == boot {
+		return h.order + 1
 	}
-	return highest + 1
+	return 1
+}
+
+func (o orders) note(s *session) {
+	h := o[s.peer.name]
+	if h.boot != s.boot {
+		h = highest{boot: s.boot}
+	}
+	h.order = max(h.order, s.order)
+	o[s.peer.name] = h
 }
 
 // covers says whether addr is inside one of the prefixes.

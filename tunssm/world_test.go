@@ -113,6 +113,9 @@ func (s *station) run(id control.Identity) {
 }
 
 func (s *station) end() {
+	if s.stop == nil {
+		return // it never ran
+	}
 	s.stop()
 	if err := <-s.done; err != nil {
 		s.t.Errorf("%s ended: %v", s.name, err)

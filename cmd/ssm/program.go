@@ -53,11 +53,11 @@ func explain(c *cli.Context, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, admin.ErrDenied):
-		return cli.Deniedf("%w", err)
+		return cli.Deniedf("%w; whoever runs the KDC can change that", err)
 	case errors.Is(err, admin.ErrUnknown):
-		return cli.NotFoundf("%w", err)
+		return cli.NotFoundf("%w; 'kdc peer list' has the names", err)
 	case errors.Is(err, admin.ErrOffline):
-		return cli.Unreachablef("%w", err)
+		return cli.Unreachablef("%w; see '%s', here and there", err, inDir("ssm status", cli.Dir(c)))
 	case errors.Is(err, daemon.ErrNotRunning):
 		return cli.Unreachablef("the SSM is not running: nothing listens on %s; start it with '%s'",
 			in(c, socketName), inDir("ssm up", cli.Dir(c)))

@@ -43,9 +43,7 @@ func run(c *cli.Context) error {
 	log := newLog(c.App.ErrWriter, s.level)
 	ctx, stop := daemon.SignalContext()
 	defer stop()
-	for _, warning := range daemon.Harden() {
-		log.Warn(warning)
-	}
+	warnings := daemon.Harden()
 	identity, err := loadIdentity(in(c, identityName), cli.Dir(c))
 	if err != nil {
 		return err
@@ -66,6 +64,9 @@ func run(c *cli.Context) error {
 	host, err := openHost(ctx, s, identity.KDCs)
 	if err != nil {
 		return err
+	}
+	for _, warning := range warnings { // not before: what cannot start says why, and nothing else
+		log.Warn(warning)
 	}
 	ssm := tunssm.New(tunssm.Options{
 		Identity: identity, Host: host, Endpoint: endpoint, Software: cli.Release(), Log: log,
@@ -159,9 +160,11 @@ func tell(ctx context.Context, ssm module, log *slog.Logger) {
 	notify(daemon.Stopping)
 }
 
-// readiness says what is missing before the host can use the overlay.
+// readiness says what is missing before the host can use the overlay. The zero status is none.
 func readiness(st tunssm.Status) error {
 	switch {
+	case st.Name == "":
+		return errors.New("the SSM has not answered yet")
 	case st.Ready:
 		return nil
 	case st.Fault != "":

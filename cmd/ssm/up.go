@@ -70,7 +70,7 @@ func up(c *cli.Context) error {
 	}
 	st, err = child.welcome(ctx, client(c))
 	if errors.Is(err, context.DeadlineExceeded) {
-		return cli.Unreachablef("not up after %s: %s; the SSM goes on trying: see '%s'", limit, missing(st),
+		return cli.Unreachablef("not up after %s: %w; the SSM goes on trying: see '%s'", limit, readiness(st),
 			inDir("ssm status", cli.Dir(c)))
 	}
 	if err != nil {
@@ -90,24 +90,13 @@ func isUp(c *cli.Context, st tunssm.Status, already bool) error {
 	if already {
 		how = "already up"
 	}
-	if !st.Ready {
-		return printLine(c, "%s: %s on %s, not ready: %s", how, st.Name, st.Interface, missing(st))
+	if err := readiness(st); err != nil {
+		return printLine(c, "%s: %s on %s, not ready: %v", how, st.Name, st.Interface, err)
 	}
 	if kdc == "" {
 		kdc = "none is connected"
 	}
 	return printLine(c, "%s: %s on %s (%s), KDC %s", how, st.Name, st.Interface, joined(st.Addresses), kdc)
-}
-
-// missing says why an SSM is not ready; the zero Status is one that has not answered.
-func missing(st tunssm.Status) string {
-	if st.Name == "" {
-		return "the SSM has not answered yet"
-	}
-	if err := readiness(st); err != nil {
-		return err.Error()
-	}
-	return "it is ready just now"
 }
 
 // child is the SSM that up has started.
@@ -139,7 +128,7 @@ func startRun(c *cli.Context) (child, error) {
 	return started, err
 }
 
-// welcome waits until a KDC has welcomed the SSM, and gives its last status.
+// welcome waits until a KDC has welcomed the SSM, and gives its last status: the zero one if it has not answered.
 func (p child) welcome(ctx context.Context, ssm *admin.Client) (last tunssm.Status, err error) {
 	err = daemon.WaitReady(ctx, func(ctx context.Context) error {
 		if how, ended := daemon.Exited(p.pid); ended {

@@ -35,7 +35,7 @@ func Handler(k Operations) http.Handler {
 	} {
 		mux.Handle(pattern, serve)
 	}
-	mux.HandleFunc("GET /metrics", h.metrics)
+	mux.Handle("GET /metrics", metricsHandler(k))
 	return mux
 }
 

@@ -1,49 +1,67 @@
 package admin
 
 import (
-	"fmt"
 	"net/http"
-	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"ssmnet/kdc"
 )
 
-// metricsType is the media type of Prometheus' text format.
-const metricsType = "text/plain; version=0.0.4; charset=utf-8"
-
+// metrics is what Prometheus reads of a status. Names are part of the API.
 var metrics = []struct {
-	name, kind, help string
-	value            func(kdc.Status) float64
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(kdc.Status) float64
 }{
-	{"ssmnet_kdc_uptime_seconds", "gauge", "Time since this run began.",
+	{metric("uptime_seconds", "Time since this run began."), prometheus.GaugeValue,
 		func(s kdc.Status) float64 { return s.Uptime }},
-	{"ssmnet_kdc_peers_known", "gauge", "Peers in the directory.",
+	{metric("peers_known", "Peers in the directory."), prometheus.GaugeValue,
 		func(s kdc.Status) float64 { return float64(s.PeersKnown) }},
-	{"ssmnet_kdc_peers_online", "gauge", "Peers with a control connection.",
+	{metric("peers_online", "Peers with a control connection."), prometheus.GaugeValue,
 		func(s kdc.Status) float64 { return float64(s.PeersOnline) }},
-	{"ssmnet_kdc_sessions", "gauge", "Live sessions, as far as their ends have reported.",
+	{metric("sessions", "Live sessions, as far as their ends have reported."), prometheus.GaugeValue,
 		func(s kdc.Status) float64 { return float64(s.Sessions) }},
-	{"ssmnet_kdc_requests_total", "counter", "KeyRequests of this run.",
+	{metric("requests_total", "KeyRequests of this run."), prometheus.CounterValue,
 		func(s kdc.Status) float64 { return float64(s.Requests) }},
-	{"ssmnet_kdc_grants_total", "counter", "KeyRequests granted.",
+	{metric("grants_total", "KeyRequests granted."), prometheus.CounterValue,
 		func(s kdc.Status) float64 { return float64(s.Grants) }},
-	{"ssmnet_kdc_denials_total", "counter", "KeyRequests refused, for whatever reason.",
+	{metric("denials_total", "KeyRequests refused, for whatever reason."), prometheus.CounterValue,
 		func(s kdc.Status) float64 { return float64(s.Denials) }},
-	{"ssmnet_kdc_policy_revision", "gauge", "Policy revision in force; 0 denies all.",
+	{metric("policy_revision", "Policy revision in force; 0 denies all."), prometheus.GaugeValue,
 		func(s kdc.Status) float64 { return float64(s.PolicyRevision) }},
-	{"ssmnet_kdc_audit_up", "gauge", "1 while decisions can be recorded.",
+	{metric("audit_up", "1 while decisions can be recorded."), prometheus.GaugeValue,
 		func(s kdc.Status) float64 { return truth(s.Audit == "ok") }},
 }
 
-// metrics answers in Prometheus' text exposition format.
-func (h handler) metrics(w http.ResponseWriter, _ *http.Request) {
-	s := h.k.Status()
-	var b strings.Builder
+func metric(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("ssmnet_kdc_"+name, help, nil, nil)
+}
+
+// collector reads one status for each scrape.
+type collector struct{ k Operations }
+
+// Describe is prometheus.Collector.
+func (collector) Describe(to chan<- *prometheus.Desc) {
 	for _, m := range metrics {
-		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n%s %v\n", m.name, m.help, m.name, m.kind, m.name, m.value(s))
+		to <- m.desc
 	}
-	w.Header().Set("Content-Type", metricsType)
-	w.Write([]byte(b.String()))
+}
+
+// Collect is prometheus.Collector.
+func (c collector) Collect(to chan<- prometheus.Metric) {
+	s := c.k.Status()
+	for _, m := range metrics {
+		to <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(s))
+	}
+}
+
+// metricsHandler answers in Prometheus' exposition format.
+func metricsHandler(k Operations) http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collector{k})
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }
 
 func truth(b bool) float64 {

@@ -184,6 +184,7 @@ const (
 	Changed     Reason = 13 // policy changed
 	Operator    Reason = 14 // an operator revoked the session
 	Restarted   Reason = 15 // the other side has another boot
+	NoKDC       Reason = 16 // no KDC answers: an SSM's own finding, never on the wire
 )
 
 var reasonText = [...]string{
@@ -191,7 +192,7 @@ var reasonText = [...]string{
 	Detached: "KDC detached from its store", Unavailable: "KDC cannot record decisions", Busy: "KDC busy",
 	Malformed: "malformed", Conflict: "displaced by a newer boot", Refused: "refused by the responder",
 	Unsupported: "unsupported message", Suspended: "peer suspended", Changed: "policy changed",
-	Operator: "revoked by an operator", Restarted: "peer restarted",
+	Operator: "revoked by an operator", Restarted: "peer restarted", NoKDC: "no KDC answers",
 }
 
 func (r Reason) String() string {

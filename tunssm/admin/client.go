@@ -17,10 +17,13 @@ const maxAnswer = 64 << 20
 
 // Client calls the API. Its errors wrap the same sentinels, and besides them whatever the HTTP client gives when the
 // SSM is not there. Deadlines are the caller's, by context.
-type Client struct{ http *http.Client }
+type Client struct {
+	http *http.Client
+	most int64 // bytes of an answer
+}
 
 // NewClient makes a client of an HTTP client that reaches the SSM's socket, whatever host a URL names.
-func NewClient(h *http.Client) *Client { return &Client{h} }
+func NewClient(h *http.Client) *Client { return &Client{h, maxAnswer} }
 
 // Status is tunssm.SSM.Status.
 func (c *Client) Status(ctx context.Context) (tunssm.Status, error) {
@@ -53,12 +56,12 @@ func call[T any](ctx context.Context, c *Client, method, path string) (answer T,
 		return answer, err
 	}
 	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	b, err := io.ReadAll(io.LimitReader(resp.Body, c.most+1))
 	switch {
 	case err != nil:
 		return answer, fmt.Errorf("read the SSM's answer: %w", err)
-	case len(b) > maxAnswer:
-		return answer, fmt.Errorf("the SSM's answer is longer than %d bytes", maxAnswer)
+	case int64(len(b)) > c.most:
+		return answer, fmt.Errorf("the SSM's answer is longer than %d bytes", c.most)
 	}
 	if resp.StatusCode != http.StatusOK {
 		return answer, restore(resp.Status, b)

@@ -31,19 +31,19 @@ var outcomes = []struct {
 	{"timed_out", http.StatusGatewayTimeout, context.DeadlineExceeded},
 }
 
-// classify wraps the KDC's reason in the outcome it amounts to.
-func classify(err error) error {
+// outcome is what the KDC's reason amounts to; another error is its own.
+func outcome(err error) error {
 	var refused *tunssm.RefusedError
 	if !errors.As(err, &refused) {
 		return err
 	}
 	switch refused.Reason {
 	case control.Denied, control.Suspended, control.Refused:
-		return fmt.Errorf("%w: %w", ErrDenied, err)
+		return ErrDenied
 	case control.Unknown:
-		return fmt.Errorf("%w: %w", ErrUnknown, err)
+		return ErrUnknown
 	}
-	return fmt.Errorf("%w: %w", ErrOffline, err)
+	return ErrOffline
 }
 
 // failure is the body of an answer that is an error.
@@ -52,10 +52,11 @@ type failure struct {
 	Message string `json:"message"`
 }
 
+// describe turns an error into what is sent for it: its own text, and the code of what it amounts to.
 func describe(err error) (int, failure) {
-	err = classify(err)
+	amount := outcome(err)
 	for _, o := range outcomes {
-		if errors.Is(err, o.err) {
+		if errors.Is(amount, o.err) {
 			return o.status, failure{o.code, err.Error()}
 		}
 	}

@@ -38,7 +38,7 @@ func Handler(s Operations, down func()) http.Handler {
 	mux.HandleFunc("GET /v1/status", h.status)
 	mux.HandleFunc("POST /v1/ping/{peer}", h.ping)
 	mux.HandleFunc("POST /v1/down", h.down)
-	mux.HandleFunc("GET /metrics", h.metrics)
+	mux.Handle("GET /metrics", metricsHandler(h.ssm))
 	return mux
 }
 

@@ -104,7 +104,7 @@ func (n *Network) send(src, dst netip.AddrPort, b []byte, segment int) {
 	}
 }
 
-// deliver hands a to whoever is bound to dst by then; to nobody, it is lost, as it is where the socket's buffer is full.
+// deliver hands a to whoever is bound to dst by then. To nobody, or where the socket is full, it is lost.
 func (n *Network) deliver(dst netip.AddrPort, a arrival) {
 	n.mu.Lock()
 	u := n.sockets[dst]

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"ssmnet/cmd/internal/daemon"
+	"ssmnet/packet/control"
+	"ssmnet/tunssm"
+)
+
+// fake is an SSM on no network. Its peers answer as their names say; whoever it does not know is unknown.
+type fake struct {
+	waiting bool // no KDC has welcomed it
+	pings   int
+}
+
+func (*fake) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+func (f *fake) Status() (tunssm.Status, error) {
+	st := tunssm.Status{
+		Name: "ana", Ready: true, Interface: "tun0", MTU: 1420, Port: 7601, Boot: control.Boot{2, 15: 2},
+		Addresses: []netip.Addr{netip.MustParseAddr("100.80.0.2"), netip.MustParseAddr("fd00:80::2")},
+		Subnets:   []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16")},
+		AsOf:      control.AsOf{Epoch: 1, Revision: 9}, Uptime: 3661,
+		KDCs: []tunssm.KDCStatus{
+			{Address: "192.0.2.1:7600", For: 12, Fault: "connection refused"},
+			{Address: "192.0.2.2:7600", Connected: true, For: 3661},
+			{Address: "192.0.2.3:7600", Connected: true, Detached: true, For: 60},
+		},
+		Routes: []tunssm.RouteStatus{
+			{Prefix: netip.MustParsePrefix("10.30.0.0/16")},
+			{Prefix: netip.MustParsePrefix("192.168.0.0/16"), Refused: "overlaps eth0"},
+		},
+		Drops:    map[string]uint64{"replayed": 2, "denied": 11},
+		Sessions: fakeSessions(),
+	}
+	if f.waiting {
+		return tunssm.Status{Name: "ana", Interface: "tun0", MTU: 1420, KDCs: st.KDCs[:1]}, nil
+	}
+	return st, nil
+}
+
+func fakeSessions() []tunssm.SessionStatus {
+	first := tunssm.SessionStatus{
+		ID: control.SessionID{0xaa, 15: 1}, Peer: "bo", Role: "requester", State: "sending", Suite: "aes-256-gcm", Order: 3,
+		Endpoint: netip.MustParseAddrPort("192.0.2.7:7601"), Age: 90, RekeyIn: 510,
+		Rx:       tunssm.TrafficStatus{Packets: 7, Bytes: 1536, Last: time.Now().Add(-49 * time.Hour)},
+		Tx:       tunssm.TrafficStatus{Packets: 8, Bytes: 640},
+		Prefixes: []netip.Prefix{netip.MustParsePrefix("100.80.0.3/32")}, AsOf: control.AsOf{Epoch: 1, Revision: 9},
+		Selectors: []string{"100.80.0.2/32 > 100.80.0.3/32 tcp/22", "icmp back"},
+	}
+	second := first
+	second.ID, second.State, second.Role, second.Order = control.SessionID{0xbb, 15: 2}, "superseded", "responder", 2
+	return []tunssm.SessionStatus{first, second,
+		{ID: control.SessionID{0xcc, 15: 3}, Peer: "cy", Role: "responder", State: "provisional", Suite: "chacha20-poly1305"}}
+}
+
+func (f *fake) Ping(_ context.Context, peer string) (time.Duration, error) {
+	reasons := map[string]control.Reason{
+		"denied": control.Denied, "suspended": control.Suspended, "offline": control.Offline, "behind": control.Behind,
+	}
+	reason, refused := reasons[peer]
+	switch {
+	case refused:
+		return 0, &tunssm.RefusedError{Peer: peer, Reason: reason}
+	case peer == "silent":
+		return 0, context.DeadlineExceeded
+	case peer == "ending":
+		return 0, tunssm.ErrEnded
+	case peer == "broken":
+		return 0, errors.New("the interface is gone")
+	case peer != "bo" && peer != "lossy":
+		return 0, &tunssm.RefusedError{Peer: peer, Reason: control.Unknown}
+	}
+	if f.pings++; f.pings == 1 {
+		return 2500 * time.Microsecond, nil
+	}
+	if peer == "lossy" {
+		return 0, context.DeadlineExceeded
+	}
+	return time.Duration(f.pings) * 100 * time.Microsecond, nil
+}
+
+// fakeSSM serves a fake until SIGTERM or `ssm down`; with the argument "waiting", one that no KDC has welcomed.
+func fakeSSM() {
+	ctx, stop := daemon.SignalContext()
+	defer stop()
+	socket, err := daemon.ListenUnix(filepath.Join(os.Getenv(dirEnv), socketName))
+	if err == nil {
+		err = serve(ctx, &fake{waiting: slices.Contains(os.Args, "waiting")}, socket, slog.New(slog.DiscardHandler))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,231 @@
+package tunssm
+
+import (
+	"bytes"
+	"log/slog"
+	"net/netip"
+	"testing"
+
+	"ssmnet/packet"
+	"ssmnet/packet/control"
+	"ssmnet/packet/secret"
+	"ssmnet/tunssm/fake"
+)
+
+// void is the edge of two data paths: what one sends the other opens at once, and what that writes is only counted.
+type void struct {
+	TUN
+	UDP
+	plain bool
+	to    *inbound
+	last  []byte // the frame sent last
+	most  int    // frames in one send
+	wrote int
+}
+
+func (v *void) Send(b []byte, segment int, _ netip.AddrPort) error {
+	tab := v.to.table.Load()
+	v.most = max(v.most, (len(b)+segment-1)/segment)
+	for len(b) > 0 {
+		frame := b[:min(segment, len(b))]
+		b = b[len(frame):]
+		v.last = append(v.last[:0], frame...)
+		v.to.open(tab, frame, underlay(1))
+	}
+	return nil
+}
+
+func (v *void) WriteFrame(b []byte) (int, error) { v.wrote += len(b); return len(b), nil }
+func (v *void) Offload() bool                    { return !v.plain }
+func (v *void) Close() error                     { return nil }
+
+// pathPair is the data paths of two SSMs with one confirmed session between them.
+func pathPair(t testing.TB) (out *outbound, in *inbound, host *void) {
+	t.Helper()
+	host = new(void)
+	end := func(seal, open secret.Key, self, other int) (*dataPath, *session) {
+		d := newDataPath(Host{TUN: host, UDP: host}, slog.New(slog.DiscardHandler))
+		prefix := func(i int) []netip.Prefix { return []netip.Prefix{netip.PrefixFrom(in4(i), 32)} }
+		p := &peer{name: "peer", prefixes: prefix(other)}
+		s, err := newSession(p, &control.Keys{
+			Session: control.SessionID{1}, Order: 1, Suite: packet.AES256GCM, Terms: control.Terms{Selectors: allFlows},
+			Self: control.Party{SPI: packet.SPI(self), Prefixes: prefix(self)},
+			Peer: control.Party{SPI: packet.SPI(other), Prefixes: prefix(other)},
+			Seal: seal, Open: open, Candidates: []netip.AddrPort{underlay(other)},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.confirmed.Store(true)
+		p.sessions = []*session{s}
+		p.sending.Store(s)
+		addr := underlay(other)
+		p.endpoint.Store(&addr)
+		d.table.Store(newTable(map[string]*peer{"peer": p}, control.AsOf{}))
+		return d, s
+	}
+	toB, toA := secret.NewKey(), secret.NewKey()
+	again := func(k secret.Key) secret.Key {
+		c, err := secret.KeyFrom(bytes.Clone(k.Bytes()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	a, _ := end(again(toB), again(toA), 1, 2)
+	b, _ := end(toA, toB, 2, 1)
+	host.to = newInbound(b)
+	return newOutbound(a), host.to, host
+}
+
+// step carries one frame all the way, as the loops do.
+func step(t testing.TB, out *outbound, in *inbound, frame []byte) {
+	flow, ok := out.classify(frame)
+	if !ok {
+		t.Fatal("not classified")
+	}
+	s, way := out.table.Load().outbound(flow)
+	if way != waySend {
+		t.Fatal("not to be sent")
+	}
+	out.carry(s, s.target())
+	in.writeTUN(in.join.Flush())
+}
+
+// TestNoAllocs: in the steady state neither direction allocates.
+func TestNoAllocs(t *testing.T) {
+	src, dst := netip.AddrPortFrom(in4(1), 40000), netip.AddrPortFrom(in4(2), 80)
+	frames := map[string][]byte{
+		"small packet": fake.Frame(fake.UDPPacket(src, dst, []byte("small"))),
+		"super-frame":  fake.TCPFrame(src, dst, 0, make([]byte, 40*1300), 1300),
+	}
+	for name, frame := range frames {
+		for _, plain := range []bool{false, true} {
+			out, in, host := pathPair(t)
+			host.plain = plain
+			step(t, out, in, frame)
+			host.wrote = 0
+			step(t, out, in, frame)
+			if want := len(frame); !plain && host.wrote != want {
+				t.Fatalf("%s: %d bytes arrive, want %d", name, host.wrote, want)
+			}
+			if n := testing.AllocsPerRun(100, func() { step(t, out, in, frame) }); n != 0 {
+				t.Errorf("%s, offload %v: %v allocations", name, !plain, n)
+			}
+			if d := in.drops.snapshot(); len(d) != 0 {
+				t.Errorf("%s: dropped %v", name, d)
+			}
+		}
+	}
+}
+
+// TestBatches: however a frame is cut, no send is larger than one UDP_SEGMENT takes, and all of it arrives.
+func TestBatches(t *testing.T) {
+	src, dst := netip.AddrPortFrom(in4(1), 40000), netip.AddrPortFrom(in4(2), 80)
+	for _, gso := range []int{1, 100, 536, 1300, 9000, 60000} {
+		out, in, host := pathPair(t)
+		size := min(60000, 700*gso)
+		step(t, out, in, fake.TCPFrame(src, dst, 0, make([]byte, size), gso))
+		s := in.table.Load().sessions[2]
+		if want := (size + gso - 1) / gso; host.most > maxBatchFrames || int(s.rx.packets.Load()) != want {
+			t.Errorf("segments of %d: %d frames in one send, %d packets of %d", gso, host.most, s.rx.packets.Load(), want)
+		}
+		if d := in.drops.snapshot(); len(d) != 0 {
+			t.Errorf("segments of %d: dropped %v", gso, d)
+		}
+	}
+}
+
+// TestNoAllocsRefused: what is refused costs no memory either, from inside or outside.
+func TestNoAllocsRefused(t *testing.T) {
+	out, in, host := pathPair(t)
+	frame := fake.Frame(fake.UDPPacket(netip.AddrPortFrom(in4(1), 1), netip.AddrPortFrom(in4(2), 2), []byte("x")))
+	out.answers.SetLimit(1e9)
+	tab := in.table.Load()
+	step(t, out, in, frame)
+	replayed, forged := bytes.Clone(host.last), bytes.Clone(host.last)
+	forged[20]++
+	scratch := make([]byte, len(forged))
+	steps := map[string]func(){
+		"denied":   func() { out.refuse(packet.AdminProhibited, frame) },
+		"replayed": func() { copy(scratch, replayed); in.open(tab, scratch, stranger) },
+		"forged":   func() { copy(scratch, forged); in.open(tab, scratch, stranger) },
+		"noise":    func() { in.open(tab, scratch[:7], stranger) },
+	}
+	for name, run := range steps {
+		if n := testing.AllocsPerRun(100, run); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+	for _, why := range []Drop{dropReplay, dropOpen, dropFrame} {
+		if n := in.drops[why].Load(); n != 101 {
+			t.Errorf("%d dropped as %s, want 101", n, why)
+		}
+	}
+}
+
+// FuzzInbound throws bytes at the inbound path of an SSM with a live session. Nothing may pass, move the endpoint, or
+// panic.
+func FuzzInbound(f *testing.F) {
+	out, in, host := pathPair(f)
+	frame := fake.Frame(fake.UDPPacket(netip.AddrPortFrom(in4(1), 1), netip.AddrPortFrom(in4(2), 2), []byte("x")))
+	step(f, out, in, frame)
+	f.Add(bytes.Clone(host.last))
+	f.Add([]byte{})
+	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 9})
+	f.Add(append([]byte{2, 0, 0, 0, 0, 0, 0, 2}, make([]byte, 40)...))
+	f.Add(append([]byte{1, 1, 0, 0, 0, 0, 0, 2, 0xff, 0xff, 0xff}, make([]byte, 60)...))
+	tab := in.table.Load()
+	p := tab.sessions[2].peer
+	f.Fuzz(func(t *testing.T, b []byte) {
+		wrote := host.wrote
+		in.open(tab, b, stranger)
+		in.writeTUN(in.join.Flush())
+		if host.wrote != wrote || *p.endpoint.Load() != underlay(1) {
+			t.Fatalf("%x passes", b)
+		}
+	})
+}
+
+// FuzzOutbound throws bytes at the outbound path as if the TUN had given them: what is sealed opens at the peer.
+func FuzzOutbound(f *testing.F) {
+	src, dst := netip.AddrPortFrom(in4(1), 40000), netip.AddrPortFrom(in4(2), 80)
+	f.Add(fake.Frame(fake.UDPPacket(src, dst, []byte("x"))))
+	f.Add(fake.TCPFrame(src, dst, 0, make([]byte, 4000), 1300))
+	f.Add(fake.Frame(fake.EchoPacket(in4(1), in4(2), 1, 1, nil)))
+	f.Add(fake.Frame(fake.UDPPacket(src, netip.MustParseAddrPort("224.0.0.1:1"), nil)))
+	f.Add([]byte{})
+	out, in, _ := pathPair(f)
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		flow, ok := out.classify(frame)
+		if !ok {
+			return
+		}
+		before := notOpened(in)
+		if s, way := out.table.Load().outbound(flow); way == waySend {
+			out.carry(s, s.target())
+		}
+		if notOpened(in) != before {
+			t.Fatalf("what is sealed of %x does not open", frame)
+		}
+		in.writeTUN(in.join.Flush())
+		out.refuse(packet.HostUnreachable, append(make([]byte, packet.VirtioLen), frame...))
+	})
+}
+
+func notOpened(in *inbound) (n uint64) {
+	for _, why := range []Drop{dropFrame, dropSPI, dropOpen, dropReplay} {
+		n += in.drops[why].Load()
+	}
+	return n
+}
+
+// BenchmarkPath carries one super-frame through both directions, without a kernel.
+func BenchmarkPath(b *testing.B) {
+	out, in, _ := pathPair(b)
+	frame := fake.TCPFrame(netip.AddrPortFrom(in4(1), 1), netip.AddrPortFrom(in4(2), 2), 0, make([]byte, 44*1300), 1300)
+	b.SetBytes(int64(len(frame)))
+	for b.Loop() {
+		step(b, out, in, frame)
+	}
+}
