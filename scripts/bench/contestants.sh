@@ -82,10 +82,10 @@ bring_up() {
 # inside NAME HOST COMMAND... runs the command in a namespace of that contestant.
 inside() { NET_PREFIX=$(prefix "$1") net_exec "${@:2}"; }
 
-# take_down is for the EXIT trap: it undoes all, and after a failure shows what the programs said last.
+# take_down is for the EXIT trap: it undoes all and, where no summary was reached, shows what the programs said last.
 take_down() {
-  local status=$? name
-  if [[ $status -ne 0 && ${#started[@]} -gt 0 ]]; then
+  local name
+  if [[ ${#started[@]} -gt 0 && ! -e $work/summary.json ]]; then
     tail -qn 5 "$work"/*/*.log "$work"/*/*/*.log 2>/dev/null >&2 || true
   fi
   for name in "${started[@]}"; do
