@@ -14,9 +14,10 @@
 # (no duplicate address detection). There is no default route: nothing leads out.
 #
 # As a library:    . scripts/netns.sh;  trap net_down EXIT;  net_up 3;  net_exec h1 ping -c1 10.77.0.12
-# As a command:    scripts/netns.sh up N PREFIX | exec PREFIX HOST COMMAND... | down PREFIX
-# HOST is kdc, h1 to hN, or br. `up` undoes what it had made when it fails; `down` ends the processes that are still in
-# the namespaces, removes them, and does nothing when there are none.
+# As a command:    scripts/netns.sh up N PREFIX | relay PREFIX HOST | exec PREFIX HOST COMMAND... | down PREFIX
+# HOST is kdc, h1 to hN, or br; for exec also rkdc, or rh1 to rhN, where `relay` (net_relay) has put a namespace into
+# the host's cable. `up` undoes what it had made when it fails; `down` ends the processes that are still in the
+# namespaces, removes them, and does nothing when there are none.
 
 NET_PREFIX=${NET_PREFIX:-ssmnet-$$-}
 NET_MAX_HOSTS=200
@@ -113,6 +114,27 @@ net_build() {
 	done
 }
 
+# net_relay HOST: leads the host's cable through a namespace of its own, PREFIXrHOST, in which nothing forwards until an
+# impairment relay runs there (cmd/e2e/impair):
+#
+#     PREFIXh1                PREFIXrh1                PREFIXbr
+#     eth0 =============== host  relay  bridge ======= h1 on br0
+#
+#     net_relay h1; net_exec rh1 impair run --between host,bridge --control SOCKET --loss 0.3
+#
+# That kernel's own stack stays silent. Where this fails the network is not whole any more: take it down.
+net_relay() {
+	local host=$1 space=${NET_PREFIX}r$1
+	local silence='cd /proc/sys/net/ipv6/conf && echo 1 >all/disable_ipv6 && echo 1 >default/disable_ipv6'
+	net_addr "$host" >/dev/null && net_space "r$host" &&
+		ip netns exec "$space" sh -c "$silence" &&
+		ip -n "${NET_PREFIX}br" link set "$host" netns "$space" name host &&
+		ip -n "$space" link add bridge type veth peer name "$host" netns "${NET_PREFIX}br" &&
+		ip -n "${NET_PREFIX}br" link set "$host" master br0 up &&
+		ip -n "$space" link set dev bridge up &&
+		ip -n "$space" link set dev host up
+}
+
 # net_exec HOST COMMAND...: runs it in the host's namespace and returns its status.
 net_exec() {
 	local host=$1
@@ -153,7 +175,7 @@ net_down() {
 }
 
 net_usage() {
-	echo "usage: $0 up HOSTS PREFIX | exec PREFIX HOST COMMAND... | down PREFIX" >&2
+	echo "usage: $0 up HOSTS PREFIX | relay PREFIX HOST | exec PREFIX HOST COMMAND... | down PREFIX" >&2
 	return 2
 }
 
@@ -162,12 +184,14 @@ net_main() {
 	case $verb in
 	up) [ $# -eq 3 ] || { net_usage; return; }; NET_PREFIX=$3 ;;
 	down) [ $# -eq 2 ] || { net_usage; return; }; NET_PREFIX=$2 ;;
+	relay) [ $# -eq 3 ] || { net_usage; return; }; NET_PREFIX=$2 ;;
 	exec) [ $# -ge 4 ] || { net_usage; return; }; NET_PREFIX=$2 ;;
 	*) net_usage; return ;;
 	esac
 	case $verb in
 	up) net_up "$2" ;;
 	down) net_down ;;
+	relay) net_check && net_relay "$3" ;;
 	exec) net_check && net_exec "${@:3}" ;;
 	esac
 }
