@@ -39,7 +39,8 @@ type attempt struct {
 	spi       packet.SPI
 	link      *link
 	tried     map[*link]bool
-	stale     int // grants refused as older than what we have seen
+	replaces  *session // for life.go: the session that goes on meanwhile
+	stale     int      // grants refused as older than what we have seen
 	timeout   *timer
 	began     time.Time // of step 1
 }
@@ -67,13 +68,14 @@ func (a *acquirer) step1Hold(frame []byte) {
 		a.answer(frame, reason)
 		return
 	}
+	waiting := a.holds.first(flow.Dst) != nil
 	if !a.holds.hold(flow.Dst, frame) {
 		a.drops.add(dropHoldFull)
 		return
 	}
 	g := goal{dst: flow.Dst}
-	if a.attempts[g] != nil {
-		return
+	if waiting || a.attempts[g] != nil {
+		return // it goes the way of those before it
 	}
 	a.log.Info("holding a packet", "step", 1, "flow", flow)
 	if s := a.awaited(flow.Dst); s != nil {
@@ -136,10 +138,12 @@ func (a *acquirer) step2Request(t *attempt) {
 	t.id = a.calls
 	a.pending[t.id] = t
 	t.timeout = a.timers.after(control.RequestTimeout, func() { a.another(t, control.NoKDC) })
-	a.log.Info("requesting a session key", "step", 2, "for", t.goal, "kdc", l.address, "after", since(t.began))
+	asked := since(t.began)
 	if err := l.conn.Send(t.id, r.Request()); err != nil {
 		a.another(t, control.NoKDC)
+		return
 	}
+	a.log.Info("requesting a session key", "step", 2, "for", t.goal, "kdc", l.address, "after", asked)
 }
 
 // another ends the request at this KDC and asks the next; when all have failed, reason is final.
@@ -184,9 +188,10 @@ func (a *acquirer) granted(l *link, id uint64, g *control.KeyGrant) {
 		a.fail(t, control.Offline)
 		return
 	}
-	a.log.Info("installed a session", "step", 3, "session", s.id, "peer", s.peer.name, "role", "requester",
-		"suite", s.suite, "keys", since(asked), "after", since(t.began))
+	keyed, installed := since(asked), since(t.began)
 	held := a.step4Release(s)
+	a.log.Info("installed a session", "step", 3, "session", s.id, "peer", s.peer.name, "role", "requester",
+		"suite", s.suite, "keys", keyed, "after", installed)
 	a.log.Info("released held packets", "step", 4, "session", s.id, "peer", s.peer.name, "packets", held,
 		"after", since(t.began))
 }
@@ -225,6 +230,9 @@ func (a *acquirer) fail(t *attempt, reason control.Reason) {
 	delete(a.attempts, t.goal)
 	if t.flow == nil {
 		a.pings.fail(t.goal.peer, reason)
+		if t.replaces != nil {
+			a.notReplaced(t.replaces, reason)
+		}
 		return
 	}
 	key := keyOf(*t.flow)

@@ -12,10 +12,11 @@ import (
 )
 
 const (
-	supersededFor  = 30 * time.Second // a session that was replaced still opens what is on the way
-	revokedFor     = 60 * time.Second // a revoked id is remembered, so that its late grant is refused
-	firstProof     = 200 * time.Millisecond
-	maxPerPeer     = 64 // sessions with one peer; the oldest superseded one goes first
+	supersededFor  = 30 * time.Second       // a session that was replaced still opens what is on the way
+	revokedFor     = 60 * time.Second       // a revoked id is remembered, so that its late grant is refused
+	firstProof     = 200 * time.Millisecond // between the probes of a provisional session at first, doubling
+	lastProof      = time.Second            // and at most
+	maxPerPeer     = 64                     // sessions with one peer; the oldest superseded one goes first
 	maxRevoked     = 65536
 	goodbyeTimeout = 500 * time.Millisecond
 )
@@ -48,6 +49,7 @@ type acquirer struct {
 	fault   error // why the interface is not up
 	asOf    control.AsOf
 	began   time.Time
+	contact time.Time     // with a KDC that is not detached
 	pastRx  TrafficStatus // of the sessions that are destroyed
 	pastTx  TrafficStatus
 }
@@ -56,6 +58,8 @@ type acquirer struct {
 func (a *acquirer) run(ctx context.Context) {
 	defer close(a.ended)
 	a.dialAll(ctx, a.identity.KDCs)
+	a.contact = time.Now()
+	a.timers.after(tendInterval, a.tendAll)
 	for {
 		select {
 		case <-ctx.Done():
@@ -144,7 +148,7 @@ func (a *acquirer) proveUntilConfirmed(s *session, wait time.Duration, now bool)
 	}
 	s.proof = a.timers.after(wait, func() {
 		if !s.confirmed.Load() {
-			a.proveUntilConfirmed(s, 2*wait, true)
+			a.proveUntilConfirmed(s, min(2*wait, lastProof), true)
 		}
 	})
 }
@@ -190,7 +194,7 @@ func (a *acquirer) destroy(s *session, why string) {
 	a.publish()
 	s.sealer.Destroy()
 	s.opener.Destroy()
-	a.pastRx, a.pastTx = a.pastRx.plus(s.rx.status()), a.pastTx.plus(s.tx.status())
+	a.pastRx, a.pastTx = a.pastRx.plus(s.rx.status(s.since)), a.pastTx.plus(s.tx.status(s.since))
 	for _, t := range append(s.timers, s.proof) {
 		a.timers.cancel(t)
 	}

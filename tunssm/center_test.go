@@ -243,7 +243,7 @@ func (c *center) requested(l *line, call uint64, q *control.KeyRequest) {
 		l.conn.Send(call, &control.KeyDenial{Na: q.Na, Reason: reason})
 		return
 	}
-	terms := control.Terms{Selectors: allFlows, RekeyMillis: 600_000, IdleMillis: 180_000, AsOf: s.asOf}
+	terms := control.Terms{Selectors: allFlows, RekeyMillis: 600_000, IdleMillis: 180_000, GraceMillis: 900_000, AsOf: s.asOf}
 	if s.terms != nil {
 		s.terms(&terms)
 	}

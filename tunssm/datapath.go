@@ -63,6 +63,7 @@ func (d *dataPath) sendProbe(buf []byte, s *session, m packet.ProbeMessage, targ
 		d.drops.add(dropSeal)
 		return buf
 	}
+	s.probed.Store(int64(s.age()))
 	for _, to := range targets {
 		if d.host.UDP.Send(buf, len(buf), to) != nil {
 			d.drops.add(dropSend)

@@ -13,6 +13,7 @@ package tunssm
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	"ssmnet/packet"
 )
@@ -20,7 +21,8 @@ import (
 // inbound carries frames from the network to the TUN. One goroutine owns it.
 type inbound struct {
 	*dataPath
-	batch []byte // received; opened in place
+	batch []byte    // received; opened in place
+	now   time.Time // of receiving it
 	join  packet.Coalescer
 	whole []byte // one packet with an empty virtio-net header, where the TUN has no offload
 	reply []byte
@@ -38,6 +40,7 @@ func (i *inbound) run(ctx context.Context) error {
 			return i.lasting(ctx, "receiving from the underlay", err)
 		}
 		t := i.table.Load()
+		i.now = time.Now()
 		for batch := i.batch[:n]; len(batch) > 0; {
 			frame := batch[:min(segment, len(batch))]
 			batch = batch[len(frame):]
@@ -62,6 +65,7 @@ func (i *inbound) open(t *table, frame []byte, src netip.AddrPort) {
 		}
 		return
 	}
+	s.heard.Store(int64(s.at(i.now)))
 	i.roam(s, h.Counter, src)
 	i.confirm(s, src)
 	if h.Type == packet.Probe {
@@ -147,7 +151,7 @@ func (i *inbound) deliver(s *session, inner []byte, partial bool) {
 	if !i.checkInner(s, p.Flow) {
 		return
 	}
-	s.rx.add(1, len(inner))
+	s.rx.add(1, len(inner), s.at(i.now))
 	if !i.host.TUN.Offload() {
 		i.writeWhole(inner, p, partial)
 		return

@@ -85,7 +85,9 @@ func TestRevokeStopsTheFlow(t *testing.T) {
 func TestGrantEnds(t *testing.T) {
 	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
 		w.kdcs[0].set(func(s *script) {
-			s.terms = func(x *control.Terms) { x.Until = time.Now().Add(time.Hour).Unix() }
+			s.terms = func(x *control.Terms) {
+				x.Until, x.IdleMillis, x.RekeyMillis = time.Now().Add(time.Hour).Unix(), 0, 0
+			}
 		})
 		w.connect("a", "b")
 		a, b := w.stations["a"], w.stations["b"]

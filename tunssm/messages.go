@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"ssmnet/packet"
 	"ssmnet/packet/control"
@@ -17,6 +18,9 @@ var (
 
 // message takes one message of a KDC.
 func (a *acquirer) message(l *link, conn *control.Conn, e control.Envelope) {
+	if !l.detached {
+		a.contact = time.Now()
+	}
 	switch m := e.Message.(type) {
 	case *control.Welcome:
 		a.welcomed(l, conn)

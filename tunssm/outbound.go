@@ -109,7 +109,7 @@ func (o *outbound) carry(s *session, targets ...netip.AddrPort) {
 	}
 	o.send(targets)
 	if packets > 0 {
-		s.tx.add(packets, octets)
+		s.tx.add(packets, octets, s.age())
 	}
 }
 

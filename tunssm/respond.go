@@ -23,8 +23,8 @@ func (a *acquirer) offered(l *link, conn *control.Conn, id uint64, o *control.Ke
 		a.reply(conn, id, &control.KeyDenial{Na: na, Reason: reason})
 		return
 	}
-	a.log.Info("installed a session", "step", 3, "session", s.id, "peer", name, "role", "responder", "suite", s.suite)
 	a.reply(conn, id, accept)
+	a.log.Info("installed a session", "step", 3, "session", s.id, "peer", name, "role", "responder", "suite", s.suite)
 	// An empty datagram to each candidate lets the requester's first frame in through a NAT on our side.
 	for _, c := range *s.candidates.Load() {
 		if a.host.UDP.Send(nil, 0, c) != nil {

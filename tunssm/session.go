@@ -1,6 +1,7 @@
 package tunssm
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -41,26 +42,34 @@ type session struct {
 
 	confirmed  atomic.Bool
 	candidates atomic.Pointer[[]netip.AddrPort] // of the peer, the first tried first
-	rx, tx     traffic
-	newest     packet.Counter // one more than the highest opened; the inbound loop's
+	rx, tx     traffic                          // data
+	heard      atomic.Int64                     // age in nanoseconds when the last frame of any kind was opened; 0 for never
+	probed     atomic.Int64                     // age in nanoseconds when the last probe was sent; 0 for never
+	newest     packet.Counter                   // one more than the highest opened; the inbound loop's
 
 	// The acquirer's.
 	superseded bool
-	proof      *timer   // the next probe of a provisional session
-	timers     []*timer // cancelled when the session is destroyed, as proof is
+	closing    bool          // this side has said close
+	rekeyAt    time.Duration // age at which this side asks for another
+	asked      time.Duration // age at which it last did; 0 for never
+	unanswered time.Duration // age at which data was sent that nothing has answered; 0 for none
+	proof      *timer        // the next probe of a provisional session
+	timers     []*timer      // cancelled when the session is destroyed, as proof is
 }
 
 // traffic counts inner packets one way.
 type traffic struct {
 	packets, bytes atomic.Uint64
-	last           atomic.Int64 // Unix nanoseconds of the last frame; 0 for none
+	last           atomic.Int64 // age of the session in nanoseconds at the last frame; 0 for none
 }
 
-func (t *traffic) add(packets, bytes int) {
+func (t *traffic) add(packets, bytes int, age time.Duration) {
 	t.packets.Add(uint64(packets))
 	t.bytes.Add(uint64(bytes))
-	t.last.Store(time.Now().UnixNano())
+	t.last.Store(int64(age))
 }
+
+func (t *traffic) lastAt() time.Duration { return time.Duration(t.last.Load()) }
 
 // newSession makes the session of keys, which it destroys.
 func newSession(p *peer, k *control.Keys) (*session, error) {
@@ -88,6 +97,12 @@ func newSession(p *peer, k *control.Keys) (*session, error) {
 		},
 	}
 	s.candidates.Store(&k.Candidates)
+	// Jitter keeps the sessions of a fleet from being rekeyed at once; the responder waits for the requester first.
+	if rekey := k.Terms.Rekey(); rekey > 0 && k.Requester {
+		s.rekeyAt = rekey - rand.N(rekey/10+1)
+	} else if rekey > 0 {
+		s.rekeyAt = rekey + responderLag
+	}
 	return s, nil
 }
 
@@ -103,7 +118,7 @@ func (s *session) mayCarry() bool { return s.confirmed.Load() || s.requester }
 func (p *peer) choose() *session {
 	var best *session
 	for _, s := range p.sessions {
-		if s.boot != p.boot || !s.mayCarry() {
+		if s.boot != p.boot || !s.mayCarry() || s.superseded || s.closing {
 			continue
 		}
 		switch {

@@ -134,12 +134,14 @@ func (s *session) status() SessionStatus {
 	st := SessionStatus{
 		ID: s.id, Peer: s.peer.name, Role: "responder", State: "provisional", Suite: s.suite.String(), Order: s.order,
 		Age: time.Since(s.since).Seconds(), RekeyIn: (s.terms.Rekey() - time.Since(s.since)).Seconds(),
-		Rx: s.rx.status(), Tx: s.tx.status(), Prefixes: s.prefixes, AsOf: s.terms.AsOf, Selectors: []string{},
+		Rx: s.rx.status(s.since), Tx: s.tx.status(s.since), Prefixes: s.prefixes, AsOf: s.terms.AsOf, Selectors: []string{},
 	}
 	if s.requester {
 		st.Role = "requester"
 	}
 	switch {
+	case s.closing:
+		st.State = "closing"
 	case s.superseded:
 		st.State = "superseded"
 	case s.confirmed.Load() && s.peer.sending.Load() == s:
@@ -156,10 +158,11 @@ func (s *session) status() SessionStatus {
 	return st
 }
 
-func (t *traffic) status() TrafficStatus {
+// status is the counters of a session that began at since.
+func (t *traffic) status(since time.Time) TrafficStatus {
 	st := TrafficStatus{Packets: t.packets.Load(), Bytes: t.bytes.Load()}
-	if ns := t.last.Load(); ns != 0 {
-		st.Last = time.Unix(0, ns)
+	if at := t.lastAt(); at != 0 {
+		st.Last = since.Add(at)
 	}
 	return st
 }

@@ -1,0 +1,124 @@
+package tunssm
+
+// The life of a session once it is installed. Every tendInterval the acquirer looks at each and does what is due:
+//
+//	no data either way for idle       close: the requester says so and opens for closeLinger more; the responder, who
+//	                                  should have heard it, ends alone responderLag later
+//	no contact with a KDC for grace   destroyed: without a KDC nobody could revoke it
+//	data sent, nothing opened         acquired again after deadAfter: fresh endpoints, fresh authorisation
+//	rekey old, or rekeyFrames sealed  acquired again, make before break; the responder asks responderLag later if the
+//	                                  requester has not
+//	data opened, nothing sent         a keepalive after keepaliveAfter, so that the other side knows
+//
+// All of it is on the monotonic clock, counted from the session's beginning. Probes are not data. A lifetime of zero in the
+// terms sets no limit.
+
+import (
+	"time"
+
+	"ssmnet/packet"
+	"ssmnet/packet/control"
+)
+
+const (
+	tendInterval   = time.Second
+	keepaliveAfter = 5 * time.Second
+	deadAfter      = 10 * time.Second
+	responderLag   = 30 * time.Second
+	closeLinger    = 2 * time.Second
+	askAgain       = 10 * time.Second // between requests to replace the same session
+	rekeyFrames    = 1 << 34
+)
+
+// tendAll looks at every session, and again after tendInterval.
+func (a *acquirer) tendAll() {
+	for _, p := range a.peers {
+		if s := p.sending.Load(); s != nil && s.confirmed.Load() {
+			a.tend(s, s.age())
+		}
+		for _, s := range append([]*session(nil), p.sessions...) {
+			if grace := s.terms.Grace(); grace > 0 && time.Since(a.contact) >= grace {
+				a.destroy(s, "no KDC within grace")
+			}
+		}
+	}
+	a.timers.after(tendInterval, a.tendAll)
+}
+
+// tend does what is due for the session that this side sends on.
+func (a *acquirer) tend(s *session, now time.Duration) {
+	idle, limit := now-max(s.rx.lastAt(), s.tx.lastAt()), s.terms.Idle()
+	switch {
+	case limit > 0 && s.requester && idle >= limit:
+		a.retire(s, "idle")
+	case limit > 0 && idle >= limit+responderLag:
+		a.destroy(s, "idle")
+	case s.unansweredFor(now) >= deadAfter:
+		a.replace(s, now, "nothing opened since data was sent")
+	case s.rekeyAt > 0 && now >= s.rekeyAt || s.sealer.Sealed() >= rekeyFrames:
+		a.replace(s, now, "rekey")
+	}
+	if spoke := max(s.tx.lastAt(), s.probedAt()); s.rx.lastAt() > spoke && now-spoke >= keepaliveAfter {
+		a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Keepalive}, s.target())
+	}
+}
+
+// unansweredFor is how long data has been sent without anything opened since.
+func (s *session) unansweredFor(now time.Duration) time.Duration {
+	heard, sent := s.heardAt(), s.tx.lastAt()
+	if s.unanswered == 0 || heard >= s.unanswered {
+		s.unanswered = 0
+		if sent > heard {
+			s.unanswered = sent
+		}
+	}
+	if s.unanswered == 0 {
+		return 0
+	}
+	return now - s.unanswered
+}
+
+// replace acquires a session with the same peer anew; s goes on until that is confirmed.
+func (a *acquirer) replace(s *session, now time.Duration, why string) {
+	g := goal{peer: s.peer.name}
+	if a.attempts[g] != nil || s.asked != 0 && now-s.asked < askAgain {
+		return
+	}
+	s.asked = now
+	a.log.Info("acquiring again", "session", s.id, "peer", s.peer.name, "why", why)
+	a.step2Request(&attempt{goal: g, replaces: s, began: time.Now()})
+}
+
+// notReplaced takes the no to an attempt of replace. What policy no longer permits ends; so does a session whose peer is
+// neither heard nor online. Anything else may pass, and s goes on.
+func (a *acquirer) notReplaced(s *session, reason control.Reason) {
+	switch reason {
+	case control.Denied, control.Suspended, control.Unknown:
+		a.destroy(s, reason.String())
+	case control.Offline:
+		if s.unansweredFor(s.age()) >= deadAfter {
+			a.destroy(s, "not heard, and offline")
+		}
+	}
+}
+
+// retire ends s in agreement: the peer hears a close, and what is on the way from it is still opened.
+func (a *acquirer) retire(s *session, why string) {
+	if s.closing {
+		return
+	}
+	s.closing = true
+	a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Close}, s.target())
+	a.settle(s.peer)
+	s.timers = append(s.timers, a.timers.after(closeLinger, func() { a.destroy(s, why) }))
+}
+
+// age is the session's, on the monotonic clock.
+func (s *session) age() time.Duration { return s.at(time.Now()) }
+
+// at is the session's age at a moment: never zero, which stands for never.
+func (s *session) at(now time.Time) time.Duration { return now.Sub(s.since) + 1 }
+
+// heardAt and probedAt are when the last frame of any kind was opened, and the last probe sent; zero for never.
+func (s *session) heardAt() time.Duration  { return time.Duration(s.heard.Load()) }
+func (s *session) probedAt() time.Duration { return time.Duration(s.probed.Load()) }
