@@ -1,5 +1,5 @@
 # What the scripts need before their own work: root, packages, Go, the release binaries. A bash library; the sourcing
-# script has set -euo pipefail and stands in the root of the checkout.
+# script has set -euo pipefail, stands in the root of the checkout, and has its own absolute path in self.
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -15,8 +15,8 @@ become_root() {
   elif [[ -t 0 ]] && command -v sudo >/dev/null; then
     read -r -p "${0##*/} needs root for TUN devices and network namespaces. Run it with sudo? [y/N] " answer
   fi
-  [[ $answer == [yY]* ]] || die "needs root for TUN devices and network namespaces: sudo $0"
-  exec sudo -- env "PATH=$PATH" "$0" "$@"
+  [[ $answer == [yY]* ]] || die "needs root for TUN devices and network namespaces: sudo $self"
+  exec sudo -- env "PATH=$PATH" "$self" "$@"
 }
 
 # install_missing PACKAGE... installs the Debian packages that are not there.

@@ -5,6 +5,7 @@
 #
 # usage: scripts/quickstart.sh [--sudo] [--keep]      --keep: leave it up, and print what to type next
 set -euo pipefail
+self=$(realpath "${BASH_SOURCE[0]}")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/prepare.sh
 

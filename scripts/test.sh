@@ -13,6 +13,7 @@
 #
 # usage: scripts/test.sh [--sudo]      --sudo: become root without asking
 set -euo pipefail
+self=$(realpath "${BASH_SOURCE[0]}")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2

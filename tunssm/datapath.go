@@ -21,7 +21,7 @@ const (
 	answerRate  = 1000
 	answerBurst = 200
 	// holdBacklog is how many frames may wait for the acquirer to hold them.
-	holdBacklog = 512
+	holdBacklog = 128
 )
 
 // dataPath is what the two loops and the acquirer share.
