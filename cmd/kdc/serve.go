@@ -63,9 +63,7 @@ func serve(c *cli.Context) error {
 	}
 	ctx, stop := daemon.SignalContext()
 	defer stop()
-	for _, warning := range daemon.Harden() {
-		log.Warn(warning)
-	}
+	warnings := daemon.Harden()
 	configuration, err := kdc.LoadConfig(s.config)
 	if err != nil {
 		return err
@@ -79,6 +77,9 @@ func serve(c *cli.Context) error {
 	}
 	if s.k, err = kdc.Open(s.dir, s.config, log); err != nil {
 		return err
+	}
+	for _, warning := range warnings { // not before: what cannot start says why, and nothing else
+		log.Warn(warning)
 	}
 	return s.run(ctx)
 }

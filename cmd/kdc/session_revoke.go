@@ -59,8 +59,8 @@ func sessionRevoke(c *cli.Context) error {
 		return err
 	}
 	if out := pending(receipts); out > 0 && c.IsSet("wait") {
-		return cli.TimedOutf("%d of %s still pending after %v: a side without a receipt was not reachable",
-			out, count(len(receipts), "receipt"), wait)
+		return cli.TimedOutf("%d of %s still pending: a side without one is not reachable, and is told when it is again",
+			out, count(len(receipts), "receipt"))
 	}
 	return nil
 }
