@@ -108,7 +108,9 @@ func (k *KDC) admit(c *connection, call uint64, hello *control.Hello) control.Re
 		k.succeed(c, old)
 	} else {
 		old.turnOut(control.Conflict)
-		k.audit.add(event{Event: "boot.displaced", Peer: c.name, Boot: older})
+		if old != nil { // otherwise the SSM was merely restarted
+			k.audit.add(event{Event: "boot.displaced", Peer: c.name, Boot: older})
+		}
 	}
 	k.audit.add(event{Event: "online", Peer: c.name, Boot: c.boot, KeyID: c.keyID, Source: c.source.String()})
 	k.log.Info("connected", "peer", c.name, "source", c.source, "boot", c.boot)

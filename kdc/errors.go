@@ -20,5 +20,5 @@ var (
 	// ErrInUse: another KDC is serving this directory.
 	ErrInUse = errors.New("another KDC is serving")
 	// ErrStoreKey: the store was made with another store key than the one in the directory.
-	ErrStoreKey = errors.New("store.db was made with another store key")
+	ErrStoreKey = errors.New("store.db was made with another store key than store.key: put back the one that belongs to it")
 )

@@ -236,7 +236,7 @@ func TestDenialsBound(t *testing.T) {
 		if len(d) > maxDenials {
 			t.Fatalf("%d denials kept", len(d))
 		}
-		if got, ok := d.find(k, now.Add(denialLife)); !ok || got != reason {
+		if got, ok := d.find(k, now.Add(absentLife)); !ok || got != reason {
 			t.Fatal("a denial is forgotten at once")
 		}
 	}

@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	denialLife = 3 * time.Second
+	denialLife = 3 * time.Second // what policy says, unless an Update comes before
+	absentLife = time.Second     // a peer or a KDC that was not there: it may be back at any time
 	maxDenials = 4096
 )
 
@@ -38,7 +39,11 @@ func (d denials) add(k denialKey, reason control.Reason, now time.Time) {
 			break
 		}
 	}
-	d[k] = denial{reason, now.Add(denialLife)}
+	life := absentLife
+	if reason == control.Denied {
+		life = denialLife
+	}
+	d[k] = denial{reason, now.Add(life)}
 }
 
 func (d denials) find(k denialKey, now time.Time) (control.Reason, bool) {
