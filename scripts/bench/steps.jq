@@ -10,9 +10,9 @@ def duration:
 def field($key): [scan(" \($key)=([^ ]+)")] | if . == [] then null else .[0][0] | duration end;
 
 [inputs] as $lines
-| def step($n): first($lines[] | select(test(" step=\($n) "))) // null;
+| def step($n; $key): first($lines[] | select(test(" step=\($n) ")) | field($key)) // null;
   { $round, requests: [$lines[] | select(test(" step=2 "))] | length,
-    requesting_ms: (step(2) | values | field("after")),
-    installed_ms: (step(3) | values | field("after")), keys_ms: (step(3) | values | field("keys")),
-    released_ms: (step(4) | values | field("after")), reply_ms: $trip }
+    requesting_ms: step(2; "after"),
+    installed_ms: step(3; "after"), keys_ms: step(3; "keys"),
+    released_ms: step(4; "after"), reply_ms: $trip }
 | .granted_ms = if .installed_ms and .keys_ms then (.installed_ms - .keys_ms) * 1000 | round / 1000 else null end
