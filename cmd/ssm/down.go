@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/cmd/internal/daemon"
+	"ssmnet/tunssm/admin"
 )
 
 // downTimeout is how long an SSM may take to close its sessions and go.
@@ -27,23 +27,31 @@ func downCommand() *cli.Command {
 func down(c *cli.Context) error {
 	ctx, cancel := context.WithTimeout(c.Context, downTimeout)
 	defer cancel()
-	err := client(c).Down(ctx)
-	if errors.Is(err, daemon.ErrNotRunning) {
+	err := stop(ctx, client(c))
+	switch {
+	case err == nil:
+		return isDown(c, true)
+	case errors.Is(err, daemon.ErrNotRunning):
 		return isDown(c, false)
+	case errors.Is(err, errClosing):
+		return cli.TimedOutf("the SSM has not ended after %s: see %s", downTimeout, in(c, logName))
 	}
-	if err != nil {
-		return explain(c, err)
+	return explain(c, err)
+}
+
+var errClosing = errors.New("still closing")
+
+// stop ends the SSM and waits until it has put everything back.
+func stop(ctx context.Context, ssm *admin.Client) error {
+	if err := ssm.Down(ctx); err != nil {
+		return err
 	}
-	err = daemon.WaitReady(ctx, func(ctx context.Context) error {
-		if _, err := client(c).Status(ctx); !errors.Is(err, daemon.ErrNotRunning) {
-			return fmt.Errorf("still closing")
+	return daemon.WaitReady(ctx, func(ctx context.Context) error {
+		if _, err := ssm.Status(ctx); !errors.Is(err, daemon.ErrNotRunning) {
+			return errClosing
 		}
 		return nil
 	})
-	if err != nil {
-		return cli.TimedOutf("the SSM has not ended after %s: see %s", downTimeout, in(c, logName))
-	}
-	return isDown(c, true)
 }
 
 // isDown prints the result; ran says whether an SSM has run.

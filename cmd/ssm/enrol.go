@@ -3,13 +3,16 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"ssmnet/cmd/internal/cli"
+	"ssmnet/cmd/internal/daemon"
 	"ssmnet/packet/control"
 	"ssmnet/packet/secret"
 	"ssmnet/tunssm"
@@ -38,27 +41,19 @@ func enrol(c *cli.Context) error {
 	}
 	defer token.Key.Destroy()
 	path := in(c, identityName)
-	switch _, err := os.Lstat(path); {
-	case err == nil:
-		return cli.Conflictf("%s exists: this host is enrolled already; to enrol it anew, remove that file first", path)
-	case !errors.Is(err, fs.ErrNotExist):
-		return cli.Failedf("cannot look for an identity: %w", err)
+	release, err := claim(cli.Dir(c))
+	if err != nil {
+		return err
+	}
+	defer release() // not before the KDC knows this identity: another one redeemed meanwhile would make it worthless
+	if err := notEnrolled(path); err != nil {
+		return err
 	}
 	config, err := tunssm.Enrol(c.Context, dialTCP, token, cli.Release(), func(id control.Identity) error {
-		// Not before a KDC has answered, so that nothing is left of an enrolment that was refused.
-		if err := os.MkdirAll(cli.Dir(c), 0o700); err != nil {
-			return fmt.Errorf("cannot make the state directory: %w", err)
-		}
 		return saveIdentity(path, id)
 	})
-	switch {
-	case errors.Is(err, control.ErrHandshake):
-		return cli.Deniedf("the KDC does not take this token: it was used, replaced or has expired, or that is no KDC (%w); "+
-			"get another with 'kdc peer token %s'", err, token.Name)
-	case isDialError(err):
-		return cli.Unreachablef("no KDC answers: %w; check that 'kdc serve' runs and that its port is open", err)
-	case err != nil:
-		return cli.Failedf("cannot enrol: %w", err)
+	if err != nil {
+		return enrolFault(c, token, err)
 	}
 	if cli.WantsJSON(c) {
 		return cli.JSON(c.App.Writer, "ssmnet.enrol/v1", struct {
@@ -68,6 +63,88 @@ func enrol(c *cli.Context) error {
 	}
 	return printLine(c, "enrolled as %s (%s); bring the interface up with '%s'", config.Name, joined(config.Addresses),
 		inDir("ssm up", cli.Dir(c)))
+}
+
+// enrolFault says why the KDC did not enrol this host. An identity that is written is not taken away: whether it is
+// good, only a KDC can tell.
+func enrolFault(c *cli.Context, token control.Token, err error) error {
+	const ahead = "%w; '%s' tries it again; where that is refused, remove %s and enrol with another token " +
+		"('kdc peer token %s')"
+	hint := []any{err, inDir("ssm up", cli.Dir(c)), in(c, identityName), token.Name}
+	switch {
+	case errors.Is(err, tunssm.ErrIntroduce) && (isDialError(err) || errors.Is(err, control.ErrClosed)):
+		return cli.Unreachablef(ahead, hint...)
+	case errors.Is(err, tunssm.ErrIntroduce):
+		return cli.Failedf(ahead, hint...)
+	case errors.Is(err, control.ErrHandshake):
+		return cli.Deniedf("the KDC does not take this token: it was used, replaced or has expired, or that is no KDC (%w); "+
+			"get another with 'kdc peer token %s'", err, token.Name)
+	case isDialError(err):
+		return cli.Unreachablef("no KDC answers: %w; check that 'kdc serve' runs and that its port is open", err)
+	}
+	return cli.Failedf("cannot enrol: %w", err)
+}
+
+// claimAttempts is how often claim makes the directory again that another enrolment, refused, has just removed.
+const claimAttempts = 10
+
+// claim makes the state directory and takes its lock, so that of two enrolments at once the second finds the first's
+// identity. release gives the lock back and removes the directory where nothing was put into it.
+func claim(dir string) (release func(), err error) {
+	for range claimAttempts {
+		var made []string
+		var unlock func()
+		made, err = makeDir(dir)
+		if err == nil {
+			unlock, err = daemon.LockDir(dir)
+		}
+		switch {
+		case err == nil:
+			return func() { removeEmpty(made); unlock() }, nil
+		case errors.Is(err, daemon.ErrLocked):
+			return nil, cli.Conflictf("another 'ssm enrol' is at work: %w", err)
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, cli.Failedf("cannot make the state directory: %w", err)
+		}
+	}
+	return nil, cli.Failedf("cannot make the state directory: %w", err)
+}
+
+// makeDir makes dir and what it lies in. It gives what was not there before, the innermost first.
+func makeDir(dir string) (made []string, err error) {
+	for d := filepath.Clean(dir); ; d = filepath.Dir(d) {
+		if _, err := os.Stat(d); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		made = append(made, d)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		removeEmpty(made)
+		return nil, err
+	}
+	return made, nil
+}
+
+// removeEmpty removes directories, but those that something is in.
+func removeEmpty(dirs []string) {
+	for _, d := range dirs {
+		unix.Rmdir(d)
+	}
+}
+
+// notEnrolled is nil where there is no identity; what an enrolment that was killed has left of one is removed. The
+// caller has the directory's lock.
+func notEnrolled(path string) error {
+	if err := secret.Sweep(path); err != nil {
+		return cli.Failedf("cannot clean up after an earlier enrolment: %w", err)
+	}
+	switch _, err := os.Lstat(path); {
+	case err == nil:
+		return cli.Conflictf("%s exists: this host is enrolled already; to enrol it anew, remove that file first", path)
+	case !errors.Is(err, fs.ErrNotExist):
+		return cli.Failedf("cannot look for an identity: %w", err)
+	}
+	return nil
 }
 
 func readToken(c *cli.Context) (control.Token, error) {

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"ssmnet/cmd/internal/cli"
+	"ssmnet/tunssm"
 	"ssmnet/tunssm/admin"
 )
 
@@ -55,15 +57,30 @@ func ping(c *cli.Context) error {
 	return err
 }
 
+// steadyTimeout bounds each echo after the first, which may have had to acquire a session.
+const steadyTimeout = 2 * time.Second
+
 // echoes sends them one after the other. A KDC's no ends it; an echo that is lost does not.
 func echoes(c *cli.Context, peer string, n int) (pingResult, error) {
 	r := pingResult{Peer: peer}
 	var steady []float64
+	show, done := cli.Progress(c.App.ErrWriter)
+	defer done()
+	limit := admin.PingTimeout + time.Second // the SSM's own comes first
 	for range n {
-		took, err := ask(c, func(ctx context.Context, s *admin.Client) (time.Duration, error) { return s.Ping(ctx, peer) })
+		show("%s: %d of %d echoes answered, %d sent", peer, r.Received, n, r.Sent)
+		took, err := ask(c, func(ctx context.Context, s *admin.Client) (time.Duration, error) {
+			ctx, cancel := context.WithTimeout(ctx, limit)
+			defer cancel()
+			return s.Ping(ctx, peer)
+		})
 		r.Sent++
+		limit = steadyTimeout
 		if cli.Code(err) == cli.TimedOut {
 			continue
+		}
+		if errors.Is(err, admin.ErrUnknown) && isSelf(c, peer) {
+			return r, cli.NotFoundf("%s is this host itself: name another peer", peer)
 		}
 		if err != nil {
 			return r, err
@@ -80,6 +97,12 @@ func echoes(c *cli.Context, peer string, n int) (pingResult, error) {
 		r.Median, r.Worst = steady[len(steady)/2], steady[len(steady)-1]
 	}
 	return r, nil
+}
+
+// isSelf says whether that is the SSM's own name.
+func isSelf(c *cli.Context, peer string) bool {
+	st, err := ask(c, func(ctx context.Context, s *admin.Client) (tunssm.Status, error) { return s.Status(ctx) })
+	return err == nil && st.Name == peer
 }
 
 func (r pingResult) times() string {

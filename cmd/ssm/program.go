@@ -36,7 +36,11 @@ func program() *cli.App {
 // in is the path of a file in the state directory.
 func in(c *cli.Context, name string) string { return filepath.Join(cli.Dir(c), name) }
 
-func client(c *cli.Context) *admin.Client { return admin.NewClient(daemon.Client(in(c, socketName))) }
+func client(c *cli.Context) *admin.Client { return clientAt(cli.Dir(c)) }
+
+func clientAt(dir string) *admin.Client {
+	return admin.NewClient(daemon.Client(filepath.Join(dir, socketName)))
+}
 
 // ask makes one call to the running SSM, and turns what fails into what the user is told.
 func ask[T any](c *cli.Context, call func(context.Context, *admin.Client) (T, error)) (T, error) {

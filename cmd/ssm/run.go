@@ -8,11 +8,15 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 	"time"
 
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/cmd/internal/daemon"
+	"ssmnet/packet/secret"
 	"ssmnet/tunssm"
 	"ssmnet/tunssm/admin"
 )
@@ -21,7 +25,8 @@ func runCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "run",
 		Usage: "run the SSM in the foreground, as a service manager does",
-		Description: cli.Describe("SIGTERM ends it: sessions are closed, keys destroyed, the interface is removed.",
+		Description: cli.Describe("SIGTERM ends it: sessions are closed, keys destroyed, the interface is removed. SIGHUP "+
+			"changes nothing: to read the settings anew, start it again.",
 			"ssm run", "ssm run --interface tun7 --listen 7701"),
 		Flags:  settingsFlags(),
 		Before: cli.NoArgs,
@@ -43,6 +48,7 @@ func run(c *cli.Context) error {
 	log := newLog(c.App.ErrWriter, s.level)
 	ctx, stop := daemon.SignalContext()
 	defer stop()
+	defer ignoreHangup(log)()
 	warnings := daemon.Harden()
 	identity, err := loadIdentity(in(c, identityName), cli.Dir(c))
 	if err != nil {
@@ -57,11 +63,14 @@ func run(c *cli.Context) error {
 		return err
 	}
 	defer socket.Close()
+	if err := locked(cli.Dir(c), func() error { return secret.Sweep(in(c, identityName)) }); err != nil {
+		return err
+	}
 	endpoint, err := s.endpoint(ctx)
 	if err != nil {
 		return err
 	}
-	host, err := openHost(ctx, s, identity.KDCs)
+	host, routes, err := openHost(ctx, s, identity.KDCs, log)
 	if err != nil {
 		return err
 	}
@@ -73,10 +82,37 @@ func run(c *cli.Context) error {
 		Learn: func(kdcs []string) error {
 			changed := identity
 			changed.KDCs = kdcs
-			return saveIdentity(in(c, identityName), changed)
+			return locked(cli.Dir(c), func() error { return saveIdentity(in(c, identityName), changed) })
 		},
 	})
-	return serve(ctx, ssm, socket, log)
+	return serve(ctx, hosted{ssm, routes}, socket, log)
+}
+
+// ignoreHangup keeps SIGHUP, which ends a process, from ending this one without a goodbye to its peers.
+func ignoreHangup(log *slog.Logger) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	var task sync.WaitGroup
+	task.Go(func() {
+		for range hangups {
+			log.Info("ignored SIGHUP: there is nothing to read anew")
+		}
+	})
+	return func() {
+		signal.Stop(hangups) // after which none is sent
+		close(hangups)
+		task.Wait()
+	}
+}
+
+// locked does f under the lock of the state directory, in which `ssm enrol` may be at work.
+func locked(dir string, f func() error) error {
+	unlock, err := daemon.LockDir(dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return f()
 }
 
 func newLog(w io.Writer, level slog.Level) *slog.Logger {
@@ -91,7 +127,7 @@ const (
 	maxHeader     = 64 << 10    // bytes
 )
 
-// module is *tunssm.SSM, and a fake in tests.
+// module is hosted, and a fake in tests.
 type module interface {
 	admin.Operations
 	// Run carries packets until ctx ends or something fails; then everything is put back.

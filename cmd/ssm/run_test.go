@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -167,6 +168,23 @@ func TestServiceManager(t *testing.T) {
 	if err := s.end(t); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestHangup: SIGHUP, which would end the process, is a line in the log.
+func TestHangup(t *testing.T) {
+	r, w := io.Pipe()
+	stop := ignoreHangup(newLog(w, slog.LevelInfo))
+	for range 2 {
+		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		line := make([]byte, 256)
+		n, err := r.Read(line)
+		if text := string(line[:n]); err != nil || !strings.Contains(text, "ignored SIGHUP") {
+			t.Errorf("log %q, %v", text, err)
+		}
+	}
+	stop()
 }
 
 // TestServiceManagerThatIsGone is one line in the log and stops nothing.

@@ -84,12 +84,21 @@ func overview(st tunssm.Status) *cli.Table {
 	t.Row("interface", fmt.Sprintf("%s, MTU %d", st.Interface, st.MTU))
 	t.Row("addresses", joined(st.Addresses))
 	if len(st.Subnets) > 0 {
-		t.Row("subnets", joined(st.Subnets))
+		t.Row("subnets", someOf(st.Subnets))
 	}
 	t.Row("port", st.Port)
 	t.Row("uptime", cli.Age(seconds(st.Uptime)))
 	t.Row("as of", st.AsOf)
 	return t
+}
+
+// someOf lists the first values in one cell, and says how many more there are: JSON has them all.
+func someOf[T any](values []T) string {
+	const most = 8
+	if len(values) <= most {
+		return joined(values)
+	}
+	return fmt.Sprintf("%s … and %d more", joined(values[:most]), len(values)-most)
 }
 
 func kdcTable(st tunssm.Status) *cli.Table {

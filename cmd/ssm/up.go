@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -23,7 +25,8 @@ func upCommand() *cli.Command {
 		Name:  "up",
 		Usage: "bring the interface up",
 		Description: cli.Describe("Starts the SSM in the background (log DIR/"+logName+") and returns once a KDC has welcomed it. "+
-			"If none has in time it exits with 3, and the SSM goes on trying.",
+			"If none has in time it exits with 3, and the SSM goes on trying. Where the interface cannot be set up, such as "+
+			"where a network of this host is in the way, it exits with 1 at once, and no SSM is left running.",
 			"ssm up", "ssm up --interface tun7 --timeout 30s"),
 		Flags: append(settingsFlags(), cli.OutputFlag(),
 			&cli.DurationFlag{Name: "timeout", Usage: "how `LONG` to wait for a KDC", Value: 15 * time.Second}),
@@ -73,10 +76,27 @@ func up(c *cli.Context) error {
 		return cli.Unreachablef("not up after %s: %w; the SSM goes on trying: see '%s'", limit, readiness(st),
 			inDir("ssm status", cli.Dir(c)))
 	}
+	if errors.Is(err, errInterface) {
+		return stopAgain(c, err)
+	}
 	if err != nil {
 		return err
 	}
 	return isUp(c, st, false)
+}
+
+// errInterface: the SSM runs, and cannot set its interface up. It would try again only as the network changes.
+var errInterface = errors.New("cannot set up the interface")
+
+// stopAgain ends the SSM that was started in vain.
+func stopAgain(c *cli.Context, why error) error {
+	const hint = "%w; mend that, or override a conflict with --force"
+	ctx, cancel := context.WithTimeout(c.Context, downTimeout)
+	defer cancel()
+	if err := stop(ctx, client(c)); err != nil && !errors.Is(err, daemon.ErrNotRunning) {
+		return cli.Failedf(hint+" (and the SSM does not end: %w: see %s)", why, err, in(c, logName))
+	}
+	return cli.Failedf(hint, why)
 }
 
 // isUp prints one line: name, interface, addresses, KDC.
@@ -121,11 +141,30 @@ func startRun(c *cli.Context) (child, error) {
 		return child{}, err
 	}
 	started := child{log: filepath.Join(dir, logName)}
-	if info, err := os.Stat(started.log); err == nil {
-		started.from = info.Size()
+	if started.from, err = beginLog(started.log); err != nil {
+		return child{}, cli.Failedf("cannot write the log: %w", err)
 	}
 	started.pid, err = daemon.Start(exe, append([]string{"--dir", dir, "run"}, args...), started.log)
 	return started, err
+}
+
+// beginLog writes the line in front of the child's and gives the length of the log so far. That the disk is full is
+// found here: the child, whose words all go to the log, could not say it.
+func beginLog(path string) (length int64, err error) {
+	f, err := daemon.OpenLog(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	line := slog.NewRecord(time.Now(), slog.LevelInfo, "'ssm up' starts the SSM", 0)
+	line.AddAttrs(slog.String("version", cli.Release()))
+	if err := slog.NewTextHandler(f, nil).Handle(context.Background(), line); err != nil {
+		return 0, err
+	}
+	if err := f.Sync(); err != nil {
+		return 0, err
+	}
+	return f.Seek(0, io.SeekEnd)
 }
 
 // welcome waits until a KDC has welcomed the SSM, and gives its last status: the zero one if it has not answered.
@@ -139,6 +178,9 @@ func (p child) welcome(ctx context.Context, ssm *admin.Client) (last tunssm.Stat
 			return err
 		}
 		last = st
+		if st.Fault != "" {
+			return daemon.GiveUp(fmt.Errorf("%w %s: %s", errInterface, st.Interface, st.Fault))
+		}
 		return readiness(st)
 	})
 	return last, err

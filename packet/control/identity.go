@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -75,11 +76,25 @@ func jsonFault(b []byte, err error) string {
 	case errors.As(err, &syntax):
 		return "syntax error at " + position(b, syntax.Offset)
 	case errors.As(err, &kind):
-		return fmt.Sprintf("field %q is not a %s at %s", kind.Field, kind.Type, position(b, kind.Offset))
+		if kind.Field == "" {
+			return "it is not a JSON object, at " + position(b, kind.Offset)
+		}
+		return fmt.Sprintf("field %q is not %s at %s", kind.Field, shape(kind.Type), position(b, kind.Offset))
 	case strings.Contains(err.Error(), "unknown field"):
 		return "it has an unknown field"
 	}
 	return "it ends early or a value does not decode"
+}
+
+// shape is what a field must be, in the words of whoever reads the file.
+func shape(t reflect.Type) string {
+	switch {
+	case t.Kind() == reflect.String:
+		return "a string"
+	case t == reflect.TypeFor[[]string]():
+		return "a list of strings"
+	}
+	return "encoded text" // a key or its id
 }
 
 func position(b []byte, offset int64) string {

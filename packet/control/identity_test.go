@@ -116,6 +116,23 @@ func checkFiles(t *testing.T, pattern string, parse func([]byte) (Identity, erro
 	}
 }
 
+// What a field must be is said in the words of whoever reads the file, not in those of the program.
+func TestIdentityOfAnotherShape(t *testing.T) {
+	for text, want := range map[string]string{
+		`[]`:                  "it is not a JSON object, at line 1 column 1",
+		`"identity"`:          "it is not a JSON object, at line 1 column 10",
+		`{"name": 7}`:         `field "name" is not a string at line 1 column 10`,
+		`{"kdcs": "a:1"}`:     `field "kdcs" is not a list of strings at line 1 column 14`,
+		`{"kdcs": [1]}`:       `field "kdcs" is not a string at line 1 column 11`,
+		`{"key": {"a": "b"}}`: `field "key" is not encoded text at line 1 column 9`,
+		`{"key_id": 12}`:      `field "key_id" is not encoded text at line 1 column 13`,
+	} {
+		if _, err := ParseIdentity([]byte(text)); err == nil || err.Error() != "malformed identity: "+want {
+			t.Errorf("%s: %v, want %s", text, err, want)
+		}
+	}
+}
+
 // An identity file broken at any byte, in several ways, either reads as another identity or says where and not what.
 func TestBrokenIdentityTellsNoKey(t *testing.T) {
 	whole, err := identityFixture(t).Marshal()

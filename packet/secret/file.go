@@ -1,7 +1,6 @@
 package secret
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -100,15 +99,19 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-// WriteFile replaces the file with data, readable by its owner alone, or leaves it as it was: it writes and syncs a new
-// file beside it, renames that over it, and syncs the directory. An error leaves nothing behind; where only the last
-// sync fails the new file is in place, but a power cut may still undo it.
+// unfinished is where WriteFile keeps a new file until it is whole. There is one such name for each path, so that the
+// next write takes away what a killed one has left.
+func unfinished(path string) string { return path + ".new" }
+
+// WriteFile replaces the file with data, readable by its owner alone, or leaves it as it was: it writes and syncs
+// PATH.new, renames that over it, and syncs the directory. An error leaves nothing behind; where only the last sync
+// fails the new file is in place, but a power cut may still undo it. A process that is killed may leave PATH.new, which
+// the next WriteFile or Sweep removes. Two may not write the same path at once: the caller sees to that.
 func WriteFile(path string, data []byte) error {
-	dir, name := filepath.Split(path)
-	if dir == "" {
-		dir = "."
+	if err := Sweep(path); err != nil {
+		return writeError(path, err)
 	}
-	temp := filepath.Join(dir, "."+name+"."+rand.Text()[:12])
+	temp := unfinished(path)
 	err := writeNew(temp, data)
 	if err == nil {
 		err = os.Rename(temp, path)
@@ -117,10 +120,19 @@ func WriteFile(path string, data []byte) error {
 		os.Remove(temp)
 		return writeError(path, err)
 	}
-	if err := SyncDir(dir); err != nil {
+	if err := SyncDir(filepath.Dir(path)); err != nil {
 		return writeError(path, err)
 	}
 	return nil
+}
+
+// Sweep removes what a WriteFile of path that was killed has left: a copy of the secret. Nobody may be writing path.
+func Sweep(path string) error {
+	err := unix.Unlink(unfinished(path)) // and no directory, as os.Remove would
+	if err == nil || errors.Is(err, syscall.ENOENT) {
+		return nil
+	}
+	return fmt.Errorf("remove %s: %w", unfinished(path), err)
 }
 
 func writeNew(path string, data []byte) error {

@@ -161,6 +161,39 @@ func TestWriteFileReplacesLink(t *testing.T) {
 	}
 }
 
+// A write that was killed leaves its copy under one name, which the next write or Sweep takes away, and nothing is
+// written through a link that somebody has put there.
+func TestWriteFileReplacesUnfinished(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "identity")
+	for name, leave := range map[string]func(string) error{
+		"file":          func(p string) error { return os.WriteFile(p, []byte("a copy of the secret, cut sh"), 0o600) },
+		"symbolic link": func(p string) error { return os.Symlink(filepath.Join(dir, "theirs"), p) },
+	} {
+		must(t, leave(path+".new"))
+		must(t, WriteFile(path, []byte("new")))
+		if b, err := ReadFile(path, 100); err != nil || string(b) != "new" {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+		wantFiles(t, dir, "identity")
+		must(t, leave(path+".new"))
+		must(t, Sweep(path))
+		wantFiles(t, dir, "identity")
+		must(t, Sweep(path))
+	}
+	must(t, os.Mkdir(path+".new", 0o700))
+	want := "remove " + path + ".new: is a directory"
+	if err := Sweep(path); !errors.Is(err, syscall.EISDIR) || err.Error() != want {
+		t.Errorf("a directory: %v, want %s", err, want)
+	}
+	if err := WriteFile(path, []byte("newer")); !errors.Is(err, syscall.EISDIR) {
+		t.Errorf("over a directory: %v", err)
+	}
+	if b, err := ReadFile(path, 100); err != nil || string(b) != "new" {
+		t.Errorf("a write that failed changed the file: %q, %v", b, err)
+	}
+}
+
 func TestWriteFileFails(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "identity")

@@ -1,6 +1,10 @@
 package route
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+)
 
 var (
 	// ErrConflict: the host's own network needs what the route would take.
@@ -9,6 +13,18 @@ var (
 	ErrUnreachable = errors.New("route: no route")
 	// ErrNoInterface: no interface of that name exists.
 	ErrNoInterface = errors.New("route: no such interface")
+	// ErrDown: the interface is down.
+	ErrDown = errors.New("route: interface is down")
+	// ErrLost: the interface no longer has an address or a route that it was given.
+	ErrLost = errors.New("route: the interface has lost")
 	// ErrPrivilege: the process may not change the host's network.
 	ErrPrivilege = errors.New("route: changing the network needs CAP_NET_ADMIN; run with sudo")
 )
+
+func downError(ifname string) error {
+	return fmt.Errorf("%w: bring it up with 'ip link set %s up'", ErrDown, ifname)
+}
+
+func lostError(ifname, what string, prefix netip.Prefix) error {
+	return fmt.Errorf("%w its %s %s: %s", ErrLost, what, prefix, ifname)
+}

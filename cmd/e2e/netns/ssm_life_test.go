@@ -77,7 +77,7 @@ func TestUpAndDown(t *testing.T) {
 	})
 }
 
-// TestRunAndTerminate: as a service manager does it.
+// TestRunAndTerminate: as a service manager does it. A hangup of the terminal that it was started from changes nothing.
 func TestRunAndTerminate(t *testing.T) {
 	_, h := newEnrolled(t)
 	h.leavesNothing(t, func() {
@@ -88,7 +88,8 @@ func TestRunAndTerminate(t *testing.T) {
 			}
 			return nil
 		})
-		if r := p.End(t, syscall.SIGTERM); r.Code != 0 {
+		p.Signal(t, syscall.SIGHUP)
+		if r := p.End(t, syscall.SIGTERM); r.Code != 0 || !strings.Contains(r.Stderr, "ignored SIGHUP") {
 			t.Error(r)
 		}
 	})

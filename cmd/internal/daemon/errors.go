@@ -14,6 +14,8 @@ var (
 	ErrNotRunning = errors.New("the daemon is not running")
 	// ErrPermission reports a socket that this user may not open.
 	ErrPermission = errors.New("permission denied")
+	// ErrLocked reports a directory whose lock another process keeps.
+	ErrLocked = errors.New("another process has locked the directory")
 	// ErrPathTooLong reports a socket path longer than the kernel's sockaddr_un.
 	ErrPathTooLong = errors.New("socket path too long")
 )

@@ -18,7 +18,6 @@ import (
 const (
 	socketMode  = 0o600
 	socketPath  = len(unix.RawSockaddrUnix{}.Path) - 1 // longest path: one byte ends it
-	lockTimeout = 5 * time.Second
 	dialTimeout = time.Second
 )
 
@@ -32,7 +31,7 @@ func ListenUnix(path string) (net.Listener, error) {
 		return nil, fmt.Errorf("%w: %s has %d bytes, the kernel takes %d: choose a shorter directory",
 			ErrPathTooLong, path, len(path), socketPath)
 	}
-	unlock, err := lockDirectory(filepath.Dir(path))
+	unlock, err := LockDir(filepath.Dir(path))
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
@@ -41,26 +40,6 @@ func ListenUnix(path string) (net.Listener, error) {
 		return nil, err
 	}
 	return bind(path)
-}
-
-// lockDirectory takes the advisory lock of a directory. It needs no file of its own, so none is left behind.
-func lockDirectory(dir string) (unlock func(), err error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	deadline := time.Now().Add(lockTimeout)
-	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || time.Now().After(deadline) {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", dir, err)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
 }
 
 // removeStale removes the socket at path if no process answers on it.
@@ -137,7 +116,7 @@ type socket struct {
 // Close ends listening and removes the socket, unless another process has put its own there since.
 func (s *socket) Close() error {
 	s.once.Do(func() {
-		unlock, err := lockDirectory(filepath.Dir(s.path))
+		unlock, err := LockDir(filepath.Dir(s.path))
 		if err == nil {
 			defer unlock()
 		}

@@ -19,7 +19,7 @@ func Start(exe string, args []string, logPath string) (pid int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	log, err := openLog(logPath)
+	log, err := OpenLog(logPath)
 	if err != nil {
 		return 0, err
 	}
@@ -38,8 +38,8 @@ func Start(exe string, args []string, logPath string) (pid int, err error) {
 	return pid, cmd.Process.Release()
 }
 
-// openLog opens a log for appending, readable by its owner alone even where it existed before.
-func openLog(path string) (*os.File, error) {
+// OpenLog opens a log for appending, readable by its owner alone even where it existed before.
+func OpenLog(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
