@@ -11,23 +11,24 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"ssmnet/packet"
 	"ssmnet/packet/control"
 )
 
-// goal is what is being acquired: the session for an inner destination or, by name, for a peer.
+// goal is what is being acquired: the session for a service at an inner destination or, by name, for a peer.
 type goal struct {
-	dst  netip.Addr
-	peer string
+	service denialKey
+	peer    string
 }
 
 func (g goal) String() string {
 	if g.peer != "" {
 		return g.peer
 	}
-	return g.dst.String()
+	return g.service.dst.String()
 }
 
 // attempt is one request under way.
@@ -64,39 +65,49 @@ func (a *acquirer) step1Hold(frame []byte) {
 		a.out.refuse(packet.AdminProhibited, frame)
 		return
 	}
+	if !a.ours(flow.Src) {
+		a.answer(frame, control.Denied) // no policy can permit what the other side would take for forged
+		return
+	}
 	if reason, denied := a.denials.find(keyOf(flow), time.Now()); denied {
 		a.answer(frame, reason)
 		return
 	}
-	waiting := a.holds.first(flow.Dst) != nil
-	if !a.holds.hold(flow.Dst, frame) {
+	if s := a.provisional(flow); s != nil {
+		a.out.carry(s, s.everywhere()...)
+		return
+	}
+	waiting := a.holds.waiting(flow.Dst)
+	ok, dropped := a.holds.hold(flow, frame)
+	a.drops[dropHoldFull].Add(uint64(dropped))
+	if !ok {
 		a.drops.add(dropHoldFull)
 		return
 	}
-	g := goal{dst: flow.Dst}
-	if waiting || a.attempts[g] != nil {
-		return // it goes the way of those before it
+	if waiting || a.asking[flow.Dst] > 0 {
+		return // it goes the way of those before it, or is asked for in its turn
 	}
-	a.log.Info("holding a packet", "step", 1, "flow", flow)
-	if s := a.awaited(flow.Dst); s != nil {
+	a.step("holding a packet", "step", 1, "flow", flow)
+	if a.awaited(flow.Dst) {
 		// The peer has asked for this session and its first frame is on the way; ask ourselves if it fails to come.
-		a.timers.after(awaitConfirm, func() { a.resume(g) })
+		a.timers.after(awaitConfirm, func() { a.resume(flow.Dst, 1) })
 		return
 	}
-	a.step2Request(&attempt{goal: g, flow: &flow, began: time.Now()})
+	a.resume(flow.Dst, 1)
 }
 
-// awaitConfirm is how long held packets wait for the other side's first frame before this side asks too.
-const awaitConfirm = 300 * time.Millisecond
+// ours says whether this SSM may send from an inner address. Before the first Welcome it cannot tell.
+func (a *acquirer) ours(src netip.Addr) bool {
+	c := &a.config
+	return len(c.Addresses) == 0 || slices.Contains(c.Addresses, src) || covers(c.Subnets, src)
+}
 
-// awaited is a session with the peer that has dst which only lacks the requester's first frame.
-func (a *acquirer) awaited(dst netip.Addr) *session {
-	for _, p := range a.peers {
-		if !covers(p.prefixes, dst) {
-			continue
-		}
+// provisional is a session of ours with the flow's peer that permits the flow and only lacks the proof that lets it
+// replace an older one, which does not: another request would bring no more.
+func (a *acquirer) provisional(f packet.Flow) *session {
+	if p := a.table.Load().owner(f.Dst); p != nil {
 		for _, s := range p.sessions {
-			if !s.mayCarry() && time.Since(s.since) < awaitConfirm {
+			if s.requester && !s.confirmed.Load() && !s.superseded && s.boot == p.boot && s.terms.Selectors.Permits(f) {
 				return s
 			}
 		}
@@ -104,20 +115,57 @@ func (a *acquirer) awaited(dst netip.Addr) *session {
 	return nil
 }
 
-// resume asks for what is still held for g, if nobody has.
-func (a *acquirer) resume(g goal) {
-	frame := a.holds.first(g.dst)
-	if frame == nil || a.attempts[g] != nil {
+const (
+	// awaitConfirm is how long held packets wait for the other side's first frame before this side asks too.
+	awaitConfirm = 300 * time.Millisecond
+	// maxAsking is how many services of one destination are asked for at once, after the first was denied. Until then
+	// one request serves them all: a grant has every selector of the pair.
+	maxAsking = 4
+)
+
+// awaited says whether there is a session with the peer that has dst which only lacks the requester's first frame.
+func (a *acquirer) awaited(dst netip.Addr) bool {
+	p := a.table.Load().owner(dst)
+	return p != nil && slices.ContainsFunc(p.sessions, func(s *session) bool {
+		return !s.mayCarry() && time.Since(s.since) < awaitConfirm
+	})
+}
+
+// resume asks for what is held for dst, the oldest first, until so many requests for it are under way.
+func (a *acquirer) resume(dst netip.Addr, limit int) {
+	for a.asking[dst] < limit {
+		flow, ok := a.holds.next(dst, func(f packet.Flow) bool { return a.attempts[goal{service: keyOf(f)}] == nil })
+		if !ok {
+			return
+		}
+		a.step2Request(&attempt{goal: goal{service: keyOf(flow)}, flow: &flow, began: time.Now()})
+	}
+}
+
+// begin and end keep the attempts and how many of them each destination has.
+func (a *acquirer) begin(t *attempt) {
+	if a.attempts[t.goal] == nil && t.flow != nil {
+		a.asking[t.flow.Dst]++
+	}
+	a.attempts[t.goal] = t
+}
+
+func (a *acquirer) end(t *attempt) {
+	if a.attempts[t.goal] != t {
 		return
 	}
-	if flow, ok := a.out.classify(frame); ok {
-		a.step2Request(&attempt{goal: g, flow: &flow, began: time.Now()})
+	delete(a.attempts, t.goal)
+	if t.flow == nil {
+		return
+	}
+	if a.asking[t.flow.Dst]--; a.asking[t.flow.Dst] == 0 {
+		delete(a.asking, t.flow.Dst)
 	}
 }
 
 // step2Request asks the next healthy KDC that this attempt has not tried, with a fresh ephemeral each time.
 func (a *acquirer) step2Request(t *attempt) {
-	a.attempts[t.goal] = t
+	a.begin(t)
 	l := a.healthy(t.tried)
 	if l == nil {
 		a.fail(t, control.NoKDC)
@@ -143,7 +191,7 @@ func (a *acquirer) step2Request(t *attempt) {
 		a.another(t, control.NoKDC)
 		return
 	}
-	a.log.Info("requesting a session key", "step", 2, "for", t.goal, "kdc", l.address, "after", asked)
+	a.step("requesting a session key", "step", 2, "for", t.goal, "kdc", l.address, "after", asked)
 }
 
 // another ends the request at this KDC and asks the next; when all have failed, reason is final.
@@ -181,7 +229,7 @@ func (a *acquirer) granted(l *link, id uint64, g *control.KeyGrant) {
 	}
 	a.raise(keys.Terms.AsOf)
 	a.endRequest(t)
-	delete(a.attempts, t.goal)
+	a.end(t)
 	s, err := a.step3Install(keys, l)
 	if err != nil {
 		a.log.Warn("cannot use a grant", "step", 3, "for", t.goal, "kdc", l.address, "error", err)
@@ -189,6 +237,9 @@ func (a *acquirer) granted(l *link, id uint64, g *control.KeyGrant) {
 		return
 	}
 	keyed, installed := since(asked), since(t.began)
+	if t.flow != nil {
+		a.serves(s, *t.flow)
+	}
 	held := a.step4Release(s)
 	a.log.Info("installed a session", "step", 3, "session", s.id, "peer", s.peer.name, "role", "requester",
 		"suite", s.suite, "keys", keyed, "after", installed)
@@ -209,57 +260,6 @@ func (a *acquirer) refusedGrant(t *attempt, l *link, err error) {
 	a.another(t, control.Behind)
 }
 
-// denied takes the KDC's no: ask another KDC where that may help, otherwise answer what was held.
-func (a *acquirer) denied(l *link, id uint64, d *control.KeyDenial) {
-	t := a.pending[id]
-	if t == nil || t.link != l || d.Na != t.requester.Na() {
-		return
-	}
-	if d.Reason.AskAnother() {
-		a.another(t, d.Reason)
-		return
-	}
-	a.endRequest(t)
-	a.fail(t, d.Reason)
-}
-
-// fail ends the attempt with a no. Held packets of the same kind are answered; others for the destination, which policy
-// may treat differently, are asked for in their turn.
-func (a *acquirer) fail(t *attempt, reason control.Reason) {
-	a.log.Info("no session", "step", 3, "for", t.goal, "reason", reason, "after", since(t.began))
-	delete(a.attempts, t.goal)
-	if t.flow == nil {
-		a.pings.fail(t.goal.peer, reason)
-		if t.replaces != nil {
-			a.notReplaced(t.replaces, reason)
-		}
-		return
-	}
-	key := keyOf(*t.flow)
-	a.denials.add(key, reason, time.Now())
-	a.holds.release(t.goal.dst, func(frame []byte) bool {
-		flow, ok := a.out.classify(frame)
-		if ok && keyOf(flow) != key {
-			return false
-		}
-		a.answer(frame, reason)
-		return true
-	})
-	a.resume(t.goal)
-}
-
-// answer drops a packet that cannot be sent and tells its sender.
-func (a *acquirer) answer(frame []byte, reason control.Reason) {
-	switch reason {
-	case control.Denied, control.Suspended, control.Refused:
-		a.drops.add(dropDenied)
-		a.out.refuse(packet.AdminProhibited, frame)
-	default:
-		a.drops.add(dropUnreachable)
-		a.out.refuse(packet.HostUnreachable, frame)
-	}
-}
-
 // step3Install makes a session of the keys and lets the inbound loop find it. from issued it.
 func (a *acquirer) step3Install(keys *control.Keys, from *link) (*session, error) {
 	if err := a.acceptable(keys); err != nil {
@@ -270,9 +270,8 @@ func (a *acquirer) step3Install(keys *control.Keys, from *link) (*session, error
 	if p == nil {
 		p = &peer{name: keys.Peer.Name}
 	}
-	keys.Candidates = a.reachable(keys.Candidates)
 	heard := p.boot == keys.Peer.Boot && p.endpoint.Load() != nil
-	if keys.Requester && len(keys.Candidates) == 0 && !heard {
+	if keys.Requester && len(a.reachable(keys.Candidates)) == 0 && !heard {
 		keys.Destroy()
 		return nil, errNoCandidate
 	}
@@ -280,12 +279,13 @@ func (a *acquirer) step3Install(keys *control.Keys, from *link) (*session, error
 	if err != nil {
 		return nil, err
 	}
+	a.offer(s, keys.Candidates)
 	a.peers[p.name] = p
 	if p.boot != s.boot {
 		p.boot = s.boot
 		p.endpoint.Store(nil) // another run of the peer may be elsewhere
 	}
-	p.prefixes = s.prefixes
+	p.prefixes, p.asOf, p.given = s.prefixes, s.terms.AsOf, s.since
 	p.sessions = append(p.sessions, s)
 	a.orders.note(s)
 	a.limit(s)
@@ -294,20 +294,38 @@ func (a *acquirer) step3Install(keys *control.Keys, from *link) (*session, error
 	return s, nil
 }
 
+// serves takes in what a grant says of the flow it was asked for: the session's peer has the destination, whatever an
+// older session says; and what its selectors do not permit needs no second request.
+func (a *acquirer) serves(s *session, f packet.Flow) {
+	for q := a.table.Load().owner(f.Dst); q != nil && q != s.peer; q = a.table.Load().owner(f.Dst) {
+		q.prefixes = slices.DeleteFunc(slices.Clone(q.prefixes), func(p netip.Prefix) bool { return p.Contains(f.Dst) })
+		a.publish()
+	}
+	if !s.terms.Selectors.Permits(f) {
+		a.denials.add(keyOf(f), control.Denied, time.Now())
+	}
+}
+
 // step4Release sends what waited for the peer on its new session, to every candidate (the window drops the copies), or
 // proves the session with a probe where nothing waited. Only then do the loops send on it, so that what was held goes
 // first. It returns how many frames were held.
 func (a *acquirer) step4Release(s *session) int {
 	released := 0
-	for _, dst := range a.holds.destinations(func(d netip.Addr) bool { return covers(s.prefixes, d) }) {
-		a.holds.release(dst, func(frame []byte) bool {
+	destinations := a.holds.destinations(func(d netip.Addr) bool { return a.reaches(s, d) })
+	for _, dst := range destinations {
+		a.holds.release(dst, func(h held) bool {
+			if !a.settles(s, h.flow) {
+				return false
+			}
 			released++
-			a.release(s, frame)
+			a.release(s, h.frame)
 			return true
 		})
-		if t := a.attempts[goal{dst: dst}]; t != nil {
-			a.endRequest(t) // the same peer by another of its addresses
-			delete(a.attempts, t.goal)
+	}
+	for _, t := range a.attempts {
+		if t.flow != nil && a.settles(s, *t.flow) {
+			a.endRequest(t) // the same peer by another of its addresses or services
+			a.end(t)
 		}
 	}
 	for range len(a.toHold) { // what the loop has handed over since, before it sends by itself
@@ -318,12 +336,25 @@ func (a *acquirer) step4Release(s *session) int {
 	}
 	a.settle(s.peer)
 	a.pings.opened(s)
+	for _, dst := range destinations {
+		a.resume(dst, 1) // what stays
+	}
 	return released
+}
+
+// reaches says whether what waits for dst goes out on s: its peer has dst, and no other was given that since.
+func (a *acquirer) reaches(s *session, dst netip.Addr) bool {
+	return covers(s.prefixes, dst) && a.table.Load().owner(dst) == s.peer
+}
+
+// settles says whether s is the answer to what f waits for: it permits f, or it does not and nothing newer is known.
+func (a *acquirer) settles(s *session, f packet.Flow) bool {
+	return a.reaches(s, f.Dst) && (s.terms.Selectors.Permits(f) || !s.terms.AsOf.Before(a.asOf))
 }
 
 // releaseLate takes a frame that is still on its way to be held: it goes out with those that were, or to its own wait.
 func (a *acquirer) releaseLate(s *session, frame []byte) int {
-	if flow, ok := a.out.classify(frame); !ok || !covers(s.prefixes, flow.Dst) {
+	if flow, ok := a.out.classify(frame); !ok || !a.settles(s, flow) {
 		a.step1Hold(frame)
 		return 0
 	}

@@ -19,6 +19,7 @@ const (
 	maxPerPeer     = 64                     // sessions with one peer; the oldest superseded one goes first
 	maxRevoked     = 65536
 	goodbyeTimeout = 500 * time.Millisecond
+	maxOrder       = 1 << 62 // no honest responder gets there, and the orders after it must not run over
 )
 
 // acquirer owns all that changes, on one goroutine: what the fields below point to is touched by no other.
@@ -35,6 +36,8 @@ type acquirer struct {
 	holds    *holds
 	denials  denials
 	attempts map[goal]*attempt
+	asking   map[netip.Addr]int // attempts for flows, by destination
+	steps    steps
 	pending  map[uint64]*attempt // by request id
 	calls    uint64
 	peers    map[string]*peer
@@ -80,10 +83,14 @@ func (a *acquirer) self() control.Self {
 	return control.Self{Name: a.identity.Name, KeyID: a.identity.KeyID, Boot: a.boot, AsOf: a.asOf}
 }
 
-// acceptable refuses keys for a session that must not be: revoked meanwhile, or with a peer that claims our addresses.
+// acceptable refuses keys for a session that must not be: revoked meanwhile, of an order beyond all sense, or with a
+// peer that claims our addresses.
 func (a *acquirer) acceptable(k *control.Keys) error {
-	if a.revoked[k.Session] {
+	switch {
+	case a.revoked[k.Session]:
 		return errRevoked
+	case k.Order > maxOrder:
+		return errOrder
 	}
 	for _, p := range k.Peer.Prefixes {
 		for _, own := range k.Self.Prefixes {
@@ -93,14 +100,6 @@ func (a *acquirer) acceptable(k *control.Keys) error {
 		}
 	}
 	return nil
-}
-
-// reachable leaves out candidates that lie inside the tunnel, where frames would go round in circles.
-func (a *acquirer) reachable(candidates []netip.AddrPort) []netip.AddrPort {
-	return slices.DeleteFunc(candidates, func(c netip.AddrPort) bool {
-		inside := covers(a.config.Overlays, c.Addr()) || covers(a.config.Routes, c.Addr())
-		return inside || !packet.Forwardable(c.Addr()) && !c.Addr().IsLoopback()
-	})
 }
 
 // reserveSPI picks one that no session and no attempt has.
@@ -124,9 +123,13 @@ func (a *acquirer) publish() { a.table.Store(newTable(a.peers, a.asOf)) }
 // limit sets the times at which s ends by itself, and makes room among the peer's sessions.
 func (a *acquirer) limit(s *session) {
 	s.timers = append(s.timers, a.timers.after(control.ConfirmTimeout, func() {
-		if !s.confirmed.Load() {
-			a.destroy(s, "never confirmed")
+		if s.confirmed.Load() {
+			return
 		}
+		if s.requester { // the responder may have heard us, though we never heard it
+			a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Close}, s.everywhere()...)
+		}
+		a.destroy(s, "never confirmed")
 	}))
 	if s.terms.Until > 0 {
 		s.timers = append(s.timers, a.timers.after(time.Until(time.Unix(s.terms.Until, 0)), func() {
@@ -144,7 +147,7 @@ func (a *acquirer) limit(s *session) {
 // answer to the first valid frame may be lost.
 func (a *acquirer) proveUntilConfirmed(s *session, wait time.Duration, now bool) {
 	if now {
-		a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Echo}, s.everywhere()...)
+		a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Echo, ID: proofID}, s.everywhere()...)
 	}
 	s.proof = a.timers.after(wait, func() {
 		if !s.confirmed.Load() {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"ssmnet/packet/control"
 )
@@ -109,5 +110,64 @@ func TestUnknownMessage(t *testing.T) {
 			t.Fatalf("%d pongs", len(pongs))
 		}
 		w.connect("a", "b")
+	})
+}
+
+// TestWrongKDCList: addresses that do not work cost nothing: the links that worked stay and nothing is learnt,
+// through a change of connection too; correcting the list ends the vain dialing; a list that works is followed.
+func TestWrongKDCList(t *testing.T) {
+	inWorld(t, 2, []string{"a", "b"}, func(t *testing.T, w *world) {
+		a := w.stations["a"]
+		good := []string{kdcAddress(0), kdcAddress(1)}
+		tell := func(revision uint64, list ...string) {
+			for _, c := range w.kdcs {
+				c.set(func(s *script) { s.asOf = control.AsOf{Epoch: 1, Revision: revision} })
+			}
+			config := a.acq.config
+			config.AsOf, config.KDCs = control.AsOf{Epoch: 1, Revision: revision}, list
+			w.kdcs[0].tell("a", &control.Update{Config: config})
+			synctest.Wait()
+		}
+		links := func(want ...string) {
+			t.Helper()
+			var got []string
+			for _, k := range a.status().KDCs {
+				got = append(got, k.Address)
+			}
+			if !slices.Equal(got, want) {
+				t.Fatalf("links to %v, want %v", got, want)
+			}
+		}
+		tell(2, kdcAddress(7))
+		tell(3, kdcAddress(8), kdcAddress(9))
+		links(kdcAddress(8), kdcAddress(9), good[0], good[1])
+		w.net.Cut(kdcAddress(0))
+		w.net.Cut(kdcAddress(1))
+		time.Sleep(lastBackoff * 2)
+		links(kdcAddress(8), kdcAddress(9), good[0], good[1])
+		if st := a.status(); !st.KDCs[2].Connected || !st.KDCs[3].Connected || len(a.learned) != 0 {
+			t.Fatalf("%+v, learned %v", st.KDCs, a.learned)
+		}
+		w.connect("a", "b")
+		tell(4, good...)
+		links(good...)
+		if len(a.learned) != 0 {
+			t.Fatalf("learned %v", a.learned)
+		}
+
+		third := newCenter(t, w.net, kdcAddress(2))
+		third.mu.Lock()
+		third.keys = w.kdcs[0].keys
+		third.mu.Unlock()
+		third.set(func(s *script) { s.asOf = control.AsOf{Epoch: 1, Revision: 5} })
+		w.net.Refuse(kdcAddress(2), true)
+		tell(5, kdcAddress(2))
+		links(kdcAddress(2), good[0], good[1])
+		w.net.Refuse(kdcAddress(2), false)
+		time.Sleep(lastBackoff * 2)
+		links(kdcAddress(2))
+		if len(a.learned) != 1 || !slices.Equal(a.learned[0], []string{kdcAddress(2)}) {
+			t.Fatalf("learned %v", a.learned)
+		}
 	})
 }

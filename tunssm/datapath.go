@@ -31,6 +31,7 @@ type dataPath struct {
 	drops   drops
 	table   atomic.Pointer[table]
 	answers *rate.Limiter
+	echoing atomic.Int32         // echoes of ours under way
 	toHold  chan []byte          // virtio-net frames, owned by the acquirer once sent
 	events  chan func(*acquirer) // run on the acquirer's goroutine
 	ended   chan struct{}        // closed when the acquirer has ended and takes no more events

@@ -257,13 +257,14 @@ func TestDenialsBound(t *testing.T) {
 // TestDenialKeyTellsApart: what a selector tells apart is not denied alike.
 func TestDenialKeyTellsApart(t *testing.T) {
 	base := packet.Flow{Class: packet.Complete, Protocol: packet.TCP, Src: in4(1), Dst: in4(2), SrcPort: 1, DstPort: 80}
-	same, port, proto, class, dst := base, base, base, base, base
+	same, port, proto, class, dst, src := base, base, base, base, base, base
 	same.SrcPort = 2
 	port.DstPort, proto.Protocol, class.Class, dst.Dst = 81, packet.UDP, packet.ProtocolOnly, in4(3)
+	src.Src = in4(4)
 	if keyOf(same) != keyOf(base) {
 		t.Error("two flows to one service are asked for twice")
 	}
-	for _, other := range []packet.Flow{port, proto, class, dst} {
+	for _, other := range []packet.Flow{port, proto, class, dst, src} {
 		if keyOf(other) == keyOf(base) {
 			t.Errorf("%v is denied with %v", other, base)
 		}

@@ -21,6 +21,7 @@ const (
 	dropSource                  // inner source is not the peer's
 	dropDestination             // inner destination is not ours
 	dropSelector                // no selector of the session permits the flow
+	dropProbe                   // the peer sends more probes to be answered than a session may
 	dropTUN                     // the TUN would not take the packet
 	dropCount
 )
@@ -30,6 +31,7 @@ var dropNames = [dropCount]string{
 	dropUnreachable: "unreachable", dropSend: "send_failed", dropSeal: "seal_failed", dropFrame: "not_a_frame",
 	dropSPI: "unknown_spi", dropOpen: "not_opened", dropReplay: "replayed", dropInner: "inner_malformed",
 	dropSource: "inner_source", dropDestination: "inner_destination", dropSelector: "selector", dropTUN: "tun_write",
+	dropProbe: "probe_rate",
 }
 
 func (d Drop) String() string { return dropNames[d] }

@@ -2,6 +2,7 @@ package tunssm
 
 import (
 	"bytes"
+	"errors"
 	"net/netip"
 	"slices"
 	"testing"
@@ -263,6 +264,40 @@ func TestUnprovenBoot(t *testing.T) {
 		ask()
 		if n := len(a.sessions("b")); n != 2 || old.superseded {
 			t.Fatalf("%d sessions, superseded %v", n, old.superseded)
+		}
+	})
+}
+
+// TestCandidatesAndRoutes: only a route that the host accepted keeps a candidate from use, and for as long as it is there.
+func TestCandidatesAndRoutes(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		a, b := w.stations["a"], w.stations["b"]
+		revision := uint64(1)
+		routes := func(list ...netip.Prefix) {
+			revision++
+			now := control.AsOf{Epoch: 1, Revision: revision}
+			w.kdcs[0].set(func(s *script) { s.asOf = now })
+			config := a.acq.config
+			config.AsOf, config.Routes = now, list
+			w.kdcs[0].tell("a", &control.Update{Config: config})
+			synctest.Wait()
+		}
+		lan := netip.PrefixFrom(underlay(0).Addr(), 24).Masked() // both hosts are on it
+		a.host.Route.Refuse(lan, errors.New("the host itself is there"))
+		routes(lan)
+		s, _ := w.connect("a", "b")
+		if got := *s.candidates.Load(); !slices.Contains(got, b.host.UDP.Addr()) {
+			t.Fatalf("a refused route leaves candidates %v", got)
+		}
+		a.host.Route.Accept(lan)
+		routes()
+		routes(lan)
+		if got := *s.candidates.Load(); len(got) != 0 {
+			t.Fatalf("an accepted route leaves candidates %v", got)
+		}
+		routes()
+		if got := *s.candidates.Load(); !slices.Contains(got, b.host.UDP.Addr()) {
+			t.Fatalf("a route that is gone leaves candidates %v", got)
 		}
 	})
 }

@@ -13,9 +13,13 @@ import (
 // Dial opens a control connection's stream: TCP to HOST:PORT.
 type Dial func(ctx context.Context, address string) (net.Conn, error)
 
+// ErrIntroduce: the token was redeemed and the identity saved, but the KDC has not yet welcomed the new peer. Whether the
+// identity is good shows at the next Hello.
+var ErrIntroduce = errors.New("the identity is written, but the KDC did not welcome it")
+
 // Enrol redeems a token at the first KDC that answers. save keeps the identity before it is used; the token dies when
 // the KDC has then heard from us under the new key, so an enrolment that was cut short can be repeated. It returns what
-// the KDC says to the new peer.
+// the KDC says to the new peer. Once save has been called, errors are those of save and ErrIntroduce.
 func Enrol(ctx context.Context, dial Dial, token control.Token, software string, save func(control.Identity) error) (
 	control.Config, error) {
 	var faults []error
@@ -30,7 +34,7 @@ func Enrol(ctx context.Context, dial Dial, token control.Token, software string,
 		}
 		config, err := introduce(ctx, dial, address, identity, software)
 		if err != nil {
-			return config, fmt.Errorf("%s: the identity is written, but the KDC did not welcome it: %w", address, err)
+			return config, fmt.Errorf("%w: %s: %w", ErrIntroduce, address, err)
 		}
 		return config, nil
 	}

@@ -132,6 +132,9 @@ func TestEnrolFails(t *testing.T) {
 				if err == nil || tt.is != nil && !errors.Is(err, tt.is) || !strings.Contains(err.Error(), tt.says) {
 					t.Errorf("%v, want %v with %q", err, tt.is, tt.says)
 				}
+				if errors.Is(err, ErrIntroduce) != (tt.hellos > 0) {
+					t.Errorf("%v: is it of the introduction?", err)
+				}
 				if len(e.saved) != tt.saved || len(heard[*control.Hello](e.kdc, "a")) != tt.hellos {
 					t.Errorf("saved %d times, %d Hellos", len(e.saved), len(heard[*control.Hello](e.kdc, "a")))
 				}

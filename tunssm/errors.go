@@ -10,5 +10,6 @@ var (
 
 	errNoCandidate = errors.New("the peer has no usable underlay address")
 	errRevoked     = errors.New("the session was revoked before it was installed")
+	errOrder       = errors.New("the session's order is out of range")
 	errOverlap     = errors.New("the peer's prefixes overlap our own")
 )

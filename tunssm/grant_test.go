@@ -31,6 +31,7 @@ func TestGrantRules(t *testing.T) {
 		}, false},
 		{"stale", func(g *control.KeyGrant) { g.Terms.AsOf = control.AsOf{Epoch: 1} }, false},
 		{"no order", func(g *control.KeyGrant) { g.Order = 0 }, false},
+		{"order out of range", func(g *control.KeyGrant) { g.Order = maxOrder + 1 }, false},
 		{"no SPI", func(g *control.KeyGrant) { g.B.SPI = 0 }, false},
 		{"short K", func(g *control.KeyGrant) { g.K = g.K[:31] }, false},
 		{"unknown suite", func(g *control.KeyGrant) { g.Suite = 77 }, false},

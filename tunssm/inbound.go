@@ -120,21 +120,32 @@ func (i *inbound) confirm(s *session, src netip.AddrPort) {
 	i.toAcquirer(func(a *acquirer) { a.confirmed(s) })
 }
 
-// probe answers an echo, hands on a reply, and ends the session on close.
+// probe answers an echo, hands on a reply that is awaited, and ends the session on close. A peer cannot make it wait:
+// what goes to the acquirer is bounded.
 func (i *inbound) probe(s *session, inner []byte, src netip.AddrPort) {
 	m, err := packet.ParseProbe(inner)
 	if err != nil {
 		i.drops.add(dropInner)
 		return
 	}
-	switch m.Kind {
-	case packet.Echo:
-		i.sendProbe(s, packet.ProbeMessage{Kind: packet.Reply, ID: m.ID}, src)
-	case packet.Reply:
-		i.toAcquirer(func(a *acquirer) { a.echoed(s, m.ID) })
-	case packet.Close:
+	switch {
+	case m.Kind == packet.Close && !s.closed:
+		s.closed = true
 		i.toAcquirer(func(a *acquirer) { a.destroy(s, "closed by the peer") })
+	case m.Kind == packet.Echo && i.mayProbe(s):
+		i.sendProbe(s, packet.ProbeMessage{Kind: packet.Reply, ID: m.ID}, src)
+	case m.Kind == packet.Reply && m.ID != proofID && i.echoing.Load() > 0 && i.mayProbe(s):
+		i.toAcquirer(func(a *acquirer) { a.echoed(s, m.ID) })
 	}
+}
+
+// mayProbe bounds what one session's probes cost.
+func (i *inbound) mayProbe(s *session) bool {
+	if s.probes.AllowN(i.now, 1) {
+		return true
+	}
+	i.drops.add(dropProbe)
+	return false
 }
 
 func (i *inbound) sendProbe(s *session, m packet.ProbeMessage, to netip.AddrPort) {

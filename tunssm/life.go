@@ -14,6 +14,7 @@ package tunssm
 // terms sets no limit.
 
 import (
+	"slices"
 	"time"
 
 	"ssmnet/packet"
@@ -36,23 +37,37 @@ func (a *acquirer) tendAll() {
 		if s := p.sending.Load(); s != nil && s.confirmed.Load() {
 			a.tend(s, s.age())
 		}
-		for _, s := range append([]*session(nil), p.sessions...) {
-			if grace := s.terms.Grace(); grace > 0 && time.Since(a.contact) >= grace {
-				a.destroy(s, "no KDC within grace")
-			}
+		for _, s := range slices.Clone(p.sessions) {
+			a.expire(s)
 		}
 	}
+	a.tellSuppressed()
 	a.timers.after(tendInterval, a.tendAll)
+}
+
+// expire ends s where it is beyond its limits, whether or not this side sends on it.
+func (a *acquirer) expire(s *session) {
+	grace, limit := s.terms.Grace(), s.terms.Idle()
+	switch {
+	case grace > 0 && time.Since(a.contact) >= grace:
+		a.destroy(s, "no KDC within grace")
+	case limit > 0 && s.idle(s.age()) >= limit+responderLag:
+		a.destroy(s, "idle")
+	}
+}
+
+// idle is how long no data went either way.
+func (s *session) idle(now time.Duration) time.Duration {
+	return now - max(s.rx.lastAt(), s.tx.lastAt())
 }
 
 // tend does what is due for the session that this side sends on.
 func (a *acquirer) tend(s *session, now time.Duration) {
-	idle, limit := now-max(s.rx.lastAt(), s.tx.lastAt()), s.terms.Idle()
+	limit := s.terms.Idle()
 	switch {
-	case limit > 0 && s.requester && idle >= limit:
+	case limit > 0 && s.requester && s.idle(now) >= limit:
 		a.retire(s, "idle")
-	case limit > 0 && idle >= limit+responderLag:
-		a.destroy(s, "idle")
+		return
 	case s.unansweredFor(now) >= deadAfter:
 		a.replace(s, now, "nothing opened since data was sent")
 	case s.rekeyAt > 0 && now >= s.rekeyAt || s.sealer.Sealed() >= rekeyFrames:
@@ -108,8 +123,8 @@ func (a *acquirer) retire(s *session, why string) {
 		return
 	}
 	s.closing = true
+	a.settle(s.peer) // first, so that nothing follows the close
 	a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Close}, s.target())
-	a.settle(s.peer)
 	s.timers = append(s.timers, a.timers.after(closeLinger, func() { a.destroy(s, why) }))
 }
 

@@ -32,13 +32,42 @@ type link struct {
 // links are the KDCs in the order in which they are asked.
 type links struct {
 	list  []*link
+	told  []string               // addresses that a KDC has named last; followed once one of them has worked
 	live  map[*control.Conn]bool // every connection that has a reader
 	tasks sync.WaitGroup         // dialers and readers
 	stop  context.CancelFunc
 	ctx   context.Context
 }
 
-// dialAll makes the links be those to the addresses, keeping those that exist.
+// follow turns to the addresses that a KDC names. One wrong line at a KDC must not cut an SSM off from all of them, so
+// the links that worked until now stay, behind the new ones, until one of the new has been welcomed.
+func (a *acquirer) follow(addresses []string) {
+	if len(addresses) == 0 || slices.Equal(addresses, a.links.told) {
+		return
+	}
+	a.links.told = addresses
+	a.dialAll(a.links.ctx, append(slices.Clone(addresses), a.identity.KDCs...))
+	a.adopt()
+}
+
+// adopt lets go of the links to addresses that are no longer named, and keeps the new list, if one of those works.
+func (a *acquirer) adopt() {
+	told := a.links.told
+	works := func(l *link) bool { return l.conn != nil && slices.Contains(told, l.address) }
+	if !slices.ContainsFunc(a.links.list, works) {
+		return
+	}
+	a.dialAll(a.links.ctx, told)
+	if slices.Equal(told, a.identity.KDCs) {
+		return
+	}
+	a.identity.KDCs = told
+	if err := a.learn(told); err != nil {
+		a.log.Warn("cannot keep the new KDC addresses", "error", err)
+	}
+}
+
+// dialAll makes the links be those to the addresses, keeping those that exist. An address named twice is dialed once.
 func (a *acquirer) dialAll(ctx context.Context, addresses []string) {
 	if a.links.ctx == nil {
 		// Dialers end in goodbye, after the last report, not with ctx.
@@ -47,8 +76,11 @@ func (a *acquirer) dialAll(ctx context.Context, addresses []string) {
 	}
 	var list []*link
 	for _, address := range addresses {
-		at := slices.IndexFunc(a.links.list, func(l *link) bool { return l.address == address })
-		if at >= 0 {
+		is := func(l *link) bool { return l.address == address }
+		if slices.ContainsFunc(list, is) {
+			continue
+		}
+		if at := slices.IndexFunc(a.links.list, is); at >= 0 {
 			list = append(list, a.links.list[at])
 			continue
 		}
@@ -183,6 +215,7 @@ func (a *acquirer) welcomed(l *link, conn *control.Conn) {
 	}
 	l.conn, l.greeting, l.fault, l.since, l.detached = conn, nil, nil, time.Now(), false
 	a.log.Info("welcomed by a KDC", "kdc", l.address)
+	a.adopt()
 }
 
 // unreachable notes why there is no connection.
@@ -198,7 +231,7 @@ func (a *acquirer) unreachable(l *link, err error) {
 // disconnected forgets a connection; requests under way on it go to the next KDC.
 func (a *acquirer) disconnected(l *link, conn *control.Conn, err error) {
 	delete(a.links.live, conn)
-	if errors.Is(l.fault, errRefusedHello) {
+	if errors.Is(l.fault, errRefusedHello) || errors.Is(l.fault, errDisplaced) {
 		err = l.fault // says more than that the KDC then hung up
 	}
 	if l.greeting == conn {

@@ -175,7 +175,7 @@ func TestBackoff(t *testing.T) {
 		if n < 20 || n > 60 {
 			t.Errorf("%d dials in two minutes", n)
 		}
-		if k := a.status().KDCs[0]; k.Connected || k.Fault != "the KDC refuses this SSM: displaced by a newer boot" {
+		if k := a.status().KDCs[0]; k.Connected || k.Fault != errDisplaced.Error() {
 			t.Errorf("%+v", k)
 		}
 	})

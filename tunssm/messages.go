@@ -14,13 +14,12 @@ import (
 var (
 	hasAES          = packet.HasAES()
 	errRefusedHello = errors.New("the KDC refuses this SSM")
+	errDisplaced    = errors.New(
+		"another run of this identity has taken over: is the identity copied? restart this SSM to take it back")
 )
 
 // message takes one message of a KDC.
 func (a *acquirer) message(l *link, conn *control.Conn, e control.Envelope) {
-	if !l.detached {
-		a.contact = time.Now()
-	}
 	switch m := e.Message.(type) {
 	case *control.Welcome:
 		a.welcomed(l, conn)
@@ -48,6 +47,9 @@ func (a *acquirer) message(l *link, conn *control.Conn, e control.Envelope) {
 	default:
 		a.reply(conn, e.ID, &control.Refusal{Refused: e.Message.Type(), Reason: control.Unsupported})
 	}
+	if l.conn == conn && !l.detached { // one that has not welcomed us vouches for nothing
+		a.contact = time.Now()
+	}
 }
 
 // reply sends a message, an answer on the connection that asked, which need not be the one in use. One that has just
@@ -60,7 +62,10 @@ func (a *acquirer) reply(conn *control.Conn, id uint64, m control.Message) {
 
 // refusedBy notes that a KDC will not have us, or did not understand.
 func (a *acquirer) refusedBy(l *link, conn *control.Conn, m *control.Refusal) {
-	if m.Refused == control.TypeHello {
+	switch {
+	case m.Refused == control.TypeHello && m.Reason == control.Conflict:
+		l.fault = errDisplaced
+	case m.Refused == control.TypeHello:
 		l.fault = fmt.Errorf("%w: %s", errRefusedHello, m.Reason)
 	}
 	a.log.Warn("refused by a KDC", "kdc", l.address, "message", m.Refused, "reason", m.Reason)
@@ -98,11 +103,6 @@ func (a *acquirer) configure(c control.Config) {
 			a.log.Warn("refused a route", "route", prefix, "error", a.refused[prefix])
 		}
 	}
-	if len(c.KDCs) > 0 && !slices.Equal(old.KDCs, c.KDCs) && !slices.Equal(a.identity.KDCs, c.KDCs) {
-		a.identity.KDCs = c.KDCs
-		if err := a.learn(c.KDCs); err != nil {
-			a.log.Warn("cannot keep the new KDC addresses", "error", err)
-		}
-		a.dialAll(a.links.ctx, c.KDCs)
-	}
+	a.rerouted()
+	a.follow(c.KDCs)
 }

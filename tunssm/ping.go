@@ -19,8 +19,10 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string { return fmt.Sprintf("no session with %s: %s", e.Peer, e.Reason) }
 
-// maxEchoes bounds the echoes under way.
-const maxEchoes = 1024
+const (
+	maxEchoes = 1024 // under way
+	proofID   = 0    // of the echoes that prove a session, whose replies nobody awaits
+)
 
 // pings are echoes under way and those that wait for a session. They belong to the acquirer.
 type pings struct {
@@ -77,10 +79,11 @@ func (q *pings) echo(s *session, p *ping) {
 		p.done <- fmt.Errorf("more than %d echoes under way", maxEchoes)
 		return
 	}
-	for p.id == 0 || q.echoes[p.id] != nil { // 0 is that of proveUntilConfirmed
+	for p.id == proofID || q.echoes[p.id] != nil {
 		p.id = rand.Uint32()
 	}
 	q.echoes[p.id] = p
+	q.count()
 	targets := s.everywhere()
 	if s.confirmed.Load() {
 		targets = targets[:0:0]
@@ -115,7 +118,11 @@ func (q *pings) failAll(err error) {
 		p.done <- err
 	}
 	q.waiting, q.echoes = nil, nil
+	q.count()
 }
+
+// count tells the inbound loop whether replies are awaited.
+func (q *pings) count() { q.a.echoing.Store(int32(len(q.echoes))) }
 
 // forget drops a ping whose caller no longer waits.
 func (q *pings) forget(p *ping) {
@@ -125,6 +132,7 @@ func (q *pings) forget(p *ping) {
 	}
 	if q.echoes[p.id] == p {
 		delete(q.echoes, p.id)
+		q.count()
 	}
 }
 
@@ -132,6 +140,7 @@ func (q *pings) forget(p *ping) {
 func (a *acquirer) echoed(s *session, id uint32) {
 	if p := a.pings.echoes[id]; p != nil && p.peer == s.peer.name {
 		delete(a.pings.echoes, id)
+		a.pings.count()
 		p.done <- nil
 	}
 }

@@ -63,17 +63,3 @@ func (a *acquirer) sessionByID(id control.SessionID) *session {
 	}
 	return nil
 }
-
-// moved takes new candidates of a peer: its provisional session tries them.
-func (a *acquirer) moved(m *control.Endpoint) {
-	p := a.peers[m.Peer]
-	if p == nil {
-		return
-	}
-	candidates := a.reachable(m.Candidates)
-	for _, s := range p.sessions {
-		if !s.confirmed.Load() && len(candidates) > 0 {
-			s.candidates.Store(&candidates)
-		}
-	}
-}

@@ -7,8 +7,16 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"ssmnet/packet"
 	"ssmnet/packet/control"
+)
+
+// probeRate and probeBurst bound the echoes and replies a second that a peer may have the inbound loop see to.
+const (
+	probeRate  = 200
+	probeBurst = 50
 )
 
 // peer is another SSM as this one knows it from the sessions it has had with it. The loops read the atomics; the rest
@@ -20,7 +28,9 @@ type peer struct {
 
 	boot     control.Boot // of its newest session
 	prefixes []netip.Prefix
-	sessions []*session
+	asOf     control.AsOf // of the grant that gave the prefixes
+	given    time.Time    // when
+	sessions []*session   // the newest last
 }
 
 // session is one session key's use. The fields before the atomics do not change.
@@ -46,8 +56,11 @@ type session struct {
 	heard      atomic.Int64                     // age in nanoseconds when the last frame of any kind was opened; 0 for never
 	probed     atomic.Int64                     // age in nanoseconds when the last probe was sent; 0 for never
 	newest     packet.Counter                   // one more than the highest opened; the inbound loop's
+	probes     *rate.Limiter                    // of the peer's echoes and replies; the inbound loop's
+	closed     bool                             // the peer has said close; the inbound loop's
 
 	// The acquirer's.
+	offered    []netip.AddrPort // the candidates as the KDC named them
 	superseded bool
 	closing    bool          // this side has said close
 	rekeyAt    time.Duration // age at which this side asks for another
@@ -90,7 +103,7 @@ func newSession(p *peer, k *control.Keys) (*session, error) {
 	s := &session{
 		id: k.Session, peer: p, requester: k.Requester, order: k.Order, boot: k.Peer.Boot, spi: k.Self.SPI,
 		suite: k.Suite, sealer: sealer, opener: opener, self: k.Self.Prefixes, prefixes: k.Peer.Prefixes,
-		terms: k.Terms, since: time.Now(),
+		terms: k.Terms, since: time.Now(), probes: rate.NewLimiter(probeRate, probeBurst),
 		entry: control.SessionEntry{
 			ID: k.Session, Requester: a.Name, Responder: b.Name, BootA: a.Boot, BootB: b.Boot,
 			Selectors: control.DigestSelectors(k.Terms.Selectors), AsOf: k.Terms.AsOf,

@@ -116,6 +116,7 @@ func TestHolds(t *testing.T) {
 		return n
 	}
 	full := map[string]int{}
+	port := uint16(0)
 	for range 6000 {
 		dst := in4(r.IntN(40))
 		if r.IntN(60) > 0 {
@@ -130,8 +131,10 @@ func TestHolds(t *testing.T) {
 				room = false
 				full["destination"]++
 			}
-			if got := h.hold(dst, frame); got != room {
-				t.Fatalf("hold says %v, want %v", got, room)
+			port++ // every frame is of a service of its own
+			got, dropped := h.hold(packet.Flow{Dst: dst, DstPort: port}, frame)
+			if got != room || dropped != 0 {
+				t.Fatalf("hold says %v and drops %d, want %v", got, dropped, room)
 			}
 			if room {
 				list = append(list, kept{dst, frame})
@@ -139,11 +142,11 @@ func TestHolds(t *testing.T) {
 		} else {
 			even := func(frame []byte) bool { return len(frame)%3 != 0 }
 			var got, want [][]byte
-			h.release(dst, func(frame []byte) bool {
-				if even(frame) {
-					got = append(got, frame)
+			h.release(dst, func(f held) bool {
+				if even(f.frame) {
+					got = append(got, f.frame)
 				}
-				return even(frame)
+				return even(f.frame)
 			})
 			list = slices.DeleteFunc(list, func(k kept) bool {
 				if k.dst == dst && even(k.frame) {
@@ -161,15 +164,15 @@ func TestHolds(t *testing.T) {
 			t.Fatalf("total %d, want %d", h.total, total())
 		}
 		at := slices.IndexFunc(list, func(k kept) bool { return k.dst == dst })
-		if first := h.first(dst); (first == nil) != (at < 0) || first != nil && &first[0] != &list[at].frame[0] {
-			t.Fatal("first is not the oldest")
+		if h.waiting(dst) != (at >= 0) || at >= 0 && &h.queues[dst].frames[0].frame[0] != &list[at].frame[0] {
+			t.Fatal("the oldest is not the first")
 		}
 	}
 	if full["total"] == 0 || full["destination"] == 0 {
 		t.Fatalf("the limits were not met: %v", full)
 	}
 	for _, dst := range h.destinations(func(netip.Addr) bool { return true }) {
-		h.release(dst, func([]byte) bool { return true })
+		h.release(dst, func(held) bool { return true })
 	}
 	if len(h.queues) != 0 || h.total != 0 {
 		t.Fatalf("%d queues of %d bytes stay", len(h.queues), h.total)

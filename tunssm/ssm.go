@@ -37,7 +37,7 @@ func New(o Options) *SSM {
 	a := &acquirer{
 		dataPath: d, identity: o.Identity, boot: control.NewBoot(), learn: o.Learn, software: o.Software,
 		out: newOutbound(d), timers: newTimers(), holds: newHolds(), denials: denials{},
-		attempts: map[goal]*attempt{}, pending: map[uint64]*attempt{}, peers: map[string]*peer{}, orders: orders{},
+		attempts: map[goal]*attempt{}, asking: map[netip.Addr]int{}, steps: newSteps(), pending: map[uint64]*attempt{}, peers: map[string]*peer{}, orders: orders{},
 		revoked: map[control.SessionID]bool{}, began: time.Now(),
 	}
 	a.reach = func() control.Reach {

@@ -1,6 +1,11 @@
 package tunssm
 
 import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+
 	"github.com/gaissmai/bart"
 
 	"ssmnet/packet"
@@ -14,10 +19,11 @@ type table struct {
 	asOf     control.AsOf // the highest seen: a session decided before it may have narrower selectors than policy
 }
 
-// newTable takes in every live session. Of a peer's sessions the newest says which prefixes it has.
+// newTable takes in every live session. Of a peer's sessions the newest says which prefixes it has. A prefix that has
+// moved from one peer to another belongs to the peer that was given it last: policy's state decides, then time.
 func newTable(peers map[string]*peer, asOf control.AsOf) *table {
 	t := &table{sessions: map[packet.SPI]*session{}, asOf: asOf}
-	for _, p := range peers {
+	for _, p := range slices.SortedFunc(maps.Values(peers), comparePeers) {
 		if len(p.sessions) == 0 {
 			continue
 		}
@@ -31,6 +37,23 @@ func newTable(peers map[string]*peer, asOf control.AsOf) *table {
 	return t
 }
 
+// comparePeers orders by when the peers were given their prefixes, the last given last.
+func comparePeers(p, q *peer) int {
+	switch {
+	case p.asOf.Before(q.asOf):
+		return -1
+	case q.asOf.Before(p.asOf):
+		return 1
+	}
+	return cmp.Or(p.given.Compare(q.given), cmp.Compare(p.name, q.name))
+}
+
+// owner is the peer that has dst; nil for none that is known.
+func (t *table) owner(dst netip.Addr) *peer {
+	p, _ := t.peers.Lookup(dst)
+	return p
+}
+
 // way is what to do with an outbound packet.
 type way uint8
 
@@ -42,8 +65,8 @@ const (
 
 // outbound decides on a flow: the session that may carry it, or that it must wait for one, or that it is refused.
 func (t *table) outbound(f packet.Flow) (*session, way) {
-	p, ok := t.peers.Lookup(f.Dst)
-	if !ok {
+	p := t.owner(f.Dst)
+	if p == nil {
 		return nil, wayHold
 	}
 	s := p.sending.Load()

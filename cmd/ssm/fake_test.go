@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"ssmnet/cmd/internal/daemon"
@@ -20,6 +21,7 @@ import (
 type fake struct {
 	waiting bool // no KDC has welcomed it
 	pings   int
+	rekeys  atomic.Int32
 }
 
 func (*fake) Run(ctx context.Context) error {
@@ -43,7 +45,7 @@ func (f *fake) Status() (tunssm.Status, error) {
 			{Prefix: netip.MustParsePrefix("192.168.0.0/16"), Refused: "overlaps eth0"},
 		},
 		Drops:    map[string]uint64{"replayed": 2, "denied": 11},
-		Sessions: fakeSessions(),
+		Sessions: fakeSessions(byte(f.rekeys.Load())),
 	}
 	if f.waiting {
 		return tunssm.Status{Name: "ana", Interface: "tun0", MTU: 1420, KDCs: st.KDCs[:1]}, nil
@@ -51,9 +53,9 @@ func (f *fake) Status() (tunssm.Status, error) {
 	return st, nil
 }
 
-func fakeSessions() []tunssm.SessionStatus {
+func fakeSessions(rekeys byte) []tunssm.SessionStatus {
 	first := tunssm.SessionStatus{
-		ID: control.SessionID{0xaa, 15: 1}, Peer: "bo", Role: "requester", State: "sending", Suite: "aes-256-gcm", Order: 3,
+		ID: control.SessionID{0xaa, 15: 1 + rekeys}, Peer: "bo", Role: "requester", State: "sending", Suite: "aes-256-gcm", Order: 3,
 		Endpoint: netip.MustParseAddrPort("192.0.2.7:7601"), Age: 90, RekeyIn: 510,
 		Rx:       tunssm.TrafficStatus{Packets: 7, Bytes: 1536, Last: time.Now().Add(-49 * time.Hour)},
 		Tx:       tunssm.TrafficStatus{Packets: 8, Bytes: 640},
@@ -104,4 +106,21 @@ func fakeSSM() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// Rekey replaces the session with bo, who alone has one.
+func (f *fake) Rekey(peer string) error {
+	if peer != "bo" {
+		return tunssm.ErrNotFound
+	}
+	f.rekeys.Add(1)
+	return nil
+}
+
+// CloseSession ends nothing here: what it comes to is tested in package tunssm.
+func (f *fake) CloseSession(peer string) error {
+	if peer != "bo" {
+		return tunssm.ErrNotFound
+	}
+	return nil
 }

@@ -56,6 +56,8 @@ func explain(c *cli.Context, err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, tunssm.ErrNotFound):
+		return cli.NotFoundf("%w: the first packet to it makes one", err)
 	case errors.Is(err, admin.ErrDenied):
 		return cli.Deniedf("%w; whoever runs the KDC can change that", err)
 	case errors.Is(err, admin.ErrUnknown):

@@ -12,7 +12,9 @@ func sessionCommand() *cli.Command {
 	return &cli.Command{
 		Name: "session", Usage: "look at the sessions with other peers",
 		Description: cli.Describe("", "ssm session list"),
-		Subcommands: []*cli.Command{sessionListCommand(), sessionShowCommand()},
+		Subcommands: []*cli.Command{
+			sessionListCommand(), sessionShowCommand(), sessionRekeyCommand(), sessionCloseCommand(),
+		},
 	}
 }
 

@@ -30,14 +30,31 @@ func (c *Client) Status(ctx context.Context) (tunssm.Status, error) {
 	return call[tunssm.Status](ctx, c, http.MethodGet, "/v1/status")
 }
 
-// Ping is tunssm.SSM.Ping, for at most PingTimeout. A name that no peer can have is not sent: "." and ".." mean something
-// else in a path.
+// Ping is tunssm.SSM.Ping, for at most PingTimeout. Here as below, a name that no peer can have is not sent: "." and ".."
+// mean something else in a path.
 func (c *Client) Ping(ctx context.Context, peer string) (time.Duration, error) {
-	if !control.ValidName(peer) {
-		return 0, fmt.Errorf("%w: %q cannot be the name of a peer: want [a-z0-9][a-z0-9-]{0,62}", ErrUnknown, peer)
-	}
-	p, err := call[pong](ctx, c, http.MethodPost, "/v1/ping/"+peer)
+	p, err := callPeer[pong](ctx, c, "/v1/ping/", peer, "")
 	return time.Duration(p.Micros * float64(time.Microsecond)), err
+}
+
+// Rekey is tunssm.SSM.Rekey.
+func (c *Client) Rekey(ctx context.Context, peer string) error {
+	_, err := callPeer[struct{}](ctx, c, "/v1/sessions/", peer, "/rekey")
+	return err
+}
+
+// CloseSession is tunssm.SSM.CloseSession.
+func (c *Client) CloseSession(ctx context.Context, peer string) error {
+	_, err := callPeer[struct{}](ctx, c, "/v1/sessions/", peer, "/close")
+	return err
+}
+
+// callPeer posts to what stands under a peer.
+func callPeer[T any](ctx context.Context, c *Client, before, peer, after string) (answer T, err error) {
+	if !control.ValidName(peer) {
+		return answer, fmt.Errorf("%w: %q cannot be the name of a peer: want [a-z0-9][a-z0-9-]{0,62}", ErrUnknown, peer)
+	}
+	return call[T](ctx, c, http.MethodPost, before+peer+after)
 }
 
 // Down asks the SSM to end; it goes on ending after the answer.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -194,5 +195,29 @@ func TestNamesThatAreNoNames(t *testing.T) {
 	}
 	if len(f.pinged) > 0 {
 		t.Errorf("pinged %q", f.pinged)
+	}
+}
+
+func TestSessionCommands(t *testing.T) {
+	f := new(fake)
+	c := serve(t, Handler(f, noDown(t)))
+	if err := c.Rekey(t.Context(), "db-1"); err != nil {
+		t.Error(err)
+	}
+	if err := c.CloseSession(t.Context(), "db-1"); err != nil {
+		t.Error(err)
+	}
+	if want := []string{"rekey db-1", "close db-1"}; !slices.Equal(f.commands, want) {
+		t.Errorf("the SSM was told %q, want %q", f.commands, want)
+	}
+	for _, err := range []error{c.Rekey(t.Context(), "bo"), c.CloseSession(t.Context(), "bo")} {
+		if !errors.Is(err, tunssm.ErrNotFound) {
+			t.Errorf("%v, want %v", err, tunssm.ErrNotFound)
+		}
+	}
+	for _, err := range []error{c.Rekey(t.Context(), ".."), c.CloseSession(t.Context(), "")} {
+		if !errors.Is(err, ErrUnknown) {
+			t.Errorf("%v, want %v", err, ErrUnknown)
+		}
 	}
 }

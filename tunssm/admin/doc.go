@@ -3,6 +3,8 @@
 //
 //	GET  /v1/status          tunssm.Status
 //	POST /v1/ping/{peer}     one echo through the tunnel: {"micros": 412}
+//	POST /v1/sessions/{peer}/rekey    another session takes over
+//	POST /v1/sessions/{peer}/close    the session ends
 //	POST /v1/down            ends the SSM; the answer comes first
 //	GET  /metrics            Prometheus' text format
 //

@@ -27,6 +27,7 @@ var outcomes = []struct {
 	{"denied", http.StatusForbidden, ErrDenied},
 	{"unknown", http.StatusNotFound, ErrUnknown},
 	{"offline", http.StatusBadGateway, ErrOffline},
+	{"no_session", http.StatusNotFound, tunssm.ErrNotFound},
 	{"ended", http.StatusServiceUnavailable, tunssm.ErrEnded},
 	{"timed_out", http.StatusGatewayTimeout, context.DeadlineExceeded},
 }

@@ -17,6 +17,8 @@ const PingTimeout = 5 * time.Second
 type Operations interface {
 	Status() (tunssm.Status, error)
 	Ping(ctx context.Context, peer string) (time.Duration, error)
+	Rekey(peer string) error
+	CloseSession(peer string) error
 }
 
 // pong is the answer to a ping.
@@ -37,6 +39,8 @@ func Handler(s Operations, down func()) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", h.status)
 	mux.HandleFunc("POST /v1/ping/{peer}", h.ping)
+	mux.HandleFunc("POST /v1/sessions/{peer}/rekey", h.session(h.ssm.Rekey))
+	mux.HandleFunc("POST /v1/sessions/{peer}/close", h.session(h.ssm.CloseSession))
 	mux.HandleFunc("POST /v1/down", h.down)
 	mux.Handle("GET /metrics", metricsHandler(h.ssm))
 	return mux
@@ -52,6 +56,11 @@ func (h handler) ping(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	took, err := h.ssm.Ping(ctx, r.PathValue("peer"))
 	reply(w, pong{float64(took) / float64(time.Microsecond)}, err)
+}
+
+// session is the endpoint of a command about the session with one peer.
+func (handler) session(command func(peer string) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { reply(w, struct{}{}, command(r.PathValue("peer"))) }
 }
 
 func (h handler) down(w http.ResponseWriter, _ *http.Request) {

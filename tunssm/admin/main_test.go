@@ -24,8 +24,9 @@ type fake struct {
 	err    error
 	silent bool // a ping ends with its context
 
-	mu     sync.Mutex
-	pinged []string
+	mu       sync.Mutex
+	pinged   []string
+	commands []string
 }
 
 func (f *fake) Status() (tunssm.Status, error) { return f.status, f.err }
@@ -62,3 +63,18 @@ func serve(t *testing.T, h http.Handler) *Client {
 
 // noDown is for tests in which nothing may end the SSM.
 func noDown(t *testing.T) func() { return func() { t.Error("the SSM was ended") } }
+
+func (f *fake) Rekey(peer string) error { return f.command("rekey", peer) }
+
+func (f *fake) CloseSession(peer string) error { return f.command("close", peer) }
+
+// command is a session's: there is one with db-1 alone.
+func (f *fake) command(verb, peer string) error {
+	if peer != "db-1" {
+		return tunssm.ErrNotFound
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.commands = append(f.commands, verb+" "+peer)
+	return nil
+}

@@ -50,6 +50,13 @@ func (r *Route) Refuse(route netip.Prefix, err error) {
 	r.refuse[route] = err
 }
 
+// Accept makes Offer take the route again.
+func (r *Route) Accept(route netip.Prefix) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.refuse, route)
+}
+
 // Configure records the addresses and overlays.
 func (r *Route) Configure(addresses []netip.Addr, overlays []netip.Prefix) error {
 	r.mu.Lock()

@@ -1,0 +1,50 @@
+package tunssm
+
+import (
+	"net/netip"
+	"slices"
+
+	"ssmnet/packet"
+	"ssmnet/packet/control"
+)
+
+// reachable leaves out candidates that lie inside the tunnel, where frames would go round in circles: those within an
+// overlay or an accepted route. A route that the host refused carries nothing into the tunnel. The argument stays as
+// it is.
+func (a *acquirer) reachable(candidates []netip.AddrPort) []netip.AddrPort {
+	return slices.DeleteFunc(slices.Clone(candidates), func(c netip.AddrPort) bool {
+		inside := covers(a.config.Overlays, c.Addr()) || slices.ContainsFunc(a.config.Routes, func(r netip.Prefix) bool {
+			return a.refused[r] == nil && r.Contains(c.Addr())
+		})
+		return inside || !packet.Forwardable(c.Addr()) && !c.Addr().IsLoopback()
+	})
+}
+
+// offer gives s the candidates that a KDC names; those it can use now are what it tries.
+func (a *acquirer) offer(s *session, candidates []netip.AddrPort) {
+	s.offered = candidates
+	usable := a.reachable(candidates)
+	s.candidates.Store(&usable)
+}
+
+// rerouted: other routes lead into the tunnel now, so other candidates lie outside it.
+func (a *acquirer) rerouted() {
+	for _, p := range a.peers {
+		for _, s := range p.sessions {
+			a.offer(s, s.offered)
+		}
+	}
+}
+
+// moved takes new candidates of a peer: its provisional session tries them.
+func (a *acquirer) moved(m *control.Endpoint) {
+	p := a.peers[m.Peer]
+	if p == nil || len(a.reachable(m.Candidates)) == 0 {
+		return
+	}
+	for _, s := range p.sessions {
+		if !s.confirmed.Load() {
+			a.offer(s, m.Candidates)
+		}
+	}
+}

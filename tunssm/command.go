@@ -1,0 +1,42 @@
+package tunssm
+
+// What an operator may ask of a session.
+
+// Rekey acquires a session with the peer anew, as if its rekey were due; the present one goes on until then. It returns
+// once that has begun. The error is ErrNotFound where there is no session.
+func (s *SSM) Rekey(peer string) error {
+	return s.command(peer, func(a *acquirer, x *session) {
+		x.asked = 0
+		a.replace(x, x.age(), "asked by an operator")
+	})
+}
+
+// CloseSession ends the session with the peer in agreement; the next packet acquires another. The error is ErrNotFound
+// where there is no session.
+func (s *SSM) CloseSession(peer string) error {
+	return s.command(peer, func(a *acquirer, x *session) { a.retire(x, "closed by an operator") })
+}
+
+// command runs f with the session that this side sends on.
+func (s *SSM) command(peer string, f func(*acquirer, *session)) error {
+	done := make(chan error, 1)
+	run := func(a *acquirer) {
+		if p := a.peers[peer]; p != nil {
+			if x := p.sending.Load(); x != nil {
+				f(a, x)
+				done <- nil
+				return
+			}
+		}
+		done <- ErrNotFound
+	}
+	if !s.path.toAcquirer(run) {
+		return ErrEnded
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-s.path.ended:
+		return ErrEnded
+	}
+}
