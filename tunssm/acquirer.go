@@ -29,6 +29,7 @@ type acquirer struct {
 	boot     control.Boot
 	learn    func(kdcs []string) error
 	reach    func() control.Reach
+	told     control.Reach // what the KDCs have been told of it
 	software string
 
 	out      *outbound // for what it releases and refuses
@@ -61,7 +62,7 @@ type acquirer struct {
 func (a *acquirer) run(ctx context.Context) {
 	defer close(a.ended)
 	a.dialAll(ctx, a.identity.KDCs)
-	a.contact = time.Now()
+	a.contact, a.told = time.Now(), a.reach()
 	a.timers.after(tendInterval, a.tendAll)
 	for {
 		select {

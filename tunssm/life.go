@@ -41,6 +41,7 @@ func (a *acquirer) tendAll() {
 			a.expire(s)
 		}
 	}
+	a.rehome()
 	a.tellSuppressed()
 	a.timers.after(tendInterval, a.tendAll)
 }

@@ -57,6 +57,13 @@ func (r *Route) Accept(route netip.Prefix) {
 	delete(r.refuse, route)
 }
 
+// Move gives the host other interface addresses.
+func (r *Route) Move(candidates ...netip.Addr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.candidates = candidates
+}
+
 // Configure records the addresses and overlays.
 func (r *Route) Configure(addresses []netip.Addr, overlays []netip.Prefix) error {
 	r.mu.Lock()

@@ -1,0 +1,61 @@
+package tunssm
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ssmnet/packet/control"
+)
+
+// TestRehome: a host whose address changes tells the KDCs and shows its peers where it is; the session goes on.
+func TestRehome(t *testing.T) {
+	inWorld(t, 2, []string{"a", "b"}, func(t *testing.T, w *world) {
+		s, _ := w.connect("a", "b")
+		a, b := w.stations["a"], w.stations["b"]
+		elsewhere := netip.MustParseAddrPort("198.51.100.9:7601")
+		b.host.UDP.Move(elsewhere)
+		b.host.Route.Move(elsewhere.Addr())
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if got := s.peer.endpoint.Load(); *got != elsewhere {
+			t.Errorf("a sends to %s, want %s", got, elsewhere)
+		}
+		w.send("a", "b", "after the move")
+		if a.sending("b") != s {
+			t.Error("the move cost the session")
+		}
+		for i, kdc := range w.kdcs {
+			reaches := 0
+			for _, m := range heard[*control.Endpoint](kdc, "b") {
+				if m.Reach != nil && m.Reach.Addresses[0] == elsewhere.Addr() {
+					reaches++
+				}
+			}
+			for _, m := range heard[*control.Hello](kdc, "b") {
+				if m.Reach.Addresses[0] == elsewhere.Addr() {
+					reaches++
+				}
+			}
+			if reaches != 1 {
+				t.Errorf("KDC %d was told %d times, want once", i, reaches)
+			}
+		}
+	})
+}
+
+func TestStranded(t *testing.T) {
+	now := control.Reach{Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}}
+	for local, want := range map[string]bool{
+		"192.0.2.1": false, "2001:db8::1": false, "127.0.0.1": false, "::1": false, "192.0.2.9": true,
+	} {
+		if got := stranded(&net.TCPAddr{IP: net.ParseIP(local)}, now); got != want {
+			t.Errorf("%s: %v, want %v", local, got, want)
+		}
+	}
+	if stranded(&net.TCPAddr{IP: net.ParseIP("192.0.2.9")}, control.Reach{}) || stranded(&net.UnixAddr{}, now) {
+		t.Error("stranded without knowing")
+	}
+}
