@@ -3,6 +3,7 @@ package kdc
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"ssmnet/kdc/store"
 )
@@ -13,10 +14,18 @@ type change struct {
 	ops        []store.Op
 }
 
-// replace is the change of one peer's record, provided that it is still the one that was read.
+// replace is the change of one peer's record, provided that it is still the one that was read. Where decisions depend
+// on what is new in it, it says so.
 func (k *KDC) replace(p *peer, record peerRecord) change {
 	key := peerKey(p.name)
-	return change{[]store.Condition{{Key: key, Revision: p.revision}}, []store.Op{put(key, record)}}
+	c := change{[]store.Condition{{Key: key, Revision: p.revision}}, []store.Op{put(key, record)}}
+	if !samePolicy(p.record, record) {
+		c.ops = append(c.ops, put(decisiveKey, uint64(p.revision)))
+	}
+	if !slices.Equal(p.record.Addresses, record.Addresses) || !slices.Equal(p.record.Subnets, record.Subnets) {
+		c.ops = append(c.ops, put(ownedKey(p.name), uint64(p.revision)))
+	}
+	return c
 }
 
 // change applies what plan makes of the present snapshot, and returns once the snapshot has it. Where somebody else has

@@ -179,15 +179,25 @@ func parseConfig(text []byte) (Config, error) {
 	return c, c.check()
 }
 
+// fileFault is what is wrong in a configuration, and where.
+type fileFault struct {
+	row, column int
+	what        string
+}
+
+func (f *fileFault) Error() string {
+	return fmt.Sprintf("line %d column %d: %s", f.row, f.column, f.what)
+}
+
 // configFault makes one line of the decoder's error: where, and what.
 func configFault(err error) error {
 	if strict, ok := errors.AsType[*toml.StrictMissingError](err); ok && len(strict.Errors) > 0 {
 		row, column := strict.Errors[0].Position()
-		return fmt.Errorf("line %d column %d: unknown field %q", row, column, strings.Join(strict.Errors[0].Key(), "."))
+		return &fileFault{row, column, fmt.Sprintf("unknown field %q", strings.Join(strict.Errors[0].Key(), "."))}
 	}
 	if fault, ok := errors.AsType[*toml.DecodeError](err); ok {
 		row, column := fault.Position()
-		return fmt.Errorf("line %d column %d: %s", row, column, strings.TrimPrefix(fault.Error(), "toml: "))
+		return &fileFault{row, column, strings.TrimPrefix(fault.Error(), "toml: ")}
 	}
 	return err
 }

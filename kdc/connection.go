@@ -27,15 +27,18 @@ type connection struct {
 	source   netip.Addr // zero where the transport has none
 	since    time.Time
 	lastSeen atomic.Int64 // wall clock, Unix nanoseconds
+	limits   limits
 
 	// Owned by the goroutine that reads, and used under KDC.mu.
-	roll map[control.SessionID]struct{} // what the reports after Hello have listed so far; nil once they are complete
+	roll    map[control.SessionID]struct{} // what the reports after Hello have listed so far; nil once they are complete
+	endless bool                           // they have listed more than are taken in
 
 	// Under KDC.mu.
 	candidates []netip.AddrPort // replaced as a whole, never written to
 	requests   map[*exchange]struct{}
 	offers     map[*exchange]struct{}
 	config     control.Config // as sent last
+	matching   bool           // a match of its sessions is due
 	gone       bool
 
 	barred atomic.Bool // of a suspended or removed peer: only acks are taken
@@ -54,6 +57,7 @@ func (k *KDC) attend(conn *control.Conn, who keyOwner, first control.Envelope) {
 		boot: hello.Boot, aes: hello.AES, software: printable(hello.Software, maxSoftware),
 		source: source(conn.RemoteAddr()), since: k.now(),
 		roll:     map[control.SessionID]struct{}{},
+		limits:   newLimits(),
 		requests: map[*exchange]struct{}{}, offers: map[*exchange]struct{}{},
 	}
 	if reason := k.admit(c, first.ID, hello); reason != 0 {
@@ -89,7 +93,7 @@ func (k *KDC) admit(c *connection, call uint64, hello *control.Hello) control.Re
 	if !ok {
 		k.mu.Unlock()
 		k.audit.add(event{Event: "boot.conflict", Peer: c.name, Boot: c.boot, KeyID: c.keyID, Source: c.source.String()})
-		k.log.Warn("a displaced boot came back: is the identity copied?", "peer", c.name, "boot", c.boot, "source", c.source)
+		k.warn("a displaced boot came back: is the identity copied?", "peer", c.name, "boot", c.boot, "source", c.source)
 		return control.Conflict
 	}
 	c.conn.Send(call, &control.Welcome{Config: c.config, KDC: k.boot})
@@ -193,7 +197,7 @@ func (k *KDC) leave(c *connection) {
 func (k *KDC) handle(c *connection, e control.Envelope) {
 	k.gate.RLock()
 	defer k.gate.RUnlock()
-	if _, ack := e.Message.(*control.RevokeAck); c.barred.Load() && !ack {
+	if _, ack := e.Message.(*control.RevokeAck); c.barred.Load() && !ack || k.excessive(c, e) {
 		return
 	}
 	switch m := e.Message.(type) {
@@ -215,7 +219,7 @@ func (k *KDC) handle(c *connection, e control.Envelope) {
 		c.conn.Send(e.ID, &control.Pong{AsOf: k.snapshot.Load().asOf})
 	case *control.Pong:
 	case *control.Refusal:
-		k.log.Warn("refused by the SSM", "peer", c.name, "type", m.Refused, "reason", m.Reason)
+		k.warn("refused by the SSM", "peer", c.name, "type", m.Refused, "reason", m.Reason)
 	default:
 		c.conn.Send(e.ID, &control.Refusal{Refused: m.Type(), Reason: control.Unsupported})
 	}

@@ -1,6 +1,7 @@
 package kdc
 
 import (
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -239,8 +240,9 @@ func TestStrangers(t *testing.T) {
 			silent = append(silent, nc)
 		}
 		synctest.Wait()
-		if _, err := c.dial(id, "203.0.113.9"); err == nil {
-			t.Error("one more from the same address was served")
+		c.join(id, "203.0.113.9").close()
+		if _, err := silent[0].Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("the oldest stranger from the same address, which is full: %v", err)
 		}
 		c.join(id, "203.0.113.10")
 		time.Sleep(control.HandshakeTimeout)
@@ -272,15 +274,27 @@ func TestStrangers(t *testing.T) {
 }
 
 func TestStrangersInAll(t *testing.T) {
-	s := strangers{sites: map[netip.Prefix]int{}}
-	n := 0
-	for i := range 1000 {
-		if s.enter(site(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}))) {
-			n++
+	s := strangers{sites: map[netip.Prefix][]stranger{}}
+	at := func(i int) netip.Prefix { return site(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})) }
+	var all []net.Conn
+	for i := range 2 * maxStrangers {
+		near, far := net.Pipe()
+		defer near.Close()
+		defer far.Close()
+		all = append(all, near)
+		displaced := s.enter(near, at(i))
+		if i >= maxStrangers && displaced != all[i-maxStrangers] || i < maxStrangers && displaced != nil {
+			t.Fatalf("stranger %d displaces another than the oldest", i)
 		}
 	}
-	if n != maxStrangers {
-		t.Errorf("%d strangers, want %d", n, maxStrangers)
+	if s.all != maxStrangers || len(s.sites) != maxStrangers {
+		t.Errorf("%d strangers at %d sites, want %d", s.all, len(s.sites), maxStrangers)
+	}
+	for i, nc := range all { // those displaced leave as well
+		s.leave(nc, at(i))
+	}
+	if s.all != 0 || len(s.sites) != 0 {
+		t.Errorf("%d strangers at %d sites when all have left", s.all, len(s.sites))
 	}
 	if a, b := site(netip.MustParseAddr("2001:db8::1")), site(netip.MustParseAddr("2001:db8::2:3")); a != b {
 		t.Error("two addresses of one /64 count apart")

@@ -37,6 +37,7 @@ type peer struct {
 	record   peerRecord
 	revision store.Revision // of its record
 	prefixes []netip.Prefix // what it may use inside: addresses as /32 and /128, then subnets
+	owned    store.Revision // when prefixes changed last; zero where the store does not tell
 }
 
 // keyRole says which of a peer's keys an id names.
@@ -73,8 +74,11 @@ type directory struct {
 	revision  store.Revision
 	meta      metaRecord
 	peers     map[string]*peer
+	owned     map[string]store.Revision // of ownedKey, by name
 	allotment store.Revision
 	head      store.Revision
+	made      store.Revision // of metaKey
+	decisive  store.Revision // of decisiveKey; zero in a store of a version that had none
 	policy    uint64
 	document  *policy.Document
 	compiled  *policy.Compiled
@@ -88,7 +92,7 @@ func (d *directory) load(ctx context.Context) error {
 		return err
 	}
 	d.meta, d.peers, d.allotment, d.head, d.stale = metaRecord{}, map[string]*peer{}, 0, 0, true
-	d.policy, d.document = 0, nil
+	d.policy, d.document, d.owned, d.made, d.decisive = 0, nil, map[string]store.Revision{}, 0, 0
 	for _, e := range entries {
 		if err := d.put(ctx, e.Key, e.Value, e.Revision); err != nil {
 			return err
@@ -120,7 +124,12 @@ func (d *directory) apply(ctx context.Context, b store.Batch) error {
 func (d *directory) put(ctx context.Context, key string, value []byte, at store.Revision) error {
 	switch {
 	case key == metaKey:
+		d.made = at
 		return decode(key, value, &d.meta)
+	case key == decisiveKey:
+		d.decisive = at
+	case strings.HasPrefix(key, ownedPrefix):
+		d.owned[strings.TrimPrefix(key, ownedPrefix)] = at
 	case key == allotmentKey:
 		d.allotment = at
 	case key == headKey:
@@ -186,6 +195,9 @@ func readPolicy(
 }
 
 func (d *directory) drop(key string) {
+	if name, ok := strings.CutPrefix(key, ownedPrefix); ok {
+		delete(d.owned, name)
+	}
 	name, ok := strings.CutPrefix(key, peerPrefix)
 	if ok && d.peers[name] != nil {
 		delete(d.peers, name)
@@ -196,11 +208,17 @@ func (d *directory) drop(key string) {
 // compile makes the snapshot of what the directory holds now.
 func (d *directory) compile() (*snapshot, error) {
 	s := &snapshot{
-		revision: d.revision, asOf: control.AsOf{Epoch: d.meta.Epoch, Revision: uint64(d.revision)},
-		peers: maps.Clone(d.peers), keys: make(map[control.KeyID]keyOwner, len(d.peers)), owners: new(bart.Table[*peer]),
+		revision: d.revision, asOf: control.AsOf{Epoch: d.meta.Epoch, Revision: uint64(d.decided())},
+		peers: make(map[string]*peer, len(d.peers)), keys: make(map[control.KeyID]keyOwner, len(d.peers)),
+		owners:   new(bart.Table[*peer]),
 		document: d.document, policyRevision: d.policy, head: d.head, allotment: d.allotment,
 	}
-	for _, p := range s.peers {
+	for name, p := range d.peers {
+		if at := d.owned[name]; p.owned != at {
+			p = p.ownedSince(at)
+			d.peers[name] = p
+		}
+		s.peers[name] = p
 		s.addKeys(p)
 		for _, q := range p.prefixes {
 			s.owners.Insert(q, p)
@@ -215,6 +233,23 @@ func (d *directory) compile() (*snapshot, error) {
 	}
 	s.compiled = d.compiled
 	return s, nil
+}
+
+// decided is the revision of the last change of what decisions depend on. It follows from what the store holds, so
+// that every KDC on it, however long it has run, gives a snapshot the same age; a token redeemed or a key put in use
+// changes no decision, and leaves alone what is in flight.
+func (d *directory) decided() store.Revision {
+	if d.decisive == 0 {
+		return d.revision
+	}
+	return max(d.made, d.decisive, d.head, d.allotment)
+}
+
+// ownedSince is the same peer with another revision of its prefixes: a peer in a snapshot is never written to.
+func (p *peer) ownedSince(at store.Revision) *peer {
+	q := *p
+	q.owned = at
+	return &q
 }
 
 func (s *snapshot) addKeys(p *peer) {

@@ -11,11 +11,14 @@
 // # Snapshots
 //
 // Decisions are made from memory: an immutable snapshot of policy and peers, compiled whenever the store changes, with
-// an age, as_of = (epoch, store revision). One goroutine follows the store; it publishes each snapshot and decides
-// again about everything that the one before permitted:
+// an age, as_of = (epoch, store revision): that of the last change that decisions depend on, which is to policy and to
+// the peers' addresses, subnets, tags and suspension, and not to their tokens and keys. One goroutine follows the store.
+// It publishes each snapshot, and where as_of has risen, or a grant has ended by time, decides again about everything
+// that the one before permitted:
 //
-//	exchanges in flight    begin again under the new as_of, or are denied
-//	live sessions          go on where the pair's selectors still cover what they allow; otherwise Revoke to both sides
+//	exchanges in flight    begin again under the new as_of, or are denied; the next change waits for them a moment
+//	live sessions          go on where the pair's selectors and both sides' prefixes still cover what they allow;
+//	                       otherwise Revoke to both sides
 //	connections            of suspended and removed peers end once their side has acked; so do those of dead keys
 //	requests that waited   for this state are decided
 //	everybody connected    is sent an Update
@@ -27,7 +30,13 @@
 //
 // The KDC stores no session. It knows those that it granted and those that the SSMs report, which after Hello is all of
 // them; a KDC that was restarted knows every live session within a second, and revokes what is not permitted any more.
-// A side is believed about itself alone. A revocation is owed by each side until it acks or shows another boot.
+// A side is believed about itself alone. A revocation is owed by each side until it acks or shows another boot. What
+// one side reports and the other, which has reported everything, does not hold, is revoked (oneside.go).
+//
+// # Limits
+//
+// What a stranger, a token's holder or an enrolled peer can ask for is bounded (strangers.go, limits.go), so that none
+// of them takes from the others what the KDC has.
 //
 // # Keys at rest
 //

@@ -21,6 +21,10 @@ func (k *KDC) enrol(ctx context.Context, conn *control.Conn, who keyOwner, first
 		conn.Send(first.ID, &control.Refusal{Refused: first.Message.Type(), Reason: control.Malformed})
 		return
 	}
+	if !k.mayRedeem(who.key.ID) {
+		conn.Send(first.ID, &control.Refusal{Refused: control.TypeEnrol, Reason: control.Busy})
+		return
+	}
 	key, next := k.newKey(name)
 	defer key.Destroy()
 	again := false
@@ -39,7 +43,7 @@ func (k *KDC) enrol(ctx context.Context, conn *control.Conn, who keyOwner, first
 		if errors.Is(err, ErrNotFound) {
 			reason = control.Denied // the token has died meanwhile
 		}
-		k.log.Warn("enrolment failed", "peer", name, "error", err)
+		k.warn("enrolment failed", "peer", name, "error", err)
 		conn.Send(first.ID, &control.Refusal{Refused: control.TypeEnrol, Reason: reason})
 		return
 	}

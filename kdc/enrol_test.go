@@ -138,7 +138,7 @@ func TestConcurrentRedemptions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCenter(t)
 		token := c.addToken("a")
-		ids := make([]control.Identity, 20)
+		ids := make([]control.Identity, redeemBurst)
 		var wg sync.WaitGroup
 		for i := range ids {
 			wg.Go(func() {

@@ -26,7 +26,6 @@ const (
 	maxRequests = 256   // exchanges in flight that one connection asked for
 	maxOffers   = 1024  // exchanges in flight that wait for one responder
 	maxPending  = 65536 // exchanges in flight in all
-	maxReissues = 3     // times that a new snapshot may start an exchange again
 )
 
 // exchange is one KeyRequest on its way to its KeyGrant or KeyDenial.
@@ -34,16 +33,18 @@ type exchange struct {
 	request *control.KeyRequest
 	call    uint64 // request id of the KeyRequest, which the answer repeats
 	from    *connection
+	arrived time.Time
 
 	requester, responder *peer   // set by identify
 	verdict              verdict // set by decide
+	why                  string  // likewise: what an operator is told instead of the denial's reason
 
 	session  control.SessionID // set by issue, like all below
 	to       *connection
 	a, b     control.Party
 	suite    packet.Suite
 	key      secret.Key // K
-	reissues int
+	reissued bool       // under KDC.mu: a new snapshot made it begin again
 
 	timer *timer // under KDC.mu: AcceptTimeout after issue, or after a request that is ahead of us
 	done  bool   // under KDC.mu: it has been answered, or needs no answer
@@ -64,7 +65,7 @@ func (v verdict) same(o verdict) bool {
 
 // requested takes a KeyRequest.
 func (k *KDC) requested(c *connection, call uint64, r *control.KeyRequest) {
-	x := &exchange{request: r, call: call, from: c}
+	x := &exchange{request: r, call: call, from: c, arrived: time.Now()}
 	s := k.snapshot.Load()
 	switch {
 	case !k.enter(x):
@@ -121,6 +122,7 @@ func (k *KDC) decide(s *snapshot, x *exchange) (verdict, control.Reason) {
 	if k.audit.failing() != nil {
 		return verdict{}, control.Unavailable
 	}
+	x.why = ""
 	var d policy.Decision
 	if f := x.request.Flow; f != nil {
 		d = s.compiled.Decide(x.requester.name, x.responder.name, *f, k.now())
@@ -128,6 +130,11 @@ func (k *KDC) decide(s *snapshot, x *exchange) (verdict, control.Reason) {
 		d = s.compiled.DecidePair(x.requester.name, x.responder.name, k.now())
 	}
 	if !d.Permitted {
+		if d.Reason == policy.TooManySelectors {
+			x.why = string(d.Reason)
+			k.warn("denied: the grants of a pair come to more selectors than are carried: write fewer, wider ones",
+				"step", 3, "requester", x.requester.name, "responder", x.responder.name, "most", policy.MaxSelectors)
+		}
 		return verdict{}, control.Denied
 	}
 	session := s.compiled.Session()
@@ -193,7 +200,7 @@ func (k *KDC) accepted(c *connection, m *control.KeyAccept) {
 	switch {
 	case foreign:
 		k.audit.add(event{Event: "accept.foreign", Peer: c.name, Session: m.Session, Source: c.source.String()})
-		k.log.Warn("accept of a session offered to another peer", "step", 3, "peer", c.name, "session", m.Session)
+		k.warn("accept of a session offered to another peer", "step", 3, "peer", c.name, "session", m.Session)
 	case x == nil:
 		k.withdraw(c, m.Session, control.Offline) // too late, and what it installed goes again
 	case m.A != x.a.Name || m.B != x.b.Name || len(m.Enc) != control.EncLen || m.SPI == 0 || m.Order == 0:
@@ -255,8 +262,14 @@ func (k *KDC) record(x *exchange, reason control.Reason) {
 		k.log.Debug("granted", "step", 3, "session", x.session, "requester", e.Requester, "responder", e.Responder)
 	} else {
 		k.counts.denials.Add(1)
-		e.Event, e.Reason = "denial", reason.String()
+		e.Event, e.Reason = "denial", cmp.Or(x.why, reason.String())
 		k.log.Debug("denied", "step", 3, "requester", e.Requester, "responder", e.Responder, "reason", e.Reason)
+		d := denied{requester: e.Requester, responder: e.Responder, reason: e.Reason}
+		if f := x.request.Flow; f != nil {
+			d.v6, d.protocol, d.port = f.Dst.Is6(), uint8(f.Protocol), f.DstPort
+		}
+		k.auditDenial(e, d)
+		return
 	}
 	k.audit.add(e)
 }

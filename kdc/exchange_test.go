@@ -301,22 +301,6 @@ func TestInFlightDeniedByNewPolicy(t *testing.T) {
 	})
 }
 
-func TestReissuesAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newPair(t, aToB)
-		p.a.request(p.b.address())
-		for range maxReissues + 1 {
-			await[*control.KeyOffer](p.b)
-			if _, err := p.NewToken(t.Context(), "b", 0); err != nil { // any change moves as_of
-				t.Fatal(err)
-			}
-		}
-		if got := p.a.denied(); got != control.Busy {
-			t.Errorf("denied for %s", got)
-		}
-	})
-}
-
 func TestRequestsInFlightAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, aToB)

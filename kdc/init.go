@@ -86,9 +86,12 @@ func (o InitOptions) config() (Config, error) {
 	return c, c.checkAll()
 }
 
-// checkAll is what reading the file back would find wrong.
+// checkAll is what reading the file back would find wrong, but where: there is no file yet.
 func (c Config) checkAll() error {
 	_, err := parseConfig(c.text())
+	if fault, ok := errors.AsType[*fileFault](err); ok {
+		return errors.New(fault.what)
+	}
 	return err
 }
 

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"ssmnet/kdc/store"
 	"ssmnet/packet/control"
 	"ssmnet/packet/secret"
@@ -36,21 +38,26 @@ type KDC struct {
 	// publish and by leave. Nobody waits for the network under it: Conn.Send never does.
 	gate sync.RWMutex
 
-	mu         sync.Mutex // after gate; held for map operations only
-	peers      map[string]*livePeer
-	sessions   map[control.SessionID]*session
-	pending    map[control.SessionID]*exchange // offered, not yet accepted
-	waiting    map[*exchange]struct{}          // for a newer snapshot
-	early      bool                            // there may be sessions of a newer state than the snapshot's
-	revoked    revokedIDs
-	collectors map[*collector]struct{}
-	published  chan struct{} // closed, and replaced, when a snapshot and its consequences are out
-	transports map[net.Conn]struct{}
-	listening  []string
-	rate       rate
+	mu          sync.Mutex // after gate; held for map operations only
+	peers       map[string]*livePeer
+	sessions    map[control.SessionID]*session
+	pending     map[control.SessionID]*exchange // offered, not yet accepted
+	waiting     map[*exchange]struct{}          // for a newer snapshot
+	reissued    int                             // exchanges in flight that a new snapshot made begin again
+	early       bool                            // there may be sessions of a newer state than the snapshot's
+	revoked     revokedIDs
+	collectors  map[*collector]struct{}
+	published   chan struct{} // closed, and replaced, when a snapshot and its consequences are out
+	transports  map[net.Conn]struct{}
+	listening   []string
+	rate        perSecond
+	redemptions map[control.KeyID]*rate.Limiter // by token
+	repeats     map[denied]*repeated
+	repeatsDue  bool // tellRepeats will run
 
 	counts struct{ requests, grants, denials, failed, turnedAway atomic.Uint64 }
 
+	warnings  *rate.Limiter
 	changing  chan struct{} // one slot: held by the operation that changes the store
 	telling   sync.Mutex    // before gate: Updates go out in order
 	strangers strangers
@@ -87,9 +94,13 @@ func New(o Options) (*KDC, error) {
 		boot: control.NewBoot(), since: o.Now(), directory: directory{store: o.Store},
 		peers: map[string]*livePeer{}, sessions: map[control.SessionID]*session{},
 		pending: map[control.SessionID]*exchange{}, waiting: map[*exchange]struct{}{},
-		revoked:    revokedIDs{reasons: map[control.SessionID]control.Reason{}, now: o.Now},
+		revoked:     revokedIDs{reasons: map[control.SessionID]control.Reason{}, now: o.Now},
+		redemptions: map[control.KeyID]*rate.Limiter{}, repeats: map[denied]*repeated{},
+		warnings: rate.NewLimiter(warnRate, warnBurst),
+
 		collectors: map[*collector]struct{}{}, published: make(chan struct{}), transports: map[net.Conn]struct{}{},
-		changing: make(chan struct{}, 1), strangers: strangers{sites: map[netip.Prefix]int{}}, stopped: make(chan struct{}),
+		changing: make(chan struct{}, 1), stopped: make(chan struct{}),
+		strangers: strangers{sites: map[netip.Prefix][]stranger{}},
 	}
 	k.timers = timers{running: &k.running, set: map[*timer]struct{}{}}
 	k.settings.Store(&o.Config)
@@ -115,7 +126,7 @@ func InitStore(ctx context.Context, s store.Store, key secret.Key) error {
 		return err
 	}
 	_, err = s.Apply(ctx, []store.Condition{{Key: metaKey}},
-		[]store.Op{put(metaKey, metaRecord{Schema: storeSchema, Epoch: 1, Check: ring.check()})})
+		[]store.Op{put(metaKey, metaRecord{Schema: storeSchema, Epoch: 1, Check: ring.check()}), put(decisiveKey, 0)})
 	if errors.Is(err, store.ErrConflict) {
 		return ErrExists
 	}

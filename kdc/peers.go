@@ -51,7 +51,7 @@ func (k *KDC) AddPeer(ctx context.Context, n NewPeer) (Enrolment, error) {
 		}
 		c = allot(s)
 		c.conditions = append(c.conditions, store.Condition{Key: peerKey(n.Name)})
-		c.ops = append(c.ops, put(peerKey(n.Name), record))
+		c.ops = append(c.ops, put(peerKey(n.Name), record), put(ownedKey(n.Name), uint64(s.revision)))
 		return c, nil
 	})
 	if err != nil {
@@ -95,8 +95,10 @@ func (k *KDC) newPeer(s *snapshot, n NewPeer) (record peerRecord, err error) {
 	if record.Subnets, err = k.addSubnets(s, n.Name, nil, n.Subnets); err != nil {
 		return record, err
 	}
-	record.Addresses, err = k.addresses(s, n.Addresses, record.Subnets)
-	return record, err
+	if record.Addresses, err = k.addresses(s, n.Addresses, record.Subnets); err != nil {
+		return record, err
+	}
+	return record, k.carried(s, n.Name, record)
 }
 
 func (k *KDC) expiry(ttl time.Duration) time.Time {
@@ -170,8 +172,10 @@ func (k *KDC) ChangePeer(ctx context.Context, name string, c PeerChange) (PeerIn
 			return err
 		}
 		r.Subnets = slices.DeleteFunc(r.Subnets, func(p netip.Prefix) bool { return slices.Contains(c.RemoveSubnets, p) })
-		r.Subnets, err = k.addSubnets(s, name, r.Subnets, c.AddSubnets)
-		return err
+		if r.Subnets, err = k.addSubnets(s, name, r.Subnets, c.AddSubnets); err != nil {
+			return err
+		}
+		return k.carried(s, name, *r)
 	})
 	if err != nil {
 		return PeerInfo{}, err
@@ -219,7 +223,7 @@ func (k *KDC) RemovePeer(ctx context.Context, name string) ([]Receipt, error) {
 		}
 		c := allot(s)
 		c.conditions = append(c.conditions, store.Condition{Key: peerKey(name), Revision: p.revision})
-		c.ops = append(c.ops, store.Delete(peerKey(name)))
+		c.ops = append(c.ops, store.Delete(peerKey(name)), store.Delete(ownedKey(name)))
 		return c, nil
 	})
 	revocations := k.collected(collector)

@@ -50,6 +50,9 @@ func (k *KDC) finish(x *exchange) bool {
 		return false
 	}
 	x.done = true
+	if x.reissued {
+		k.reissued--
+	}
 	k.unpend(x)
 	delete(x.from.requests, x)
 	return true
@@ -166,10 +169,15 @@ func (k *KDC) caughtUp(s *snapshot) (ready []*exchange) {
 func (k *KDC) reissue(s *snapshot, x *exchange) {
 	k.mu.Lock()
 	k.unpend(x)
+	if !x.reissued {
+		x.reissued = true
+		k.reissued++
+	}
 	k.mu.Unlock()
 	k.withdraw(x.to, x.session, control.Changed)
 	x.key.Destroy() // nobody else has the exchange: its requester's connection leaves under the gate
-	if x.reissues++; x.reissues > maxReissues {
+	waits := time.Since(x.arrived) < control.RequestTimeout
+	if !waits {
 		k.deny(x, control.Busy)
 		return
 	}

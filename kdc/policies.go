@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"ssmnet/kdc/store"
 	"ssmnet/policy"
@@ -20,15 +21,20 @@ func (k *KDC) CheckPolicy(ctx context.Context, text []byte) (PolicyReport, error
 func (k *KDC) checkPolicy(s *snapshot, text []byte) (PolicyReport, error) {
 	report := PolicyReport{Warnings: []string{}, Revoked: []Receipt{}}
 	if len(text) > MaxPolicy {
-		return report, fmt.Errorf("%w: the policy has %d bytes, at most %d can be stored", ErrInvalid, len(text), MaxPolicy)
+		return report, fmt.Errorf("%w: the policy has %d bytes, at most %d (%d KiB) can be stored", ErrInvalid, len(text),
+			MaxPolicy, MaxPolicy>>10)
 	}
 	document, err := policy.Parse(text)
 	if err != nil {
 		return report, fmt.Errorf("%w: %w", ErrPolicy, err)
 	}
 	peers := s.forPolicy()
-	if _, err := policy.Compile(document, peers); err != nil {
+	compiled, err := policy.Compile(document, peers)
+	if err != nil {
 		return report, fmt.Errorf("%w: %w", ErrPolicy, err)
+	}
+	if pair, over := compiled.Overfull("", k.now()); over {
+		return report, fmt.Errorf("%w: %w", ErrPolicy, pair)
 	}
 	warnings, err := policy.Check(document, peers)
 	if err != nil {
@@ -41,9 +47,31 @@ func (k *KDC) checkPolicy(s *snapshot, text []byte) (PolicyReport, error) {
 	return report, nil
 }
 
+// carried refuses a state of a peer with which the grants between it and another, which had fewer before, could not be
+// carried any more.
+func (k *KDC) carried(s *snapshot, name string, record peerRecord) error {
+	if s.document == nil {
+		return nil
+	}
+	peers := slices.DeleteFunc(s.forPolicy(), func(p policy.Peer) bool { return p.Name == name })
+	compiled, err := policy.Compile(s.document, append(peers, record.forPolicy(name)))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	pair, over := compiled.Overfull(name, k.now())
+	if over && !s.compiled.Pair(pair.A, pair.B, k.now()).TooMany {
+		return fmt.Errorf("%w: %w", ErrConflict, pair)
+	}
+	return nil
+}
+
 // ApplyPolicy makes the text the policy in force. Where ifRevision is not nil and another revision is in force, it
 // changes nothing and reports ErrConflict.
 func (k *KDC) ApplyPolicy(ctx context.Context, text []byte, ifRevision *uint64, note string) (PolicyReport, error) {
+	if len(note) > maxNote || note != printable(note, maxNote) {
+		return PolicyReport{Warnings: []string{}, Revoked: []Receipt{}},
+			fmt.Errorf("%w note: it must be one printable line of at most %d bytes", ErrInvalid, maxNote)
+	}
 	var report PolicyReport
 	collector := k.collect()
 	err := k.change(ctx, func(s *snapshot) (c change, err error) {
@@ -60,7 +88,7 @@ func (k *KDC) ApplyPolicy(ctx context.Context, text []byte, ifRevision *uint64, 
 			[]store.Condition{{Key: headKey, Revision: s.head}, {Key: key}},
 			[]store.Op{
 				put(headKey, headRecord{report.Revision}),
-				put(key, policyRecord{Applied: k.now().UTC(), Note: printable(note, maxNote), Text: text}),
+				put(key, policyRecord{Applied: k.now().UTC(), Note: note, Text: text}),
 			},
 		}, nil
 	})
@@ -68,7 +96,7 @@ func (k *KDC) ApplyPolicy(ctx context.Context, text []byte, ifRevision *uint64, 
 	if err != nil {
 		return PolicyReport{Warnings: []string{}, Revoked: []Receipt{}}, err
 	}
-	k.audit.add(event{Event: "policy.apply", Revision: report.Revision, Note: printable(note, maxNote)})
+	k.audit.add(event{Event: "policy.apply", Revision: report.Revision, Note: note})
 	k.log.Info("policy applied", "revision", report.Revision, "grants", report.Grants)
 	report.Revoked = k.wait(ctx, revocations, revocationWait)
 	return report, nil

@@ -47,12 +47,20 @@ func (k *KDC) nap(until time.Time) time.Duration {
 
 // catchUp takes a batch and all that are ready behind it, and publishes what they come to.
 func (k *KDC) catchUp(ctx context.Context, b store.Batch, watch <-chan store.Batch) error {
+	if err := k.directory.apply(ctx, b); err != nil {
+		return err
+	}
+	if k.directory.stale {
+		k.lull(ctx)
+	}
 	for more := true; more; {
-		if err := k.directory.apply(ctx, b); err != nil {
-			return err
-		}
 		select {
 		case b, more = <-watch:
+			if more {
+				if err := k.directory.apply(ctx, b); err != nil {
+					return err
+				}
+			}
 		default:
 			more = false
 		}
@@ -62,8 +70,34 @@ func (k *KDC) catchUp(ctx context.Context, b store.Batch, watch <-chan store.Bat
 	if err != nil {
 		return err
 	}
-	k.publish(s, s.compiled != before.compiled)
+	k.publish(s, s.compiled != before.compiled || s.asOf != before.asOf)
 	return nil
+}
+
+// maxLull bounds how long a change waits for the exchanges that the one before made begin again.
+const maxLull = 300 * time.Millisecond
+
+// lull waits until the exchanges that a change made begin again have come to an end: if one change followed another
+// faster than responders answer, none ever would.
+func (k *KDC) lull(ctx context.Context) {
+	limit, look := time.NewTimer(maxLull), time.NewTicker(5*time.Millisecond)
+	defer limit.Stop()
+	defer look.Stop()
+	for {
+		k.mu.Lock()
+		n := k.reissued
+		k.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		select {
+		case <-look.C:
+		case <-limit.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // publish makes s the snapshot that decisions are made under, and decides again about everything that the one before
@@ -71,7 +105,9 @@ func (k *KDC) catchUp(ctx context.Context, b store.Batch, watch <-chan store.Bat
 func (k *KDC) publish(s *snapshot, changed bool) {
 	k.gate.Lock()
 	k.snapshot.Store(s)
-	k.reviewExchanges(s)
+	if changed {
+		k.reviewExchanges(s)
+	}
 	k.turnOutGone(s)
 	k.reviewSessions(s, changed)
 	k.mu.Lock()

@@ -20,6 +20,8 @@ import (
 //	state/policy       headRecord: which policy is in force
 //	state/allotment    a number that changes with every address or subnet given or taken: a condition on it makes
 //	                   sure that nobody else has meanwhile been given the same
+//	state/decisive     a number that changes with everything else that decisions depend on: tags, suspension
+//	state/prefixes/... by NAME, a number that changes with what the peer may use inside
 //	state/peer/NAME    peerRecord
 //	policy/REVISION    policyRecord, 16 hexadecimal digits
 const (
@@ -27,6 +29,8 @@ const (
 	metaKey      = statePrefix + "meta"
 	headKey      = statePrefix + "policy"
 	allotmentKey = statePrefix + "allotment"
+	decisiveKey  = statePrefix + "decisive"
+	ownedPrefix  = statePrefix + "prefixes/"
 	peerPrefix   = statePrefix + "peer/"
 
 	storeSchema = "ssmnet.kdc/v1"
@@ -73,6 +77,7 @@ type keyRecord struct {
 }
 
 func peerKey(name string) string                  { return peerPrefix + name }
+func ownedKey(name string) string                 { return ownedPrefix + name }
 func policyKey(revision uint64) string            { return fmt.Sprintf("policy/%016x", revision) }
 func sameKey(k *keyRecord, id control.KeyID) bool { return k != nil && k.ID == id }
 

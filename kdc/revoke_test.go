@@ -264,8 +264,8 @@ func TestReports(t *testing.T) {
 				p := newPair(t, aToB)
 				p.add(NewPeer{Name: "c"})
 				pair := p.snapshot.Load().compiled.Pair("a", "b", time.Now())
-				r := report(&control.Keys{Session: control.NewSessionID(), Terms: control.Terms{Selectors: pair.Selectors}},
-					p.a.boot, p.b.boot, true)
+				terms := control.Terms{Selectors: pair.Selectors, AsOf: p.snapshot.Load().asOf}
+				r := report(&control.Keys{Session: control.NewSessionID(), Terms: terms}, p.a.boot, p.b.boot, true)
 				tc.change(&r.Opened[0])
 				p.a.send(0, r)
 				synctest.Wait()
@@ -325,11 +325,12 @@ func TestSessionBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, aToB)
 		pair := p.snapshot.Load().compiled.Pair("a", "b", time.Now())
+		terms := control.Terms{Selectors: pair.Selectors, AsOf: p.snapshot.Load().asOf}
 		sent := 0
 		for sent < maxSessionsOfPeer+10 {
 			r := &control.SessionReport{}
 			for range 10 {
-				k := &control.Keys{Session: control.NewSessionID(), Terms: control.Terms{Selectors: pair.Selectors}}
+				k := &control.Keys{Session: control.NewSessionID(), Terms: terms}
 				r.Opened = append(r.Opened, report(k, p.a.boot, p.b.boot, false).Opened...)
 			}
 			sent += 10

@@ -4,55 +4,12 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 
 	"ssmnet/packet/control"
 	"ssmnet/packet/secret"
 )
-
-// Limits on connections that have not shown a key yet.
-const (
-	maxStrangers        = 512 // in all
-	maxStrangersOfASite = 32  // from one IPv4 address or IPv6 /64
-)
-
-// strangers counts the connections that have not shown a key yet.
-type strangers struct {
-	mu    sync.Mutex
-	sites map[netip.Prefix]int
-	all   int
-}
-
-func site(a netip.Addr) netip.Prefix {
-	bits := 32
-	if a.Is6() {
-		bits = 64
-	}
-	p, _ := a.Prefix(bits) // the zero prefix for a transport without addresses
-	return p
-}
-
-func (s *strangers) enter(from netip.Prefix) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.all >= maxStrangers || from.IsValid() && s.sites[from] >= maxStrangersOfASite {
-		return false
-	}
-	s.all++
-	s.sites[from]++
-	return true
-}
-
-func (s *strangers) leave(from netip.Prefix) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.all--
-	if s.sites[from]--; s.sites[from] == 0 {
-		delete(s.sites, from)
-	}
-}
 
 // Serve accepts SSMs on the listeners until ctx ends, or the store does. It owns the listeners, the connections and
 // every goroutine, and returns when all have ended; a KDC serves once.
@@ -85,6 +42,7 @@ func (k *KDC) Serve(ctx context.Context, listeners ...net.Listener) error {
 	close(k.stopped)
 	k.closeAll()
 	k.running.Wait()
+	k.tellRepeats()
 	k.audit.add(event{Event: "stop", AsOf: k.snapshot.Load().asOf})
 	close(auditStop)
 	<-auditDone
@@ -116,17 +74,16 @@ func (k *KDC) accept(ctx context.Context, l net.Listener, fail context.CancelCau
 			continue
 		}
 		from := site(source(nc.RemoteAddr()))
-		if !k.strangers.enter(from) {
+		if displaced := k.strangers.enter(nc, from); displaced != nil {
 			k.counts.turnedAway.Add(1)
-			nc.Close()
-			continue
+			displaced.Close()
 		}
 		if !k.track(nc) {
 			nc.Close()
 		}
 		k.running.Go(func() {
 			defer k.untrack(nc)
-			k.receive(ctx, nc, sync.OnceFunc(func() { k.strangers.leave(from) }))
+			k.receive(ctx, nc, sync.OnceFunc(func() { k.strangers.leave(nc, from) }))
 		})
 	}
 }
@@ -159,7 +116,7 @@ func (k *KDC) receive(ctx context.Context, nc net.Conn, known func()) {
 		return
 	case who.role == roleNext:
 		if err := k.promote(ctx, who); err != nil {
-			k.log.Warn("key not put in use", "peer", who.peer.name, "error", err)
+			k.warn("key not put in use", "peer", who.peer.name, "error", err)
 			conn.Send(first.ID, &control.Refusal{Refused: first.Message.Type(), Reason: control.Unavailable})
 			conn.Shutdown(farewell)
 			return

@@ -1,6 +1,7 @@
 package kdc
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
@@ -23,11 +24,13 @@ type session struct {
 	sides     [2]side // requester, responder
 	by        string  // the peer whose budget it counts against
 	since     time.Time
+	heard     time.Time // of the report that it was first known by; zero where this run granted it
 	asOf      control.AsOf
 	digest    control.Digest
-	selectors packet.Selectors // where another run or another KDC granted it, nil until policy had those of digest
-	suite     packet.Suite     // likewise zero
-	grant     string           // likewise empty
+	selectors packet.Selectors  // where another run or another KDC granted it, nil until policy had those of digest
+	prefixes  [2][]netip.Prefix // what its sides may use inside, likewise nil
+	suite     packet.Suite      // likewise zero
+	grant     string            // likewise empty
 }
 
 // side is one end of a session: which run of which peer, and whether it may still hold the session.
@@ -35,16 +38,18 @@ type side struct {
 	peer string
 	boot control.Boot
 	held bool
+	told bool // the grant, or a report of its own, says that it does
 }
 
 // live is the session that an exchange makes.
 func (x *exchange) live(now time.Time) *session {
 	return &session{
 		id:    x.session,
-		sides: [2]side{{x.a.Name, x.a.Boot, true}, {x.b.Name, x.b.Boot, true}},
+		sides: [2]side{{x.a.Name, x.a.Boot, true, true}, {x.b.Name, x.b.Boot, true, true}},
 		by:    x.a.Name, since: now, asOf: x.verdict.terms.AsOf,
 		digest: control.DigestSelectors(x.verdict.terms.Selectors), selectors: x.verdict.terms.Selectors,
-		suite: x.suite, grant: x.verdict.grant,
+		prefixes: [2][]netip.Prefix{x.a.Prefixes, x.b.Prefixes},
+		suite:    x.suite, grant: x.verdict.grant,
 	}
 }
 
@@ -65,8 +70,12 @@ func (s *session) other(name string) *side {
 	return &s.sides[0]
 }
 
-// addSession takes a session in, false where there are too many. k.mu is held.
+// addSession takes a session in, false where there are too many. Its id is new, or was reported by a responder that had
+// no more than the offer: what it then said goes. k.mu is held.
 func (k *KDC) addSession(s *session) bool {
+	if old := k.sessions[s.id]; old != nil {
+		k.dropSession(old)
+	}
 	if len(k.sessions) >= maxSessions || k.live(s.by).budget >= maxSessionsOfPeer {
 		return false
 	}
@@ -130,7 +139,7 @@ func (k *KDC) reported(c *connection, m *control.SessionReport) {
 		}
 	}
 	if len(c.roll) > maxSessionsOfPeer {
-		c.roll = nil // more than are taken in: nothing follows from what is missing in it
+		c.roll, c.endless = nil, true // more than are taken in: nothing follows from what is missing in it
 	}
 	if m.Last {
 		k.closeRoll(c)
@@ -157,17 +166,22 @@ func (k *KDC) opened(s *snapshot, c *connection, e control.SessionEntry) control
 		if end == nil || end.boot != c.boot || known.digest != e.Selectors {
 			return control.Changed
 		}
-		end.held = true
+		end.held, end.told = true, true
 		if e.AsOf.Before(known.asOf) { // the other side claimed that it came of a newer state
-			if known.asOf = e.AsOf; !k.permits(s, known) {
+			if known.asOf = e.AsOf; known.suite == 0 {
+				known.prefixes = [2][]netip.Prefix{}
+			}
+			if !k.permits(s, known) {
 				return control.Changed
 			}
 		}
 		return 0
 	}
 	x := &session{
-		id: e.ID, sides: [2]side{{e.Requester, e.BootA, true}, {e.Responder, e.BootB, true}}, by: c.name,
-		since: k.now().Add(-time.Duration(min(e.AgeMillis, 1<<40)) * time.Millisecond), asOf: e.AsOf, digest: e.Selectors,
+		id: e.ID, by: c.name,
+		sides: [2]side{{e.Requester, e.BootA, true, false}, {e.Responder, e.BootB, true, false}},
+		heard: k.now(), since: k.now().Add(-time.Duration(min(e.AgeMillis, 1<<40)) * time.Millisecond),
+		asOf: e.AsOf, digest: e.Selectors,
 	}
 	if end := x.of(c.name); end == nil || end.boot != c.boot || e.Requester == e.Responder {
 		return control.Malformed
@@ -183,6 +197,8 @@ func (k *KDC) opened(s *snapshot, c *connection, e control.SessionEntry) control
 	if !k.addSession(x) {
 		return control.Busy
 	}
+	x.of(c.name).told = true
+	k.matchLater(c)
 	return 0
 }
 
@@ -195,7 +211,7 @@ func (k *KDC) permits(s *snapshot, x *session) bool {
 		return true
 	}
 	pair := s.compiled.Pair(x.sides[0].peer, x.sides[1].peer, k.now()).Selectors
-	if len(pair) == 0 {
+	if len(pair) == 0 || !s.leaves(x) {
 		return false
 	}
 	if x.selectors == nil {
@@ -212,6 +228,38 @@ func (k *KDC) permits(s *snapshot, x *session) bool {
 	return true
 }
 
+// leaves says whether both sides of a session still have what it lets them use inside. Of one that only its sides tell
+// of that is what they had as of its decision: the present, unless that has changed since. k.mu is held.
+func (s *snapshot) leaves(x *session) bool {
+	var prefixes [2][]netip.Prefix
+	for i, end := range x.sides {
+		p := s.peers[end.peer]
+		if p == nil {
+			return false
+		}
+		prefixes[i] = p.prefixes
+		if x.prefixes[i] == nil {
+			if x.asOf.Before(control.AsOf{Epoch: s.asOf.Epoch, Revision: uint64(p.owned)}) {
+				return false
+			}
+			continue
+		}
+		for _, old := range x.prefixes[i] {
+			if !slices.ContainsFunc(p.prefixes, func(now netip.Prefix) bool {
+				return now.Bits() <= old.Bits() && now.Contains(old.Addr())
+			}) {
+				return false
+			}
+		}
+	}
+	for i := range prefixes {
+		if x.prefixes[i] == nil {
+			x.prefixes[i] = prefixes[i]
+		}
+	}
+	return true
+}
+
 // closeRoll ends the full report after Hello: what this side had held before and did not report, it holds no more.
 // k.mu is held.
 func (k *KDC) closeRoll(c *connection) {
@@ -220,8 +268,10 @@ func (k *KDC) closeRoll(c *connection) {
 	}
 	for id, x := range k.live(c.name).sessions {
 		if _, reported := c.roll[id]; !reported && x.since.Before(c.since) {
+			x.of(c.name).told = x.of(c.name).told && !x.since.Before(c.since.Add(-control.ConfirmTimeout))
 			k.letGo(x, x.of(c.name))
 		}
 	}
 	c.roll = nil
+	k.matchLater(c)
 }

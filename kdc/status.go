@@ -13,13 +13,13 @@ import (
 // rateOver is how many whole seconds a rate is taken over.
 const rateOver = 8
 
-// rate counts events by the second. It is under KDC.mu.
-type rate struct {
+// perSecond counts events by the second. It is under KDC.mu.
+type perSecond struct {
 	second [rateOver + 1]int64
 	count  [rateOver + 1]uint64
 }
 
-func (r *rate) add(now time.Time) {
+func (r *perSecond) add(now time.Time) {
 	s := now.Unix()
 	i := s % int64(len(r.second))
 	if r.second[i] != s {
@@ -28,8 +28,8 @@ func (r *rate) add(now time.Time) {
 	r.count[i]++
 }
 
-// perSecond is over the seconds that are complete.
-func (r *rate) perSecond(now time.Time) float64 {
+// average is over the seconds that are complete.
+func (r *perSecond) average(now time.Time) float64 {
 	var sum uint64
 	for i, s := range r.second {
 		if age := now.Unix() - s; age >= 1 && age <= rateOver {
@@ -58,7 +58,7 @@ func (k *KDC) Status() Status {
 			st.PeersOnline++
 		}
 	}
-	st.Sessions, st.RequestsPerSecond = len(k.sessions), k.rate.perSecond(now)
+	st.Sessions, st.RequestsPerSecond = len(k.sessions), k.rate.average(now)
 	st.Listen = orEmpty(slices.Clone(k.listening))
 	return st
 }

@@ -63,7 +63,7 @@ func (c *Compiled) expand(k key) Pair {
 	if fits {
 		rules, fits = c.rules(rules, b, a, inForce)
 	}
-	rules = reduce(rules)
+	rules = reduce(rules, MaxSelectors)
 	if !fits || len(rules) > MaxSelectors {
 		return Pair{TooMany: true}
 	}
@@ -139,8 +139,8 @@ func longer(p, q netip.Prefix) netip.Prefix {
 }
 
 // reduce removes the rules that another covers, in place. Whatever covers a rule sorts before it; of equal selectors
-// the one that lasts longest comes first.
-func reduce(rules []rule) []rule {
+// the one that lasts longest comes first. It gives up at limit+1.
+func reduce(rules []rule, limit int) []rule {
 	slices.SortFunc(rules, func(x, y rule) int {
 		return cmp.Or(compareBreadth(x.selector, y.selector), compareSelectors(x.selector, y.selector), lasting(x, y))
 	})
@@ -149,7 +149,7 @@ func reduce(rules []rule) []rule {
 		if !slices.ContainsFunc(kept, func(k rule) bool { return k.selector.Covers(r.selector) }) {
 			kept = append(kept, r)
 		}
-		if len(kept) > MaxSelectors {
+		if len(kept) > limit {
 			break
 		}
 	}

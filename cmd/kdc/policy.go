@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"ssmnet/cmd/internal/cli"
+	"ssmnet/kdc"
 	"ssmnet/policy"
 )
 
@@ -44,11 +45,11 @@ func readDocument(c *cli.Context) (document, error) {
 		defer f.Close()
 		from = f
 	}
-	if d.text, err = io.ReadAll(io.LimitReader(from, policy.MaxDocument+1)); err != nil {
+	if d.text, err = io.ReadAll(io.LimitReader(from, kdc.MaxPolicy+1)); err != nil {
 		return d, cli.Failedf("cannot read the policy: %w", err)
 	}
-	if len(d.text) > policy.MaxDocument {
-		return d, cli.Failedf("%s is longer than a policy may be: %d bytes", d.name, policy.MaxDocument)
+	if len(d.text) > kdc.MaxPolicy {
+		return d, cli.Failedf("%s is longer than a policy may be: %d KiB", d.name, kdc.MaxPolicy>>10)
 	}
 	return d, nil
 }

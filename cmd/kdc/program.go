@@ -25,7 +25,7 @@ const (
 	socketName = "admin.sock"
 
 	// answerTimeout bounds one call to the running KDC, beyond what the call itself is told to wait.
-	answerTimeout = 30 * time.Second
+	answerTimeout = 10 * time.Second
 )
 
 func program() *cli.App {
@@ -72,8 +72,18 @@ func explain(c *cli.Context, err error) error {
 			filepath.Join(cli.Dir(c), socketName), howToStart(c))
 	case errors.Is(err, context.DeadlineExceeded):
 		return cli.TimedOutf("the KDC did not answer in time: see its log")
+	case errors.Is(err, fs.ErrPermission):
+		return sudo(err)
 	case errors.As(err, &transport) && !errors.Is(err, daemon.ErrPermission):
 		return cli.Unreachablef("no answer from the KDC: %w", transport.Err)
+	}
+	return err
+}
+
+// sudo adds to an error about a file that this user may not have what to do.
+func sudo(err error) error {
+	if errors.Is(err, fs.ErrPermission) && !errors.Is(err, daemon.ErrPermission) {
+		return cli.Failedf("%w: run with sudo", err)
 	}
 	return err
 }

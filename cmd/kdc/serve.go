@@ -66,17 +66,17 @@ func serve(c *cli.Context) error {
 	warnings := daemon.Harden()
 	configuration, err := kdc.LoadConfig(s.config)
 	if err != nil {
-		return err
+		return sudo(err)
 	}
 	defer s.close()
 	if s.socket, err = daemon.ListenUnix(filepath.Join(s.dir, socketName)); err != nil {
-		return fmt.Errorf("cannot serve %s: %w", s.dir, err)
+		return sudo(fmt.Errorf("cannot serve %s: %w", s.dir, err))
 	}
 	if err := s.listen(configuration.Listen); err != nil {
 		return err
 	}
 	if s.k, err = kdc.Open(s.dir, s.config, log); err != nil {
-		return err
+		return sudo(err)
 	}
 	for _, warning := range warnings { // not before: what cannot start says why, and nothing else
 		log.Warn(warning)

@@ -20,7 +20,7 @@
 //	GET    /metrics                                                 -> Prometheus text
 //
 // A request body is one JSON value of at most 64 KiB without unknown fields, except a policy document, which travels as
-// it is (at most policy.MaxDocument bytes). Durations are in nanoseconds. Lists in answers are never null.
+// it is (at most kdc.MaxPolicy bytes). Durations are in nanoseconds. Lists in answers are never null.
 //
 // A failure has a status of 400 or above and the body
 //

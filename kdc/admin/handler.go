@@ -7,7 +7,6 @@ import (
 
 	"ssmnet/kdc"
 	"ssmnet/packet/control"
-	"ssmnet/policy"
 )
 
 // handler answers requests out of a KDC. Each method is one line of the table in the package's doc.
@@ -92,7 +91,7 @@ func (h handler) newToken(r *request) (any, error) {
 }
 
 func (h handler) checkPolicy(r *request) (any, error) {
-	text, err := r.body(policy.MaxDocument)
+	text, err := r.body(kdc.MaxPolicy)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +111,7 @@ func (h handler) applyPolicy(r *request) (any, error) {
 		}
 		ifRevision = &n
 	}
-	text, err := r.body(policy.MaxDocument)
+	text, err := r.body(kdc.MaxPolicy)
 	if err != nil {
 		return nil, err
 	}

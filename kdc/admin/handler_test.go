@@ -10,7 +10,6 @@ import (
 	"testing/iotest"
 
 	"ssmnet/kdc"
-	"ssmnet/policy"
 )
 
 // TestMalformedRequests: each is refused with its code, and no operation is called.
@@ -33,8 +32,8 @@ func TestMalformedRequests(t *testing.T) {
 		{"oversize", "POST", "/v1/peers", `{"name":"` + strings.Repeat("a", maxBody) + `"}`, 413, "too_large"},
 		{"change unknown", "PATCH", "/v1/peers/ana", `{"name":"bo"}`, 400, "invalid"},
 		{"token without body", "POST", "/v1/peers/ana/token", "", 400, "invalid"},
-		{"oversize policy to check", "POST", "/v1/policy/check", strings.Repeat(" ", policy.MaxDocument+1), 413, "too_large"},
-		{"oversize policy", "PUT", "/v1/policy", strings.Repeat(" ", policy.MaxDocument+1), 413, "too_large"},
+		{"oversize policy to check", "POST", "/v1/policy/check", strings.Repeat(" ", kdc.MaxPolicy+1), 413, "too_large"},
+		{"oversize policy", "PUT", "/v1/policy", strings.Repeat(" ", kdc.MaxPolicy+1), 413, "too_large"},
 		{"revision", "PUT", "/v1/policy?if_revision=x", "{}", 400, "invalid"},
 		{"no revision", "PUT", "/v1/policy?if_revision=", "{}", 400, "invalid"},
 		{"negative revision", "GET", "/v1/policy?revision=-1", "", 400, "invalid"},
@@ -86,7 +85,7 @@ func TestBodyThatBreaksOff(t *testing.T) {
 func TestLargestPolicy(t *testing.T) {
 	f := &fake{}
 	w := httptest.NewRecorder()
-	text := strings.Repeat("/", policy.MaxDocument)
+	text := strings.Repeat("/", kdc.MaxPolicy)
 	Handler(f).ServeHTTP(w, httptest.NewRequest("POST", "/v1/policy/check", strings.NewReader(text)))
 	if w.Code != http.StatusOK || f.args[0] != text {
 		t.Errorf("status %d: %s", w.Code, w.Body)

@@ -1,0 +1,131 @@
+package kdc
+
+import (
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"ssmnet/packet/control"
+)
+
+// What one enrolled peer may ask of the KDC in a second, and at once. An SSM under load stays far below; one that has
+// been taken over gets no more than this of what others share.
+const (
+	requestRate, requestBurst = 5000, 10000 // KeyRequests; those above are denied as busy, without an audit event each
+	reportRate, reportBurst   = 5000, 10000 // SessionReports; none can be left out, so those above end the connection
+	askRate, askBurst         = 200, 1000   // Lookup, Endpoint, Ping and the rest together; those above are ignored
+
+	redeemRate, redeemBurst = 1, 5   // redemptions of one token; those above are refused as busy
+	warnRate, warnBurst     = 10, 50 // warnings that peers can cause, in the log
+)
+
+// limits are the buckets of one connection.
+type limits struct{ requests, reports, asks *rate.Limiter }
+
+func newLimits() limits {
+	return limits{
+		rate.NewLimiter(requestRate, requestBurst), rate.NewLimiter(reportRate, reportBurst),
+		rate.NewLimiter(askRate, askBurst),
+	}
+}
+
+// excessive says that a message comes above its limit, and answers it where it must be.
+func (k *KDC) excessive(c *connection, e control.Envelope) bool {
+	switch m := e.Message.(type) {
+	case *control.KeyRequest:
+		if c.limits.requests.Allow() {
+			return false
+		}
+		k.counts.requests.Add(1)
+		k.counts.denials.Add(1)
+		c.conn.Send(e.ID, &control.KeyDenial{Na: m.Na, Reason: control.Busy})
+		return true
+	case *control.SessionReport:
+		if c.limits.reports.Allow() {
+			return false
+		}
+		k.warn("too many reports of sessions", "peer", c.name, "source", c.source)
+		c.hangUp()
+		return true
+	case *control.KeyAccept, *control.KeyDenial, *control.RevokeAck, *control.Pong:
+		return false // they answer what the KDC has asked
+	}
+	return !c.limits.asks.Allow()
+}
+
+// warn logs what a peer can make happen as often as it likes.
+func (k *KDC) warn(message string, args ...any) {
+	if k.warnings.Allow() {
+		k.log.Warn(message, args...)
+	}
+}
+
+// mayRedeem says whether a token may be redeemed now: each redemption is a change to the store.
+func (k *KDC) mayRedeem(token control.KeyID) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l := k.redemptions[token]
+	if l == nil {
+		for id, other := range k.redemptions {
+			if other.Tokens() >= redeemBurst { // it has rested so long that a fresh one is the same
+				delete(k.redemptions, id)
+			}
+		}
+		l = rate.NewLimiter(redeemRate, redeemBurst)
+		k.redemptions[token] = l
+	}
+	return l.Allow()
+}
+
+// denialsFor is how long equal denials are one line of the audit record.
+const denialsFor = time.Second
+
+const maxRepeated = 65536 // different denials that are counted at a time; with more, the rest gets a line each
+
+// denied is what makes two denials equal: who asked for which service of whom, and why not.
+type denied struct {
+	requester, responder, reason string
+	v6                           bool
+	protocol                     uint8
+	port                         uint16
+}
+
+// repeated is a denial that stands in the audit record already, and how often it came again.
+type repeated struct {
+	event event
+	count uint64
+}
+
+// auditDenial records a denial. The first of equal ones gets its line at once, and those that follow within denialsFor
+// one line together, with their count.
+func (k *KDC) auditDenial(e event, d denied) {
+	k.mu.Lock()
+	r := k.repeats[d]
+	switch {
+	case r != nil:
+		r.event, r.count = e, r.count+1
+	case len(k.repeats) < maxRepeated:
+		k.repeats[d] = new(repeated)
+		if k.repeatsDue = k.repeatsDue || k.after(denialsFor, k.tellRepeats).t != nil; !k.repeatsDue {
+			delete(k.repeats, d) // nobody will come to tell: Serve is ending
+		}
+	}
+	k.mu.Unlock()
+	if r == nil {
+		k.audit.add(e)
+	}
+}
+
+// tellRepeats writes the counts of the denials that came again.
+func (k *KDC) tellRepeats() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, r := range k.repeats {
+		if r.count > 0 {
+			r.event.Count = r.count
+			k.audit.add(r.event)
+		}
+	}
+	clear(k.repeats)
+	k.repeatsDue = false
+}
