@@ -117,9 +117,10 @@
 //
 // # Snapshots
 //
-// AsOf = (epoch, store revision) says which state of policy and peers a decision was made under. Welcome, Pong, Update,
-// Revoke, KeyOffer and KeyGrant carry it. An SSM keeps the highest it has seen, sends it in KeyRequest, and refuses a
-// KeyOffer or KeyGrant below it, so no stale KDC can widen what another has narrowed.
+// AsOf = (epoch, store revision of the last change that decisions depend on) says which state of policy and peers a
+// decision was made under. Welcome, Pong, Update, Revoke, KeyOffer and KeyGrant carry it. An SSM keeps the highest it has
+// seen, sends it in KeyRequest, and refuses a KeyOffer or KeyGrant below it, so no stale KDC can widen what another has
+// narrowed.
 //
 // # Keys
 //
