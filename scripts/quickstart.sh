@@ -87,8 +87,8 @@ bring_up() {
     read -r "overlay4[$host]" "overlay6[$host]" < <(net_exec "$host" ip -o addr show dev tun0 |
       awk '$3 == "inet" { four = $4 } $3 == "inet6" { six = $4 } END { sub("/.*", "", four); sub("/.*", "", six); print four, six }')
   done
-  net_exec h3 tcpdump -q -i eth0 -U -w "$state/underlay.pcap" 2>"$state/tcpdump-underlay" &
-  net_exec h3 tcpdump -q -i tun0 -U -w "$state/inside.pcap" 2>"$state/tcpdump-inside" &
+  net_exec h3 tcpdump -q -i eth0 -c 1500 -U -w "$state/underlay.pcap" 2>"$state/tcpdump-underlay" &
+  net_exec h3 tcpdump -q -i tun0 -c 1500 -U -w "$state/inside.pcap" 2>"$state/tcpdump-inside" &
   local f
   for f in underlay inside; do
     until grep -q listening "$state/tcpdump-$f" 2>/dev/null; do sleep 0.05; done
@@ -179,7 +179,7 @@ suspension() {
   last=$(sed -n 's/^\[\([0-9.]*\)\].*bytes from.*/\1/p' "$state/flow" | tail -n 1)
   grep -a 'From' "$state/flow" | tail -n 1 | sed 's/^\[[0-9.]*\] //' | show
   proves 'the flow ended within a second' awk -v a="$cut" -v b="$last" 'BEGIN { exit !(b - a < 1) }'
-  fact "suspension" "last packet $(awk -v a="$cut" -v b="$last" 'BEGIN { printf "%d", (b - a) * 1000 }') ms after the command began"
+  fact "suspension" "last answer $(awk -v a="$cut" -v b="$last" 'BEGIN { printf "%d", (b > a ? (b - a) * 1000 : 0) }') ms after the command began"
   kdc peer resume db-primary 2>&1 | show
 }
 
