@@ -94,8 +94,10 @@ func newLog(c *cli.Context) (*slog.Logger, error) {
 
 // listen takes every TCP address, or says which one it cannot have.
 func (s *server) listen(addresses []string) error {
+	lc := net.ListenConfig{Control: daemon.Persistent}
+	lc.SetMultipathTCP(false) // whose sockets do not take these options
 	for _, a := range addresses {
-		l, err := net.Listen("tcp", a)
+		l, err := lc.Listen(context.Background(), "tcp", a)
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
 			return cli.Failedf("cannot listen on %s: the address is in use: stop the program that has it, or choose "+

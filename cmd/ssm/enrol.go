@@ -200,7 +200,7 @@ func loadIdentity(path, dir string) (control.Identity, error) {
 }
 
 func dialTCP(ctx context.Context, address string) (net.Conn, error) {
-	var d net.Dialer
+	d := net.Dialer{Control: daemon.Persistent}
 	return d.DialContext(ctx, "tcp", address)
 }
 

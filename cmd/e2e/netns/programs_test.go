@@ -94,8 +94,14 @@ func plain(s string) string { return strings.ReplaceAll(strings.ReplaceAll(s, ":
 // Apply puts a policy of these grants in force.
 func (k *KDC) Apply(t *testing.T, grants ...string) string {
 	t.Helper()
+	return k.ApplyText(t, `{"schema": "ssmnet.policy/v1", "grants": [`+strings.Join(grants, ", ")+`]}`)
+}
+
+// ApplyText puts a policy document in force.
+func (k *KDC) ApplyText(t *testing.T, document string) string {
+	t.Helper()
 	name := filepath.Join(k.dir, "policy.hujson")
-	write(t, name, `{"schema": "ssmnet.policy/v1", "grants": [`+strings.Join(grants, ", ")+`]}`, 0o600)
+	write(t, name, document, 0o600)
 	return k.Do(t, "policy", "apply", name)
 }
 

@@ -1,0 +1,22 @@
+package daemon
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Persistent makes TCP repeat lost segments at short intervals instead of ever longer ones. It is for the control
+// channel, whose messages are few and are all waited for: with a third of the packets lost, doubled timeouts stall it
+// for 20 s and more. It is the Control function of a net.Dialer or net.ListenConfig, whose connections inherit it;
+// Multipath TCP, the default of a net.ListenConfig, does not. Linear timeouts are for thin streams, and need a congestion
+// control with a slow start threshold, which BBR is not; the bound of the interval came with Linux 6.15. What a kernel
+// does not have is left out.
+func Persistent(_, _ string, c syscall.RawConn) error {
+	const longestInterval = 1000 // ms, the least that the kernel takes
+	return c.Control(func(fd uintptr) {
+		_ = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "cubic")
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_THIN_LINEAR_TIMEOUTS, 1)
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS, longestInterval)
+	})
+}
