@@ -22,7 +22,10 @@ type capture struct {
 func startCapture(t *testing.T, h *Host, device, file string) *capture {
 	t.Helper()
 	c := &capture{host: h, file: file}
-	c.dump = h.Start(t, "tcpdump", "-i", device, "-U", "--immediate-mode", "-s0", "-B", "16384", "-Z", "root", "-w", file)
+	// The kernel keeps a slot of the snapshot's length for each packet, so the length of -s0 would leave room for 64 only;
+	// 65,600 bytes are the longest packet there is, and 64 MiB of them a thousand.
+	c.dump = h.Start(t, "tcpdump", "-i", device, "-U", "--immediate-mode", "-s", "65600", "-B", "65536", "-Z", "root",
+		"-w", file)
 	eventually(t, started, "tcpdump listens", func() error {
 		if said := c.dump.stderr.String(); !strings.Contains(said, "listening on") {
 			return errors.New(said)
