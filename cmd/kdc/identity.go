@@ -78,6 +78,6 @@ func printIdentity(c *cli.Context, e kdc.Enrolment, path string) error {
 		return cli.JSON(c.App.Writer, "ssmnet.enrolment/v1",
 			enrolment{Name: e.Name, Addresses: e.Addresses, Identity: path})
 	}
-	return printLine(c, "%s has %s; its identity is in %s: carry it to the host's DIR/identity and keep no copy",
-		e.Name, joined(e.Addresses), path)
+	return cli.PrintLine(c, "%s has %s; its identity is in %s: carry it to the host's DIR/identity and keep no copy",
+		e.Name, cli.Joined(e.Addresses), path)
 }

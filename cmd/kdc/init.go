@@ -76,9 +76,9 @@ func printInit(c *cli.Context, made kdc.Config, guessed bool) error {
 		from = " (source of the default route; change it with --address or in " + configName + ")"
 	}
 	t := cli.NewTable("made", dir)
-	t.Row("addresses", joined(made.Addresses)+from)
-	t.Row("listen", joined(made.Listen))
-	t.Row("overlays", joined(made.Overlays))
+	t.Row("addresses", cli.Joined(made.Addresses)+from)
+	t.Row("listen", cli.Joined(made.Listen))
+	t.Row("overlays", cli.Joined(made.Overlays))
 	t.Row("store", made.Store)
 	t.Row("policy", "denies all")
 	t.Row("next", inDir("kdc serve", dir))

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"net/netip"
-	"strings"
 	"time"
 
 	"ssmnet/cmd/internal/cli"
@@ -15,15 +14,6 @@ func stamp(t time.Time) string {
 		return ""
 	}
 	return t.UTC().Format(time.RFC3339)
-}
-
-// joined lists values in one cell.
-func joined[T any](values []T) string {
-	texts := make([]string, len(values))
-	for i, v := range values {
-		texts[i] = fmt.Sprint(v)
-	}
-	return strings.Join(texts, ",")
 }
 
 func yesNo(b bool) string {
@@ -63,12 +53,6 @@ func addresses(c *cli.Context, flag string, texts []string) ([]netip.Addr, error
 		list = append(list, a)
 	}
 	return list, nil
-}
-
-// printLine writes one line of result.
-func printLine(c *cli.Context, format string, args ...any) error {
-	_, err := fmt.Fprintf(c.App.Writer, format+"\n", args...)
-	return err
 }
 
 // count is "1 grant", "2 grants".

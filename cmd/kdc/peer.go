@@ -33,9 +33,9 @@ func printPeer(c *cli.Context, p kdc.PeerInfo) error {
 	}
 	t := cli.NewTable("name", p.Name)
 	t.Row("state", p.State)
-	t.Row("addresses", joined(p.Addresses))
-	t.Row("subnets", joined(p.Subnets))
-	t.Row("tags", joined(p.Tags))
+	t.Row("addresses", cli.Joined(p.Addresses))
+	t.Row("subnets", cli.Joined(p.Subnets))
+	t.Row("tags", cli.Joined(p.Tags))
 	t.Row("created", stamp(p.Created))
 	if !p.TokenExpires.IsZero() {
 		t.Row("token expires", stamp(p.TokenExpires))
@@ -48,7 +48,7 @@ func printPeer(c *cli.Context, p kdc.PeerInfo) error {
 		t.Row("since", stamp(p.Since))
 		t.Row("boot", p.Boot)
 		t.Row("source", p.Source)
-		t.Row("endpoints", joined(p.Endpoints))
+		t.Row("endpoints", cli.Joined(p.Endpoints))
 		t.Row("software", p.Software)
 	}
 	t.Row("last seen", stamp(p.LastSeen))

@@ -97,6 +97,6 @@ func printToken(c *cli.Context, e kdc.Enrolment) error {
 		return cli.JSON(c.App.Writer, "ssmnet.enrolment/v1",
 			enrolment{Name: e.Name, Addresses: e.Addresses, Token: e.Token, Expires: e.Expires})
 	}
-	fmt.Fprintf(c.App.ErrWriter, "%s has %s; the token dies at %s\n", e.Name, joined(e.Addresses), stamp(e.Expires))
-	return printLine(c, "%s", e.Token)
+	fmt.Fprintf(c.App.ErrWriter, "%s has %s; the token dies at %s\n", e.Name, cli.Joined(e.Addresses), stamp(e.Expires))
+	return cli.PrintLine(c, "%s", e.Token)
 }

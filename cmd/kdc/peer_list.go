@@ -31,7 +31,7 @@ func peerList(c *cli.Context) error {
 	}
 	t := cli.NewTable("NAME", "STATE", "ONLINE", "ADDRESSES", "SUBNETS", "TAGS", "SESSIONS", "LAST SEEN")
 	for _, p := range peers {
-		t.Row(p.Name, p.State, yesNo(p.Online), joined(p.Addresses), joined(p.Subnets), joined(p.Tags), p.Sessions,
+		t.Row(p.Name, p.State, yesNo(p.Online), cli.Joined(p.Addresses), cli.Joined(p.Subnets), cli.Joined(p.Tags), p.Sessions,
 			stamp(p.LastSeen))
 	}
 	return t.Write(c.App.Writer)

@@ -24,7 +24,7 @@ func peerResumeCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return printLine(c, "%s resumed", name)
+			return cli.PrintLine(c, "%s resumed", name)
 		},
 	}
 }

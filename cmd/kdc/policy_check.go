@@ -38,5 +38,5 @@ func policyCheck(c *cli.Context) error {
 		}{report.Grants, report.Warnings})
 	}
 	d.warn(c, report.Warnings)
-	return printLine(c, "%s is correct: %s", d.name, count(report.Grants, "grant"))
+	return cli.PrintLine(c, "%s is correct: %s", d.name, count(report.Grants, "grant"))
 }

@@ -12,7 +12,7 @@ func printReceipts(c *cli.Context, done string, receipts []kdc.Receipt) error {
 			Receipts []kdc.Receipt `json:"receipts"`
 		}{receipts})
 	}
-	if err := printLine(c, "%s", done); err != nil || len(receipts) == 0 {
+	if err := cli.PrintLine(c, "%s", done); err != nil || len(receipts) == 0 {
 		return err
 	}
 	t := cli.NewTable("SESSION", "PEER", "RECEIPT", "AT")

@@ -33,9 +33,9 @@ func statusCommand() *cli.Command {
 func statusTable(s kdc.Status) *cli.Table {
 	t := cli.NewTable("uptime", fmt.Sprintf("%s (since %s)", cli.Age(time.Duration(s.Uptime*float64(time.Second))),
 		stamp(s.Since)))
-	t.Row("listen", joined(s.Listen))
-	t.Row("addresses", joined(s.Addresses))
-	t.Row("overlays", joined(s.Overlays))
+	t.Row("listen", cli.Joined(s.Listen))
+	t.Row("addresses", cli.Joined(s.Addresses))
+	t.Row("overlays", cli.Joined(s.Overlays))
 	t.Row("peers", fmt.Sprintf("%d online, %d known", s.PeersOnline, s.PeersKnown))
 	t.Row("sessions", s.Sessions)
 	t.Row("requests", fmt.Sprintf("%d (%.1f/s): %d granted, %d refused",

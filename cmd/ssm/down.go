@@ -62,7 +62,7 @@ func isDown(c *cli.Context, ran bool) error {
 			Ran bool `json:"was_up"`
 		}{ran})
 	case ran:
-		return printLine(c, "down")
+		return cli.PrintLine(c, "down")
 	}
-	return printLine(c, "not up: no SSM runs on %s", cli.Dir(c))
+	return cli.PrintLine(c, "not up: no SSM runs on %s", cli.Dir(c))
 }

@@ -61,7 +61,7 @@ func enrol(c *cli.Context) error {
 			Addresses []netip.Addr `json:"addresses"`
 		}{config.Name, append([]netip.Addr{}, config.Addresses...)})
 	}
-	return printLine(c, "enrolled as %s (%s); bring the interface up with '%s'", config.Name, joined(config.Addresses),
+	return cli.PrintLine(c, "enrolled as %s (%s); bring the interface up with '%s'", config.Name, cli.Joined(config.Addresses),
 		inDir("ssm up", cli.Dir(c)))
 }
 

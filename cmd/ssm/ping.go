@@ -49,7 +49,7 @@ func ping(c *cli.Context) error {
 	if cli.WantsJSON(c) {
 		err = cli.JSON(c.App.Writer, "ssmnet.ping/v1", r)
 	} else {
-		err = printLine(c, "%s: %d of %d echoes; %s", r.Peer, r.Received, r.Sent, r.times())
+		err = cli.PrintLine(c, "%s: %d of %d echoes; %s", r.Peer, r.Received, r.Sent, r.times())
 	}
 	if err == nil && r.Received == 0 {
 		return cli.TimedOutf("%s did not answer within %s", r.Peer, admin.PingTimeout)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -82,19 +81,4 @@ func inDir(line, dir string) string {
 		return line
 	}
 	return strings.Replace(line, "ssm ", "ssm --dir "+dir+" ", 1)
-}
-
-// printLine writes one line of result.
-func printLine(c *cli.Context, format string, args ...any) error {
-	_, err := fmt.Fprintf(c.App.Writer, format+"\n", args...)
-	return err
-}
-
-// joined lists values in one cell.
-func joined[T any](values []T) string {
-	texts := make([]string, len(values))
-	for i, v := range values {
-		texts[i] = fmt.Sprint(v)
-	}
-	return strings.Join(texts, ",")
 }

@@ -101,7 +101,7 @@ func sessionDetail(s tunssm.SessionStatus) *cli.Table {
 	t.Row("received", cli.Bytes(s.Rx.Bytes))
 	t.Row("sent", cli.Bytes(s.Tx.Bytes))
 	t.Row("last frame", ago(s.Rx.Last))
-	t.Row("prefixes", joined(s.Prefixes))
+	t.Row("prefixes", cli.Joined(s.Prefixes))
 	for _, sel := range s.Selectors {
 		t.Row("selector", sel)
 	}

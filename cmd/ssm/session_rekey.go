@@ -53,7 +53,7 @@ func sessionRekey(c *cli.Context, peer string) error {
 	if err != nil {
 		return err
 	}
-	return printLine(c, "session %s with %s", id, peer)
+	return cli.PrintLine(c, "session %s with %s", id, peer)
 }
 
 // sendingOn is the id of the session that carries the traffic to a peer.
@@ -85,7 +85,7 @@ func sessionCloseCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return printLine(c, "closed the session with %s", args[0])
+			return cli.PrintLine(c, "closed the session with %s", args[0])
 		},
 	}
 }

@@ -63,7 +63,7 @@ func printTables(c *cli.Context, tables ...*cli.Table) error {
 	tables = slices.DeleteFunc(tables, func(t *cli.Table) bool { return t.Len() == 0 })
 	for i, t := range tables {
 		if i > 0 {
-			if err := printLine(c, ""); err != nil {
+			if err := cli.PrintLine(c, ""); err != nil {
 				return err
 			}
 		}
@@ -82,7 +82,7 @@ func overview(st tunssm.Status) *cli.Table {
 	}
 	t.Row("ready", ready)
 	t.Row("interface", fmt.Sprintf("%s, MTU %d", st.Interface, st.MTU))
-	t.Row("addresses", joined(st.Addresses))
+	t.Row("addresses", cli.Joined(st.Addresses))
 	if len(st.Subnets) > 0 {
 		t.Row("subnets", someOf(st.Subnets))
 	}
@@ -96,9 +96,9 @@ func overview(st tunssm.Status) *cli.Table {
 func someOf[T any](values []T) string {
 	const most = 8
 	if len(values) <= most {
-		return joined(values)
+		return cli.Joined(values)
 	}
-	return fmt.Sprintf("%s … and %d more", joined(values[:most]), len(values)-most)
+	return fmt.Sprintf("%s … and %d more", cli.Joined(values[:most]), len(values)-most)
 }
 
 func kdcTable(st tunssm.Status) *cli.Table {

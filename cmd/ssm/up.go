@@ -111,12 +111,12 @@ func isUp(c *cli.Context, st tunssm.Status, already bool) error {
 		how = "already up"
 	}
 	if err := readiness(st); err != nil {
-		return printLine(c, "%s: %s on %s, not ready: %v", how, st.Name, st.Interface, err)
+		return cli.PrintLine(c, "%s: %s on %s, not ready: %v", how, st.Name, st.Interface, err)
 	}
 	if kdc == "" {
 		kdc = "none is connected"
 	}
-	return printLine(c, "%s: %s on %s (%s), KDC %s", how, st.Name, st.Interface, joined(st.Addresses), kdc)
+	return cli.PrintLine(c, "%s: %s on %s (%s), KDC %s", how, st.Name, st.Interface, cli.Joined(st.Addresses), kdc)
 }
 
 // child is the SSM that up has started.

@@ -151,8 +151,8 @@ func TestSomeOf(t *testing.T) {
 		subnets = append(subnets, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i)}), 16))
 	}
 	for n, want := range map[int]string{
-		0: "", 1: "10.0.0.0/16", 8: joined(subnets[:8]), 9: joined(subnets[:8]) + " … and 1 more",
-		64: joined(subnets[:8]) + " … and 56 more",
+		0: "", 1: "10.0.0.0/16", 8: cli.Joined(subnets[:8]), 9: cli.Joined(subnets[:8]) + " … and 1 more",
+		64: cli.Joined(subnets[:8]) + " … and 56 more",
 	} {
 		if got := someOf(subnets[:n]); got != want {
 			t.Errorf("%d: %q, want %q", n, got, want)

@@ -154,3 +154,18 @@ func digits(v float64) string {
 	}
 	return fmt.Sprintf("%.0f", v)
 }
+
+// PrintLine writes one line of result.
+func PrintLine(c *Context, format string, args ...any) error {
+	_, err := fmt.Fprintf(c.App.Writer, format+"\n", args...)
+	return err
+}
+
+// Joined lists values in one cell.
+func Joined[T any](values []T) string {
+	texts := make([]string, len(values))
+	for i, v := range values {
+		texts[i] = fmt.Sprint(v)
+	}
+	return strings.Join(texts, ",")
+}
