@@ -9,9 +9,8 @@ die() { say "$*"; exit 1; }
 become_root() {
   [[ $EUID -ne 0 ]] || return 0
   local answer=
-  if [[ ${1:-} == --sudo ]]; then
+  if [[ " $* " == *" --sudo "* ]]; then
     answer=y
-    shift
   elif [[ -t 0 ]] && command -v sudo >/dev/null; then
     read -r -p "${0##*/} needs root for TUN devices and network namespaces. Run it with sudo? [y/N] " answer
   fi

@@ -11,7 +11,9 @@
 # Every step is one line with its time; what fails prints its output. A skipped test counts as failed. The last line is
 # "N passed, N failed" (a check counts as one test), and the exit code is 1 if anything failed.
 #
-# usage: scripts/test.sh [--sudo]      --sudo: become root without asking
+# usage: scripts/test.sh [--sudo] [--full]
+#   --sudo   become root without asking
+#   --full   the namespace tests, as often as their figures are quoted for: the better part of an hour
 set -euo pipefail
 self=$(realpath "${BASH_SOURCE[0]}")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -72,6 +74,15 @@ all_but_namespaces() { go list ./... | grep -v '/cmd/e2e/netns\(/\|$\)'; }
 
 main() {
   become_root "$@"
+  local limit=8m
+  while [[ $# -gt 0 ]]; do
+    case $1 in
+    --sudo) ;;
+    --full) limit=80m; export SSMNET_FULL=1 ;;
+    *) die "unknown argument $1: usage: scripts/test.sh [--sudo] [--full]" ;;
+    esac
+    shift
+  done
   local start=$EPOCHREALTIME unit
   tmp=$(mktemp -d)
   trap 'rm -rf "$tmp"' EXIT
@@ -88,7 +99,7 @@ main() {
   mapfile -t unit < <(all_but_namespaces)
   tests 'unit tests, -race' -race -timeout 8m -skip '^TestHouse' "${unit[@]}"
   CGO_ENABLED=0 GOEXPERIMENT=runtimesecret tests 'unit tests as released' -timeout 4m ./packet/...
-  tests namespaces -timeout 8m ./cmd/e2e/netns/...
+  tests namespaces -timeout "$limit" ./cmd/e2e/netns/...
 
   report "$([[ $failed -eq 0 ]] && echo ok || echo FAIL)" total "$start"
   printf '%d passed, %d failed\n' "$passed" "$failed"

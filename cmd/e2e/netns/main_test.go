@@ -26,6 +26,18 @@ const mark = "ssmnet-e2e-"
 // path is, and open to all, since one test is an ordinary user's.
 var scratch string
 
+// full says that the tests do everything as often as their figures are quoted for (scripts/test.sh --full), which takes
+// the better part of an hour. Otherwise they do the same, fewer times.
+var full = os.Getenv("SSMNET_FULL") != ""
+
+// times is how often a test does something.
+func times(often, inFull int) int {
+	if full {
+		return inFull
+	}
+	return often
+}
+
 // The main thread, which never ends, stays where it is: were a test to take it into a namespace (Host.in), the process
 // would count as one of those there, and end with them.
 func init() { runtime.LockOSThread() }
