@@ -22,7 +22,7 @@ const (
 	// maxError4 and maxError6 bound the whole error packet (RFC 1812, section 4.3.2.3; RFC 4443, section 2.4 c).
 	maxError4 = 576
 	maxError6 = 1280
-	errorTTL  = 64
+	ownTTL    = 64
 	// errorTOS is precedence 6, internetwork control (RFC 1812, section 4.3.2.5).
 	errorTOS = 0xc0
 )
@@ -95,22 +95,35 @@ func isQuery4(typ uint8) bool {
 	return false
 }
 
+// appendHeader4 appends an IPv4 header for length bytes behind it.
+func appendHeader4(dst []byte, tos byte, protocol Protocol, from, to netip.Addr, length int) []byte {
+	src, to4 := from.As4(), to.As4()
+	start := len(dst)
+	dst = append(dst, 0x45, tos)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(headerLen4+length))
+	dst = append(dst, 0, 0, 0x40, 0, ownTTL, byte(protocol), 0, 0) // DF, so that identification 0 may repeat (RFC 6864)
+	dst = append(append(dst, src[:]...), to4[:]...)
+	putChecksum4(dst[start:])
+	return dst
+}
+
+// appendHeader6 is the same for IPv6.
+func appendHeader6(dst []byte, protocol Protocol, from, to netip.Addr, length int) []byte {
+	src, to6 := from.As16(), to.As16()
+	dst = append(dst, 0x60, 0, 0, 0)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(length))
+	dst = append(dst, byte(protocol), ownTTL)
+	return append(append(dst, src[:]...), to6[:]...)
+}
+
 func appendError4(dst []byte, cause Cause, mtu int, source, to netip.Addr, original []byte) ([]byte, bool) {
 	typ, code, ok := cause.code4()
 	if !ok {
 		return dst, false
 	}
 	original = original[:min(len(original), maxError4-headerLen4-icmpHeaderLen)]
-	total := headerLen4 + icmpHeaderLen + len(original)
-	src, to4 := source.As4(), to.As4()
-
 	start := len(dst)
-	dst = append(dst, 0x45, errorTOS)
-	dst = binary.BigEndian.AppendUint16(dst, uint16(total))
-	dst = append(dst, 0, 0, 0x40, 0, errorTTL, byte(ICMP), 0, 0) // DF, so that identification 0 may repeat (RFC 6864)
-	dst = append(dst, src[:]...)
-	dst = append(dst, to4[:]...)
-	putChecksum4(dst[start:])
+	dst = appendHeader4(dst, errorTOS, ICMP, source, to, icmpHeaderLen+len(original))
 	if cause != TooBig {
 		mtu = 0
 	}
@@ -129,14 +142,8 @@ func appendError6(dst []byte, cause Cause, mtu int, source, to netip.Addr, origi
 	}
 	original = original[:min(len(original), maxError6-headerLen6-icmpHeaderLen)]
 	length := icmpHeaderLen + len(original)
-	src, to6 := source.As16(), to.As16()
-
 	start := len(dst)
-	dst = append(dst, 0x60, 0, 0, 0)
-	dst = binary.BigEndian.AppendUint16(dst, uint16(length))
-	dst = append(dst, byte(ICMPv6), errorTTL)
-	dst = append(dst, src[:]...)
-	dst = append(dst, to6[:]...)
+	dst = appendHeader6(dst, ICMPv6, source, to, length)
 	if cause != TooBig {
 		mtu = 0
 	}

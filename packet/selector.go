@@ -3,6 +3,7 @@ package packet
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // PortRange is an inclusive range of destination ports. AllPorts matches also where ports are not known.
@@ -58,6 +59,35 @@ func (s Selector) coversUpper(t Selector) bool {
 
 func prefixCovers(p, q netip.Prefix) bool { return p.Bits() <= q.Bits() && p.Contains(q.Addr()) }
 
+// intersect is the selector of the flows that both match; ok is false where there are none.
+func (s Selector) intersect(t Selector) (both Selector, ok bool) {
+	if both.Src, ok = narrower(s.Src, t.Src); !ok {
+		return both, false
+	}
+	if both.Dst, ok = narrower(s.Dst, t.Dst); !ok {
+		return both, false
+	}
+	both.Protocol, both.Ports = s.Protocol, s.Ports
+	switch {
+	case s.Protocol == AnyProtocol:
+		both.Protocol, both.Ports = t.Protocol, t.Ports
+	case t.Protocol == AnyProtocol:
+	case s.Protocol != t.Protocol:
+		return both, false
+	case s.Protocol.HasPorts():
+		both.Ports = PortRange{max(s.Ports.Lo, t.Ports.Lo), min(s.Ports.Hi, t.Ports.Hi)}
+	}
+	return both, both.Ports.Lo <= both.Ports.Hi
+}
+
+// narrower is what two prefixes have in common: one of them, or nothing.
+func narrower(p, q netip.Prefix) (netip.Prefix, bool) {
+	if prefixCovers(p, q) {
+		return q, true
+	}
+	return p, prefixCovers(q, p)
+}
+
 func (s Selector) String() string {
 	switch {
 	case !s.Protocol.HasPorts():
@@ -83,4 +113,58 @@ func (ss Selectors) Permits(f Flow) bool {
 		}
 	}
 	return false
+}
+
+// Cover says whether every flow that t matches is matched by one of the selectors.
+func (ss Selectors) Cover(t Selector) bool {
+	for _, s := range ss {
+		if s.Covers(t) {
+			return true
+		}
+	}
+	return false
+}
+
+// CoverAll says whether each selector of tt is covered by one of ss.
+func (ss Selectors) CoverAll(tt Selectors) bool {
+	for _, t := range tt {
+		if !ss.Cover(t) {
+			return false
+		}
+	}
+	return true
+}
+
+// MaxSelectors is how many selectors a pair may have, so that they fit one control message.
+const MaxSelectors = 512
+
+// Intersect gives selectors of the flows that both lists give the right to start, in the order of ss and none covered by
+// another. Both sides of a session and the KDC come to the same list. It has at most MaxSelectors: what would be more is
+// left out, which narrows further.
+func (ss Selectors) Intersect(tt Selectors) Selectors {
+	var both Selectors
+	for _, s := range ss {
+		if tt.Cover(s) {
+			both = both.with(s)
+			continue
+		}
+		for _, t := range tt {
+			if x, ok := s.intersect(t); ok {
+				both = both.with(x)
+			}
+		}
+	}
+	return both
+}
+
+// with adds s, unless it is covered or there is no room; what it covers goes.
+func (ss Selectors) with(s Selector) Selectors {
+	if ss.Cover(s) {
+		return ss
+	}
+	ss = slices.DeleteFunc(ss, s.Covers)
+	if len(ss) < MaxSelectors {
+		ss = append(ss, s)
+	}
+	return ss
 }

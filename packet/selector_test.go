@@ -3,6 +3,7 @@ package packet
 import (
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 )
 
@@ -80,18 +81,17 @@ func TestSelectorsPermit(t *testing.T) {
 }
 
 // TestCovers holds Covers against Match: a covered selector never matches what its cover does not.
-func TestCovers(t *testing.T) {
+// randomSelectors gives selectors and the flows that tell them apart.
+func randomSelectors(r *rand.Rand) (random func() Selector, flows []Flow) {
 	prefixes := []string{"0.0.0.0/0", "10.0.0.0/8", "10.77.0.0/24", "10.77.0.1/32", "10.77.0.2/32", "::/0"}
 	protocols := []Protocol{AnyProtocol, TCP, UDP, ICMP, 47}
 	ports := []PortRange{AllPorts, {0, 0}, {80, 80}, {80, 443}, {443, 443}}
-	r := rand.New(rand.NewPCG(5, 6))
-	random := func() Selector {
+	random = func() Selector {
 		return Selector{
 			netip.MustParsePrefix(prefixes[r.IntN(len(prefixes))]), netip.MustParsePrefix(prefixes[r.IntN(len(prefixes))]),
 			protocols[r.IntN(len(protocols))], ports[r.IntN(len(ports))],
 		}
 	}
-	var flows []Flow
 	for _, p := range []Protocol{TCP, UDP, ICMP, 47, 99} {
 		for _, class := range []Class{Unclassified, ProtocolOnly, Complete} {
 			for _, port := range []uint16{0, 80, 100, 443, 500} {
@@ -101,6 +101,11 @@ func TestCovers(t *testing.T) {
 			}
 		}
 	}
+	return random, flows
+}
+
+func TestCovers(t *testing.T) {
+	random, flows := randomSelectors(rand.New(rand.NewPCG(5, 6)))
 	covers := 0
 	for range 20000 {
 		s, u := random(), random()
@@ -122,6 +127,63 @@ func TestCovers(t *testing.T) {
 	}
 	if !sel("10.0.0.0/8", "10.0.0.0/8", ICMP, 0, 0).Covers(sel("10.77.0.0/24", "10.0.0.0/8", ICMP, 0, 65535)) {
 		t.Error("ports matter to ICMP")
+	}
+}
+
+// TestIntersect holds the intersection of lists against what each of them matches.
+func TestIntersect(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	random, flows := randomSelectors(r)
+	list := func() (ss Selectors) {
+		for range r.IntN(5) {
+			ss = append(ss, random())
+		}
+		return ss
+	}
+	match := func(ss Selectors, f Flow) bool {
+		return slices.ContainsFunc(ss, func(s Selector) bool { return s.Match(f) })
+	}
+	some, whole := 0, 0
+	for range 5000 {
+		a, b := list(), list()
+		both := a.Intersect(b)
+		for _, f := range flows {
+			if match(both, f) != (match(a, f) && match(b, f)) {
+				t.Fatalf("%v and %v have %v in common, %v", a, b, both, f)
+			}
+		}
+		if !a.CoverAll(both) || !b.CoverAll(both) {
+			t.Fatalf("%v and %v do not both cover %v", a, b, both)
+		}
+		if again := both.Intersect(b); !slices.Equal(again, both) {
+			t.Fatalf("%v narrowed to %v once more is %v", both, b, again)
+		}
+		for i, s := range both {
+			if others := slices.Delete(slices.Clone(both), i, i+1); others.Cover(s) {
+				t.Fatalf("%v covers itself", both)
+			}
+		}
+		if len(both) > 0 {
+			some++
+		}
+		if both.CoverAll(b) && len(b) > 0 {
+			whole++
+		}
+	}
+	if some < 500 || whole < 50 {
+		t.Errorf("%d of 5000 had something in common, %d all", some, whole)
+	}
+}
+
+// TestIntersectBound: what does not fit one message is left out.
+func TestIntersectBound(t *testing.T) {
+	var a, b Selectors
+	for i := range uint16(MaxSelectors) {
+		a = append(a, sel("10.0.0.0/8", "10.77.0.0/24", TCP, 100+2*i, 101+2*i))
+		b = append(b, sel("10.77.0.0/24", "10.0.0.0/8", TCP, 99+2*i, 100+2*i))
+	}
+	if both := a.Intersect(b); len(both) != MaxSelectors || !a.CoverAll(both) || !b.CoverAll(both) {
+		t.Errorf("%d selectors", len(both))
 	}
 }
 

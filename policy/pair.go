@@ -9,8 +9,8 @@ import (
 	"ssmnet/packet"
 )
 
-// MaxSelectors is how many selectors a pair may have, so that they fit one control message.
-const MaxSelectors = 512
+// MaxSelectors is how many selectors a pair may have.
+const MaxSelectors = packet.MaxSelectors
 
 // maxRules bounds the work on one pair: how many selectors are looked at before the covered ones are removed.
 const maxRules = 16 * MaxSelectors

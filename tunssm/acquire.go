@@ -107,7 +107,7 @@ func (a *acquirer) ours(src netip.Addr) bool {
 func (a *acquirer) provisional(f packet.Flow) *session {
 	if p := a.table.Load().owner(f.Dst); p != nil {
 		for _, s := range p.sessions {
-			if s.requester && !s.confirmed.Load() && !s.superseded && s.boot == p.boot && s.terms.Selectors.Permits(f) {
+			if s.requester && !s.confirmed.Load() && !s.superseded && s.boot == p.boot && s.permits(f) {
 				return s
 			}
 		}
@@ -301,7 +301,7 @@ func (a *acquirer) serves(s *session, f packet.Flow) {
 		q.prefixes = slices.DeleteFunc(slices.Clone(q.prefixes), func(p netip.Prefix) bool { return p.Contains(f.Dst) })
 		a.publish()
 	}
-	if !s.terms.Selectors.Permits(f) {
+	if !s.permits(f) {
 		a.denials.add(keyOf(f), control.Denied, time.Now())
 	}
 }
@@ -349,7 +349,7 @@ func (a *acquirer) reaches(s *session, dst netip.Addr) bool {
 
 // settles says whether s is the answer to what f waits for: it permits f, or it does not and nothing newer is known.
 func (a *acquirer) settles(s *session, f packet.Flow) bool {
-	return a.reaches(s, f.Dst) && (s.terms.Selectors.Permits(f) || !s.terms.AsOf.Before(a.asOf))
+	return a.reaches(s, f.Dst) && (s.permits(f) || s.scope.Load().settled(a.asOf))
 }
 
 // releaseLate takes a frame that is still on its way to be held: it goes out with those that were, or to its own wait.
@@ -367,7 +367,7 @@ func (a *acquirer) release(s *session, frame []byte) {
 	flow, ok := a.out.classify(frame)
 	switch {
 	case !ok:
-	case s.terms.Selectors.Permits(flow):
+	case s.permits(flow):
 		a.out.carry(s, s.everywhere()...)
 	default:
 		a.answer(frame, control.Denied)

@@ -182,7 +182,7 @@ func (i *inbound) checkInner(s *session, f packet.Flow) bool {
 		i.drops.add(dropSource)
 	case !covers(s.self, f.Dst) || !packet.Forwardable(f.Dst):
 		i.drops.add(dropDestination)
-	case !s.terms.Selectors.Permits(f):
+	case !s.permits(f):
 		i.drops.add(dropSelector)
 	default:
 		return true

@@ -35,6 +35,8 @@ func (a *acquirer) message(l *link, conn *control.Conn, e control.Envelope) {
 		a.offered(l, conn, e.ID, m)
 	case *control.Revoke:
 		a.revoke(conn, e.ID, m)
+	case *control.Narrow:
+		a.narrow(conn, e.ID, m)
 	case *control.Endpoint:
 		a.moved(m)
 	case *control.Ping:

@@ -164,18 +164,26 @@ func (o *outbound) send(targets []netip.AddrPort) {
 	o.sealed, o.segment, o.count = o.sealed[:0], 0, 0
 }
 
-// refuse answers the packet in frame with an ICMP error, as the next router would. Its source is the packet's
-// destination: the kernel takes none from its own addresses (martians).
+// refuse answers the packet in frame with an ICMP error, as the next router would, or, where it belongs to a TCP
+// connection that a narrowed session has cut, with a reset: connections that are established take no heed of ICMP
+// (RFC 5927, section 5.2). The source is the packet's destination: the kernel takes none from its own addresses (martians).
 func (o *outbound) refuse(cause packet.Cause, frame []byte) {
 	original := frame[packet.VirtioLen:]
 	p, err := packet.Parse(original)
 	if err != nil || !o.answers.Allow() {
 		return
 	}
-	answer := append(o.answer[:0], make([]byte, packet.VirtioLen)...)
-	if answer, ok := packet.AppendError(answer, cause, 0, p.Dst, original); ok {
-		if _, err := o.host.TUN.WriteFrame(answer); err != nil {
-			o.drops.add(dropTUN)
-		}
+	answer, ok := append(o.answer[:0], make([]byte, packet.VirtioLen)...), false
+	if cause == packet.AdminProhibited && o.table.Load().cutFlow(p.Flow) {
+		answer, ok = packet.AppendReset(answer, original)
+	}
+	if !ok {
+		answer, ok = packet.AppendError(answer, cause, 0, p.Dst, original)
+	}
+	if !ok {
+		return
+	}
+	if _, err := o.host.TUN.WriteFrame(answer); err != nil {
+		o.drops.add(dropTUN)
 	}
 }

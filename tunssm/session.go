@@ -23,8 +23,9 @@ const (
 // belongs to the acquirer.
 type peer struct {
 	name     string
-	endpoint atomic.Pointer[netip.AddrPort] // where its newest opened frame came from, or the first candidate
-	sending  atomic.Pointer[session]        // what to send on; nil where there is none
+	endpoint atomic.Pointer[netip.AddrPort]   // where its newest opened frame came from, or the first candidate
+	sending  atomic.Pointer[session]          // what to send on; nil where there is none
+	cut      atomic.Pointer[packet.Selectors] // what its session carried before it was narrowed last; nil: never
 
 	boot     control.Boot // of its newest session
 	prefixes []netip.Prefix
@@ -46,10 +47,10 @@ type session struct {
 	opener    *packet.Opener // the inbound loop's
 	self      []netip.Prefix // inner addresses this side may use
 	prefixes  []netip.Prefix // inner addresses the peer may use
-	terms     control.Terms
-	entry     control.SessionEntry
+	terms     control.Terms  // but for the selectors, which scope has
 	since     time.Time
 
+	scope      atomic.Pointer[scope] // what it may carry
 	confirmed  atomic.Bool
 	candidates atomic.Pointer[[]netip.AddrPort] // of the peer, the first tried first
 	rx, tx     traffic                          // data
@@ -60,7 +61,8 @@ type session struct {
 	closed     bool                             // the peer has said close; the inbound loop's
 
 	// The acquirer's.
-	offered    []netip.AddrPort // the candidates as the KDC named them
+	entry      control.SessionEntry // as reported
+	offered    []netip.AddrPort     // the candidates as the KDC named them
 	superseded bool
 	closing    bool          // this side has said close
 	rekeyAt    time.Duration // age at which this side asks for another
@@ -109,6 +111,8 @@ func newSession(p *peer, k *control.Keys) (*session, error) {
 			Selectors: control.DigestSelectors(k.Terms.Selectors), AsOf: k.Terms.AsOf,
 		},
 	}
+	s.scope.Store(&scope{selectors: k.Terms.Selectors, asOf: k.Terms.AsOf, whole: true})
+	s.terms.Selectors = nil
 	s.candidates.Store(&k.Candidates)
 	// Jitter keeps the sessions of a fleet from being rekeyed at once; the responder waits for the requester first.
 	if rekey := k.Terms.Rekey(); rekey > 0 && k.Requester {

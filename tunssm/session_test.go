@@ -271,9 +271,10 @@ func TestTable(t *testing.T) {
 	gone := &peer{name: "gone", prefixes: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16")}}
 	old, now := control.AsOf{Epoch: 1, Revision: 1}, control.AsOf{Epoch: 1, Revision: 2}
 	for i, p := range []*peer{wide, host} {
-		s := &session{peer: p, spi: packet.SPI(i + 1), terms: control.Terms{AsOf: old}}
+		s := &session{peer: p, spi: packet.SPI(i + 1)}
+		s.scope.Store(&scope{asOf: old, whole: true})
 		if p == wide {
-			s.terms.Selectors = allFlows
+			s.scope.Store(&scope{selectors: allFlows, asOf: old, whole: true})
 		}
 		p.sessions = []*session{s}
 		p.sending.Store(s)

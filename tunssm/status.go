@@ -134,7 +134,7 @@ func (s *session) status() SessionStatus {
 	st := SessionStatus{
 		ID: s.id, Peer: s.peer.name, Role: "responder", State: "provisional", Suite: s.suite.String(), Order: s.order,
 		Age: time.Since(s.since).Seconds(), RekeyIn: (s.terms.Rekey() - time.Since(s.since)).Seconds(),
-		Rx: s.rx.status(s.since), Tx: s.tx.status(s.since), Prefixes: s.prefixes, AsOf: s.terms.AsOf, Selectors: []string{},
+		Rx: s.rx.status(s.since), Tx: s.tx.status(s.since), Prefixes: s.prefixes, AsOf: s.scope.Load().asOf, Selectors: []string{},
 	}
 	if s.requester {
 		st.Role = "requester"
@@ -152,7 +152,7 @@ func (s *session) status() SessionStatus {
 	if e := s.peer.endpoint.Load(); e != nil {
 		st.Endpoint = *e
 	}
-	for _, sel := range s.terms.Selectors {
+	for _, sel := range s.scope.Load().selectors {
 		st.Selectors = append(st.Selectors, sel.String())
 	}
 	return st

@@ -70,13 +70,14 @@ func (t *table) outbound(f packet.Flow) (*session, way) {
 		return nil, wayHold
 	}
 	s := p.sending.Load()
-	switch {
-	case s == nil:
+	if s == nil {
 		return nil, wayHold
-	case s.terms.Selectors.Permits(f):
+	}
+	switch scope := s.scope.Load(); {
+	case scope.selectors.Permits(f):
 		return s, waySend
-	case s.terms.AsOf.Before(t.asOf):
-		return nil, wayHold // policy has moved on since; a new session would have its selectors
+	case !scope.settled(t.asOf):
+		return nil, wayHold // a new session might permit it
 	}
 	return nil, wayRefuse
 }

@@ -63,6 +63,7 @@
 //	KeyRequest               ->          <- KeyGrant | KeyDenial      (above)
 //	                         <- KeyOffer      KeyAccept | KeyDenial ->
 //	                         <- Revoke        RevokeAck ->            sessions to destroy
+//	                         <- Narrow        NarrowAck ->            selectors of a session taken away
 //	                         <- Update                                what Welcome said, changed
 //	SessionReport            ->                                       sessions opened and closed, coalesced for 200 ms
 //	Endpoint                 ->          <- Endpoint                  candidates changed: its own; those of a peer
@@ -82,6 +83,8 @@
 //	 7 KeyAccept      Session, A, B, Enc, SPI, Order
 //	 8 KeyGrant       Session, A, B, Na, K, Enc, Suite, Order, Terms, Candidates
 //	 9 KeyDenial      Na, Reason
+//	10 Narrow         Session, Selectors, AsOf
+//	11 NarrowAck      Session, AsOf, Selectors
 //	12 Revoke         Sessions, Reason, AsOf
 //	13 RevokeAck      Sessions
 //	14 Endpoint       Reach, Peer, Candidates
@@ -121,6 +124,18 @@
 // decision was made under. Welcome, Pong, Update, Revoke, KeyOffer and KeyGrant carry it. An SSM keeps the highest it has
 // seen, sends it in KeyRequest, and refuses a KeyOffer or KeyGrant below it, so no stale KDC can widen what another has
 // narrowed.
+//
+// # Narrowing
+//
+// Where policy comes to permit a pair less than its live session carries, but not nothing, the KDC sends both sides a
+// Narrow with all the selectors that the pair has now. Each side lets the session carry from then on what both its own
+// selectors and those permit, and answers NarrowAck with the digest of the result. It ignores, but acks, a Narrow that is
+// not of a higher AsOf than the grant's and that of the last Narrow, so that several KDCs may send the same in any order.
+// The result is for each selector of the session, in their order, the selector itself where one of the Narrow covers it,
+// otherwise its intersections with those of the Narrow, in their order; each is left out if one before it covers it,
+// takes out those before it that it covers, and is left out once there are 512. What policy permits besides is had by
+// another KeyRequest. A SessionEntry tells the selectors' digest and AsOf as they are after narrowing. Where the two sides
+// come to differ the KDC revokes the session.
 //
 // # Keys
 //

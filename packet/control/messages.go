@@ -19,12 +19,13 @@ const (
 	TypeKeyAccept     Type = 7
 	TypeKeyGrant      Type = 8
 	TypeKeyDenial     Type = 9
-	// 10 and 11 are kept for Narrow and NarrowAck.
-	TypeRevoke      Type = 12
-	TypeRevokeAck   Type = 13
-	TypeEndpoint    Type = 14
-	TypeLookup      Type = 15
-	TypeLookupReply Type = 16
+	TypeNarrow        Type = 10
+	TypeNarrowAck     Type = 11
+	TypeRevoke        Type = 12
+	TypeRevokeAck     Type = 13
+	TypeEndpoint      Type = 14
+	TypeLookup        Type = 15
+	TypeLookupReply   Type = 16
 	// 17 is kept for RotateKey.
 	TypeEnrol      Type = 18
 	TypeEnrolGrant Type = 19
@@ -168,6 +169,20 @@ type RevokeAck struct {
 	Sessions []SessionID `cbor:"1,keyasint"`
 }
 
+// Narrow says what policy permits the pair of a session now, which is less than the session carries.
+type Narrow struct {
+	Session   SessionID        `cbor:"1,keyasint"`
+	Selectors packet.Selectors `cbor:"2,keyasint"`
+	AsOf      AsOf             `cbor:"3,keyasint"`
+}
+
+// NarrowAck is the receipt: from now on the session carries no more than what a Narrow of AsOf left it.
+type NarrowAck struct {
+	Session   SessionID `cbor:"1,keyasint"`
+	AsOf      AsOf      `cbor:"2,keyasint"`
+	Selectors Digest    `cbor:"3,keyasint"` // those that it has now; zero where there is no such session
+}
+
 // Endpoint carries changed candidates: from an SSM its own Reach, from the KDC those of a peer it has a session with.
 type Endpoint struct {
 	Reach      *Reach           `cbor:"1,keyasint"`
@@ -229,6 +244,8 @@ func (*KeyOffer) Type() Type      { return TypeKeyOffer }
 func (*KeyAccept) Type() Type     { return TypeKeyAccept }
 func (*KeyGrant) Type() Type      { return TypeKeyGrant }
 func (*KeyDenial) Type() Type     { return TypeKeyDenial }
+func (*Narrow) Type() Type        { return TypeNarrow }
+func (*NarrowAck) Type() Type     { return TypeNarrowAck }
 func (*Revoke) Type() Type        { return TypeRevoke }
 func (*RevokeAck) Type() Type     { return TypeRevokeAck }
 func (*Endpoint) Type() Type      { return TypeEndpoint }
@@ -261,6 +278,10 @@ func newMessage(t Type) Message {
 		return new(KeyGrant)
 	case TypeKeyDenial:
 		return new(KeyDenial)
+	case TypeNarrow:
+		return new(Narrow)
+	case TypeNarrowAck:
+		return new(NarrowAck)
 	case TypeRevoke:
 		return new(Revoke)
 	case TypeRevokeAck:

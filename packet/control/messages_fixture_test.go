@@ -65,6 +65,8 @@ func everyMessage() []Message {
 			Order: 7, Terms: termsFixture(), Candidates: candidates("198.51.100.2:7601"),
 		},
 		&KeyDenial{Na: na, Reason: Offline},
+		&Narrow{Session: session(0x50), Selectors: termsFixture().Selectors, AsOf: AsOf{Epoch: 2, Revision: 42}},
+		&NarrowAck{Session: session(0x50), AsOf: AsOf{Epoch: 2, Revision: 42}, Selectors: entryFixture().Selectors},
 		&Revoke{Sessions: []SessionID{session(0x50)}, Reason: Changed, AsOf: AsOf{Epoch: 2, Revision: 42}},
 		&RevokeAck{Sessions: []SessionID{session(0x50)}},
 		&Endpoint{Reach: &reach, Peer: "b", Candidates: candidates("192.0.2.20:7601")},

@@ -1,0 +1,58 @@
+package tunssm
+
+// Narrowing: a change of policy that leaves a pair less than its session carries, but not nothing. The KDC sends each side
+// what policy permits the pair now; the session goes on with what both that and its selectors permit. Flows that no longer
+// fit are cut. What policy permits besides comes with a new session, which the next such packet acquires.
+
+import (
+	"ssmnet/packet"
+	"ssmnet/packet/control"
+)
+
+// scope is what a session may carry. It is immutable: the loops read it by an atomic pointer, the acquirer replaces it.
+type scope struct {
+	selectors packet.Selectors
+	asOf      control.AsOf // of the decision that gave them, or of the one that narrowed them last
+	whole     bool         // they are all that policy permitted then; otherwise another session may have more
+}
+
+// settled says whether no other session could permit more than this one, as far as is known of policy.
+func (c *scope) settled(newest control.AsOf) bool { return c.whole && !c.asOf.Before(newest) }
+
+// permits says whether s may carry the flow now.
+func (s *session) permits(f packet.Flow) bool { return s.scope.Load().selectors.Permits(f) }
+
+// narrow takes a Narrow and gives the receipt. Of those that several KDCs send the newest counts, in whatever order they
+// come. A session that has ended carries nothing, which the receipt says with an empty digest.
+func (a *acquirer) narrow(conn *control.Conn, id uint64, m *control.Narrow) {
+	a.raise(m.AsOf)
+	ack := &control.NarrowAck{Session: m.Session, AsOf: m.AsOf}
+	if s := a.sessionByID(m.Session); s != nil {
+		if s.scope.Load().asOf.Before(m.AsOf) {
+			a.restrict(s, m)
+		}
+		ack.Selectors = s.entry.Selectors
+	}
+	a.reply(conn, id, ack)
+}
+
+// restrict narrows s. What it carried until now is remembered with the peer: those flows were cut (cutFlow).
+func (a *acquirer) restrict(s *session, m *control.Narrow) {
+	was := s.scope.Load().selectors
+	now := was.Intersect(m.Selectors)
+	s.scope.Store(&scope{selectors: now, asOf: m.AsOf, whole: now.CoverAll(m.Selectors)})
+	s.entry.Selectors, s.entry.AsOf = control.DigestSelectors(now), m.AsOf
+	s.peer.cut.Store(&was)
+	a.log.Info("narrowed a session", "session", s.id, "peer", s.peer.name, "selectors", len(now), "before", len(was),
+		"as_of", m.AsOf)
+}
+
+// cutFlow says whether the flow, which is not permitted now, was until its session was narrowed.
+func (t *table) cutFlow(f packet.Flow) bool {
+	p := t.owner(f.Dst)
+	if p == nil {
+		return false
+	}
+	was := p.cut.Load()
+	return was != nil && was.Permits(f)
+}
