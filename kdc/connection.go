@@ -211,6 +211,8 @@ func (k *KDC) handle(c *connection, e control.Envelope) {
 		k.reported(c, m)
 	case *control.RevokeAck:
 		k.acked(c, m)
+	case *control.NarrowAck:
+		k.narrowed(c, m)
 	case *control.Endpoint:
 		k.moved(c, e.ID, m)
 	case *control.Lookup:

@@ -17,8 +17,8 @@
 // that the one before permitted:
 //
 //	exchanges in flight    begin again under the new as_of, or are denied; the next change waits for them a moment
-//	live sessions          go on where the pair's selectors and both sides' prefixes still cover what they allow;
-//	                       otherwise Revoke to both sides
+//	live sessions          go on where the pair's selectors and both sides' prefixes still cover what they allow; are
+//	                       narrowed where the selectors cover a part (narrow.go); otherwise Revoke to both sides
 //	connections            of suspended and removed peers end once their side has acked; so do those of dead keys
 //	requests that waited   for this state are decided
 //	everybody connected    is sent an Update
@@ -30,7 +30,8 @@
 //
 // The KDC stores no session. It knows those that it granted and those that the SSMs report, which after Hello is all of
 // them; a KDC that was restarted knows every live session within a second, and revokes what is not permitted any more.
-// A side is believed about itself alone. A revocation is owed by each side until it acks or shows another boot. What
+// A side is believed about itself alone. The ack of a Revoke or Narrow is owed by each side until it acks or shows
+// another boot: a side that comes back is told again. What
 // one side reports and the other, which has reported everything, does not hold, is revoked (oneside.go).
 //
 // # Limits

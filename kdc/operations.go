@@ -89,6 +89,7 @@ type PolicyReport struct {
 	Grants   int       `json:"grants"`
 	Warnings []string  `json:"warnings"`
 	Revoked  []Receipt `json:"revoked"`
+	Narrowed []Receipt `json:"narrowed"`
 }
 
 // PolicyRevision is one policy as it was applied.
@@ -129,10 +130,12 @@ const (
 	ReceiptPending ReceiptState = "pending" // not reachable, or no answer yet
 )
 
-// Receipt is one side's confirmation that a session was destroyed.
+// Receipt is one side's confirmation that a session was destroyed or, where it says so, narrowed.
 type Receipt struct {
 	Session control.SessionID `json:"session"`
 	Peer    string            `json:"peer"`
 	State   ReceiptState      `json:"state"`
 	At      time.Time         `json:"at"` // of the ack, or of the revocation while it is pending
+
+	Narrowed bool `json:"narrowed,omitempty"`
 }

@@ -19,7 +19,7 @@ func (k *KDC) CheckPolicy(ctx context.Context, text []byte) (PolicyReport, error
 }
 
 func (k *KDC) checkPolicy(s *snapshot, text []byte) (PolicyReport, error) {
-	report := PolicyReport{Warnings: []string{}, Revoked: []Receipt{}}
+	report := noReport()
 	if len(text) > MaxPolicy {
 		return report, fmt.Errorf("%w: the policy has %d bytes, at most %d (%d KiB) can be stored", ErrInvalid, len(text),
 			MaxPolicy, MaxPolicy>>10)
@@ -47,6 +47,11 @@ func (k *KDC) checkPolicy(s *snapshot, text []byte) (PolicyReport, error) {
 	return report, nil
 }
 
+// noReport is the report of nothing, with no list that is null in JSON.
+func noReport() PolicyReport {
+	return PolicyReport{Warnings: []string{}, Revoked: []Receipt{}, Narrowed: []Receipt{}}
+}
+
 // carried refuses a state of a peer with which the grants between it and another, which had fewer before, could not be
 // carried any more.
 func (k *KDC) carried(s *snapshot, name string, record peerRecord) error {
@@ -69,7 +74,7 @@ func (k *KDC) carried(s *snapshot, name string, record peerRecord) error {
 // changes nothing and reports ErrConflict.
 func (k *KDC) ApplyPolicy(ctx context.Context, text []byte, ifRevision *uint64, note string) (PolicyReport, error) {
 	if len(note) > maxNote || note != printable(note, maxNote) {
-		return PolicyReport{Warnings: []string{}, Revoked: []Receipt{}},
+		return noReport(),
 			fmt.Errorf("%w note: it must be one printable line of at most %d bytes", ErrInvalid, maxNote)
 	}
 	var report PolicyReport
@@ -94,11 +99,17 @@ func (k *KDC) ApplyPolicy(ctx context.Context, text []byte, ifRevision *uint64, 
 	})
 	revocations := k.collected(collector)
 	if err != nil {
-		return PolicyReport{Warnings: []string{}, Revoked: []Receipt{}}, err
+		return noReport(), err
 	}
 	k.audit.add(event{Event: "policy.apply", Revision: report.Revision, Note: note})
 	k.log.Info("policy applied", "revision", report.Revision, "grants", report.Grants)
-	report.Revoked = k.wait(ctx, revocations, revocationWait)
+	for _, r := range k.wait(ctx, revocations, revocationWait) {
+		if r.Narrowed {
+			report.Narrowed = append(report.Narrowed, r)
+		} else {
+			report.Revoked = append(report.Revoked, r)
+		}
+	}
 	return report, nil
 }
 

@@ -188,25 +188,6 @@ func (k *KDC) bar(c *connection) {
 	k.after(2*revocationWait, func() { c.turnOut(control.Suspended) })
 }
 
-// reviewSessions revokes what is not permitted any more, if policy has changed or sessions wait to be judged. KDC.gate is
-// held for writing.
-func (k *KDC) reviewSessions(s *snapshot, changed bool) {
-	var doomed []*session
-	k.mu.Lock()
-	if !changed && !k.early {
-		k.mu.Unlock()
-		return
-	}
-	k.early = false
-	for _, x := range k.sessions {
-		if !k.permits(s, x) {
-			doomed = append(doomed, x)
-		}
-	}
-	k.mu.Unlock()
-	k.revoke(doomed, control.Changed)
-}
-
 // reviewExchanges begins the exchanges in flight again, under the new snapshot. KDC.gate is held for writing.
 func (k *KDC) reviewExchanges(s *snapshot) {
 	k.mu.Lock()

@@ -17,12 +17,14 @@ const (
 	revocationWait = time.Second      // for acks, in operations that are not told how long
 )
 
-// revocation gathers the receipts of one act of revoking. It is under KDC.mu.
+// revocation gathers the receipts of one act of revoking, or of narrowing. It is under KDC.mu.
 type revocation struct {
 	receipts []Receipt
 	missing  int           // receipts that a connected side still owes
 	settled  chan struct{} // closed when none is missing
 }
+
+func newRevocation() *revocation { return &revocation{settled: make(chan struct{})} }
 
 // collector gathers the revocations that come to pass while an operation runs. Its field is under KDC.mu.
 type collector struct{ revocations []*revocation }
@@ -45,8 +47,9 @@ func (k *KDC) collected(c *collector) []*revocation {
 // debt is an ack that a side owes. It is owed until the side acks or shows another boot, across its connections.
 type debt struct {
 	session control.SessionID
-	reason  control.Reason
-	boot    control.Boot // the run that holds the session
+	reason  control.Reason  // of a revocation
+	narrow  *control.Narrow // what is to be acked; nil: a revocation
+	boot    control.Boot    // the run that holds the session
 	in      *revocation
 	at      int  // index of its receipt
 	asked   bool // counted in missing: the side was connected
@@ -83,9 +86,8 @@ func (r *revokedIDs) has(id control.SessionID) (control.Reason, bool) {
 
 // revoke takes sessions out of the registry and makes both sides destroy them. KDC.gate is held.
 func (k *KDC) revoke(sessions []*session, reason control.Reason) *revocation {
-	r := &revocation{settled: make(chan struct{})}
+	r := newRevocation()
 	orders := map[*connection][]control.SessionID{}
-	now := k.now()
 	k.mu.Lock()
 	for _, s := range sessions {
 		if k.sessions[s.id] != s {
@@ -93,7 +95,7 @@ func (k *KDC) revoke(sessions []*session, reason control.Reason) *revocation {
 		}
 		k.revoked.add(s.id, reason)
 		for _, end := range s.sides {
-			if c := k.owe(r, s, end, reason, now); c != nil {
+			if c := k.owe(r, end, debt{session: s.id, reason: reason}); c != nil {
 				orders[c] = append(orders[c], s.id)
 			}
 		}
@@ -102,12 +104,7 @@ func (k *KDC) revoke(sessions []*session, reason control.Reason) *revocation {
 			Event: "revoke", Session: s.id, Requester: s.sides[0].peer, Responder: s.sides[1].peer, Reason: reason.String(),
 		})
 	}
-	if r.missing == 0 {
-		close(r.settled)
-	}
-	for c := range k.collectors {
-		c.revocations = append(c.revocations, r)
-	}
+	k.announce(r)
 	k.mu.Unlock()
 	for c, ids := range orders {
 		k.order(c, ids, reason)
@@ -115,16 +112,33 @@ func (k *KDC) revoke(sessions []*session, reason control.Reason) *revocation {
 	return r
 }
 
-// owe enters the receipt of one side and gives the connection to tell it on, nil where there is none now. k.mu is held.
-func (k *KDC) owe(r *revocation, s *session, end side, reason control.Reason, now time.Time) *connection {
+// announce makes r, whose debts are complete, known to the operations that wait for receipts. k.mu is held.
+func (k *KDC) announce(r *revocation) {
+	if r.missing == 0 {
+		close(r.settled)
+	}
+	for c := range k.collectors {
+		c.revocations = append(c.revocations, r)
+	}
+}
+
+// owe enters the receipt of one side and gives the connection to tell it on, nil where there is none now. It takes the
+// place of an earlier debt about the same session, whose ack it makes needless. k.mu is held.
+func (k *KDC) owe(r *revocation, end side, d debt) *connection {
 	if !end.held {
 		return nil
 	}
-	r.receipts = append(r.receipts, Receipt{Session: s.id, Peer: end.peer, State: ReceiptPending, At: now.UTC()})
+	d.boot, d.in, d.at = end.boot, r, len(r.receipts)
+	r.receipts = append(r.receipts, Receipt{
+		Session: d.session, Peer: end.peer, State: ReceiptPending, At: k.now().UTC(), Narrowed: d.narrow != nil,
+	})
 	p := k.live(end.peer)
-	d := &debt{session: s.id, reason: reason, boot: end.boot, in: r, at: len(r.receipts) - 1}
-	if len(p.owed) < maxOwed {
-		p.owed[s.id] = d
+	if old := p.owed[d.session]; old != nil {
+		k.forgive(p, old)
+	}
+	entered := len(p.owed) < maxOwed
+	if entered {
+		p.owed[d.session] = &d
 	}
 	c := p.conn
 	if c == nil {
@@ -133,8 +147,7 @@ func (k *KDC) owe(r *revocation, s *session, end side, reason control.Reason, no
 	if c == nil || c.boot != end.boot {
 		return nil
 	}
-	d.asked = p.owed[s.id] == d
-	if d.asked {
+	if d.asked = entered; entered {
 		r.missing++
 	}
 	return c
@@ -159,7 +172,7 @@ func (k *KDC) acked(c *connection, m *control.RevokeAck) {
 		return
 	}
 	for _, id := range m.Sessions {
-		if d := p.owed[id]; d != nil && d.boot == c.boot {
+		if d := p.owed[id]; d != nil && d.narrow == nil && d.boot == c.boot {
 			k.acknowledge(p, d)
 		}
 	}
@@ -174,7 +187,11 @@ func (k *KDC) acknowledge(p *livePeer, d *debt) {
 	r := &d.in.receipts[d.at]
 	r.State, r.At = ReceiptAcked, k.now().UTC()
 	k.forgive(p, d)
-	k.audit.add(event{Event: "revoke.acked", Peer: r.Peer, Session: r.Session})
+	e := event{Event: "revoke.acked", Peer: r.Peer, Session: r.Session}
+	if d.narrow != nil {
+		e.Event, e.AsOf = "narrow.acked", d.narrow.AsOf
+	}
+	k.audit.add(e)
 }
 
 // forgive ends a debt. k.mu is held.
@@ -205,16 +222,23 @@ func (p *livePeer) excuse() {
 // held.
 func (k *KDC) remind(c *connection) {
 	orders := map[control.Reason][]control.SessionID{}
+	var narrow []*control.Narrow
 	k.mu.Lock()
 	p := k.live(c.name)
 	for _, d := range p.owed {
-		if d.boot == c.boot {
-			orders[d.reason] = append(orders[d.reason], d.session)
-		} else {
+		switch {
+		case d.boot != c.boot:
 			k.forgive(p, d)
+		case d.narrow != nil:
+			narrow = append(narrow, d.narrow)
+		default:
+			orders[d.reason] = append(orders[d.reason], d.session)
 		}
 	}
 	k.mu.Unlock()
+	for _, m := range narrow {
+		c.conn.Send(0, m)
+	}
 	for reason, ids := range orders {
 		k.order(c, ids, reason)
 	}

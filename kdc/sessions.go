@@ -24,10 +24,10 @@ type session struct {
 	sides     [2]side // requester, responder
 	by        string  // the peer whose budget it counts against
 	since     time.Time
-	heard     time.Time // of the report that it was first known by; zero where this run granted it
-	asOf      control.AsOf
-	digest    control.Digest
-	selectors packet.Selectors  // where another run or another KDC granted it, nil until policy had those of digest
+	heard     time.Time         // of the report that it was first known by; zero where this run granted it
+	asOf      control.AsOf      // of the decision that gave it its selectors, or of the one that narrowed them last
+	digest    control.Digest    // of them; zero where neither side has yet told
+	selectors packet.Selectors  // it has no others; where another run or another KDC granted it, nil until policy had those of digest
 	prefixes  [2][]netip.Prefix // what its sides may use inside, likewise nil
 	suite     packet.Suite      // likewise zero
 	grant     string            // likewise empty
@@ -51,6 +51,15 @@ func (x *exchange) live(now time.Time) *session {
 		prefixes: [2][]netip.Prefix{x.a.Prefixes, x.b.Prefixes},
 		suite:    x.suite, grant: x.verdict.grant,
 	}
+}
+
+// agrees says whether a side that tells of these selectors has those that the session has. The first to tell is believed:
+// the other must tell the same. k.mu is held.
+func (s *session) agrees(told control.Digest) bool {
+	if s.digest == (control.Digest{}) {
+		s.digest = told
+	}
+	return s.digest == told
 }
 
 // of gives the side of a peer, or nil.
@@ -115,7 +124,7 @@ func (k *KDC) letGo(s *session, end *side) {
 func (k *KDC) reported(c *connection, m *control.SessionReport) {
 	s := k.snapshot.Load()
 	var refuse []control.SessionID
-	var doomed []*session
+	var doomed, wide []*session
 	reason := control.Changed
 	k.mu.Lock()
 	p := k.live(c.name)
@@ -124,9 +133,14 @@ func (k *KDC) reported(c *connection, m *control.SessionReport) {
 			c.roll[e.ID] = struct{}{}
 		}
 		why := k.opened(s, c, e)
-		if known := k.sessions[e.ID]; why != 0 && known != nil && !k.permits(s, known) {
+		switch known := k.sessions[e.ID]; {
+		case why == 0:
+			if k.judge(s, known) == narrows {
+				wide = append(wide, known)
+			}
+		case known != nil && k.judge(s, known) == ends:
 			doomed = append(doomed, known)
-		} else if why != 0 {
+		default:
 			refuse, reason = append(refuse, e.ID), why
 		}
 	}
@@ -150,12 +164,13 @@ func (k *KDC) reported(c *connection, m *control.SessionReport) {
 		c.conn.Send(0, &control.Revoke{Sessions: refuse, Reason: reason, AsOf: s.asOf})
 	}
 	k.revoke(doomed, control.Changed)
+	k.narrow(s, wide)
 }
 
 // opened takes one reported session in, or says why it must go. k.mu is held.
 func (k *KDC) opened(s *snapshot, c *connection, e control.SessionEntry) control.Reason {
-	p := k.live(c.name)
-	if d := p.owed[e.ID]; d != nil {
+	d := k.live(c.name).owed[e.ID]
+	if d != nil && d.narrow == nil {
 		return d.reason
 	}
 	if why, ok := k.revoked.has(e.ID); ok {
@@ -163,7 +178,14 @@ func (k *KDC) opened(s *snapshot, c *connection, e control.SessionEntry) control
 	}
 	if known := k.sessions[e.ID]; known != nil {
 		end := known.of(c.name)
-		if end == nil || end.boot != c.boot || known.digest != e.Selectors {
+		if end == nil || end.boot != c.boot {
+			return control.Changed
+		}
+		if d != nil { // it may not have heard of the Narrow when it reported
+			end.held, end.told = true, true
+			return 0
+		}
+		if !known.agrees(e.Selectors) {
 			return control.Changed
 		}
 		end.held, end.told = true, true
@@ -171,7 +193,7 @@ func (k *KDC) opened(s *snapshot, c *connection, e control.SessionEntry) control
 			if known.asOf = e.AsOf; known.suite == 0 {
 				known.prefixes = [2][]netip.Prefix{}
 			}
-			if !k.permits(s, known) {
+			if k.judge(s, known) == ends {
 				return control.Changed
 			}
 		}
@@ -191,7 +213,7 @@ func (k *KDC) opened(s *snapshot, c *connection, e control.SessionEntry) control
 	if q != nil && (slices.Contains(q.displaced, far.boot) || q.conn != nil && q.boot != far.boot) {
 		return control.Restarted
 	}
-	if !k.permits(s, x) {
+	if k.judge(s, x) == ends {
 		return control.Changed
 	}
 	if !k.addSession(x) {
@@ -200,64 +222,6 @@ func (k *KDC) opened(s *snapshot, c *connection, e control.SessionEntry) control
 	x.of(c.name).told = true
 	k.matchLater(c)
 	return 0
-}
-
-// permits says whether a live session may go on under a snapshot: what it allows must be covered by what the pair is
-// permitted now. A session that is known by its digest only must be exactly that, and is then known. One that another KDC
-// granted under a newer state is not ours to cut: it is judged when the snapshot has caught up. k.mu is held.
-func (k *KDC) permits(s *snapshot, x *session) bool {
-	if s.asOf.Before(x.asOf) {
-		k.early = true
-		return true
-	}
-	pair := s.compiled.Pair(x.sides[0].peer, x.sides[1].peer, k.now()).Selectors
-	if len(pair) == 0 || !s.leaves(x) {
-		return false
-	}
-	if x.selectors == nil {
-		if control.DigestSelectors(pair) != x.digest {
-			return false
-		}
-		x.selectors = pair
-	}
-	for _, old := range x.selectors {
-		if !slices.ContainsFunc(pair, func(now packet.Selector) bool { return now.Covers(old) }) {
-			return false
-		}
-	}
-	return true
-}
-
-// leaves says whether both sides of a session still have what it lets them use inside. Of one that only its sides tell
-// of that is what they had as of its decision: the present, unless that has changed since. k.mu is held.
-func (s *snapshot) leaves(x *session) bool {
-	var prefixes [2][]netip.Prefix
-	for i, end := range x.sides {
-		p := s.peers[end.peer]
-		if p == nil {
-			return false
-		}
-		prefixes[i] = p.prefixes
-		if x.prefixes[i] == nil {
-			if x.asOf.Before(control.AsOf{Epoch: s.asOf.Epoch, Revision: uint64(p.owned)}) {
-				return false
-			}
-			continue
-		}
-		for _, old := range x.prefixes[i] {
-			if !slices.ContainsFunc(p.prefixes, func(now netip.Prefix) bool {
-				return now.Bits() <= old.Bits() && now.Contains(old.Addr())
-			}) {
-				return false
-			}
-		}
-	}
-	for i := range prefixes {
-		if x.prefixes[i] == nil {
-			x.prefixes[i] = prefixes[i]
-		}
-	}
-	return true
 }
 
 // closeRoll ends the full report after Hello: what this side had held before and did not report, it holds no more.

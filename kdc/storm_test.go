@@ -164,7 +164,7 @@ func consistent(t *testing.T, c *center) {
 	budgets, indexed := map[string]int{}, 0
 	for id, x := range c.sessions {
 		budgets[x.by]++
-		if !c.permits(s, x) {
+		if c.judge(s, x) != goesOn {
 			t.Errorf("session %s of %s and %s is not permitted", id, x.sides[0].peer, x.sides[1].peer)
 		}
 	}

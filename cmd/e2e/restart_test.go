@@ -68,8 +68,9 @@ func TestNarrowedWhileAway(t *testing.T) {
 		w.hello("question")
 		time.Sleep(time.Second) // until the other KDC has been told
 		w.centers[0].stop()
-		if r := w.apply(grants("ana > db tcp/22")); len(r.Revoked) != 2 {
-			t.Errorf("receipts %v, want two", r.Revoked)
+		id := ana.agreed(db)
+		if r := w.apply(grants("ana > db tcp/22")); len(r.Narrowed) != 2 || len(r.Revoked) != 0 {
+			t.Errorf("receipts %+v, want two of narrowing", r)
 		}
 		w.centers[0].start()
 		time.Sleep(20 * time.Second)
@@ -79,8 +80,9 @@ func TestNarrowedWhileAway(t *testing.T) {
 		ana.say(db, "no more", false)
 		w.until("ana is denied", func() bool { return ana.answers(packet.AdminProhibited) == 1 })
 		for _, c := range w.centers {
-			if n := len(c.Sessions(everySession)); n > 0 {
-				t.Errorf("%s knows %d sessions", c.name, n)
+			list := c.Sessions(everySession)
+			if len(list) != 1 || list[0].ID != id || len(list[0].Selectors) != 2 {
+				t.Errorf("%s knows %+v, want the one with ports 22 of both families", c.name, list)
 			}
 		}
 	})

@@ -15,8 +15,9 @@ func policyApplyCommand() *cli.Command {
 		Usage:     "put a policy document in force",
 		ArgsUsage: "FILE",
 		Description: cli.Describe(
-			"Sessions that it no longer permits are revoked. With --if-revision it changes nothing unless\n"+
-				"that revision is in force (exit 6), so that nobody's change is lost.",
+			"Sessions that it no longer permits are revoked; those of which it permits less are narrowed, which cuts the\n"+
+				"flows that no longer fit. With --if-revision it changes nothing unless that revision is in force (exit 6),\n"+
+				"so that nobody's change is lost.",
 			"kdc policy apply policy.hujson --note OPS-41",
 			"kdc policy apply policy.hujson --if-revision 7"),
 		Flags: []cli.Flag{
@@ -48,6 +49,7 @@ func policyApply(c *cli.Context) error {
 		return cli.JSON(c.App.Writer, "ssmnet.policy-apply/v1", report)
 	}
 	d.warn(c, report.Warnings)
-	return printReceipts(c, fmt.Sprintf("revision %d is in force: %s, %s revoked", report.Revision,
-		count(report.Grants, "grant"), count(sessionsIn(report.Revoked), "session")), report.Revoked)
+	return printReceipts(c, fmt.Sprintf("revision %d is in force: %s, %s revoked, %d narrowed", report.Revision,
+		count(report.Grants, "grant"), count(sessionsIn(report.Revoked), "session"), sessionsIn(report.Narrowed)),
+		append(report.Revoked, report.Narrowed...))
 }

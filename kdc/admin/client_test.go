@@ -99,7 +99,8 @@ func TestRoundTripOfPeers(t *testing.T) {
 }
 
 func TestRoundTripOfPolicyAndSessions(t *testing.T) {
-	report := kdc.PolicyReport{Revision: 3, Grants: 2, Warnings: []string{"policy:1:2: w"}, Revoked: []kdc.Receipt{}}
+	report := kdc.PolicyReport{Revision: 3, Grants: 2, Warnings: []string{"policy:1:2: w"}, Revoked: []kdc.Receipt{},
+		Narrowed: []kdc.Receipt{}}
 	for _, tt := range []roundTrip{
 		{"status", func(c *Client, x context.Context) (any, error) { return c.Status(x) }, "Status",
 			kdc.Status{Since: when, Uptime: 1.5, PeersKnown: 2, Requests: 9, AsOf: control.AsOf{Epoch: 1, Revision: 4},

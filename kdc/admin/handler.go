@@ -189,7 +189,7 @@ func enrolment(e kdc.Enrolment, err error) (any, error) {
 }
 
 func report(p kdc.PolicyReport, err error) (any, error) {
-	p.Warnings, p.Revoked = list(p.Warnings), list(p.Revoked)
+	p.Warnings, p.Revoked, p.Narrowed = list(p.Warnings), list(p.Revoked), list(p.Narrowed)
 	return p, err
 }
 

@@ -1,0 +1,92 @@
+package kdc
+
+import (
+	"net/netip"
+	"slices"
+
+	"ssmnet/packet/control"
+)
+
+// judgement is what becomes of a live session under a snapshot.
+type judgement uint8
+
+const (
+	goesOn  judgement = iota // as it is
+	narrows                  // the pair is permitted something, but less than the session carries
+	ends
+)
+
+// judge decides about a live session: what it carries must be covered by what the pair is permitted now. One that is known
+// by its digest only must be exactly that, and is then known. One that another KDC granted under a newer state is not ours
+// to cut: it is judged when the snapshot has caught up. k.mu is held.
+func (k *KDC) judge(s *snapshot, x *session) judgement {
+	if s.asOf.Before(x.asOf) {
+		k.early = true
+		return goesOn
+	}
+	pair := s.compiled.Pair(x.sides[0].peer, x.sides[1].peer, k.now()).Selectors
+	switch {
+	case len(pair) == 0 || !s.leaves(x):
+		return ends
+	case x.selectors == nil && control.DigestSelectors(pair) == x.digest:
+		x.selectors = pair
+		return goesOn
+	case x.selectors != nil && pair.CoverAll(x.selectors):
+		return goesOn
+	}
+	return narrows
+}
+
+// leaves says whether both sides of a session still have what it lets them use inside. Of one that only its sides tell
+// of that is what they had as of its decision: the present, unless that has changed since. k.mu is held.
+func (s *snapshot) leaves(x *session) bool {
+	var prefixes [2][]netip.Prefix
+	for i, end := range x.sides {
+		p := s.peers[end.peer]
+		if p == nil {
+			return false
+		}
+		prefixes[i] = p.prefixes
+		if x.prefixes[i] == nil {
+			if x.asOf.Before(control.AsOf{Epoch: s.asOf.Epoch, Revision: uint64(p.owned)}) {
+				return false
+			}
+			continue
+		}
+		for _, old := range x.prefixes[i] {
+			if !slices.ContainsFunc(p.prefixes, func(now netip.Prefix) bool {
+				return now.Bits() <= old.Bits() && now.Contains(old.Addr())
+			}) {
+				return false
+			}
+		}
+	}
+	for i := range prefixes {
+		if x.prefixes[i] == nil {
+			x.prefixes[i] = prefixes[i]
+		}
+	}
+	return true
+}
+
+// reviewSessions judges the live sessions anew, if policy has changed or some wait for it. KDC.gate is held for writing.
+func (k *KDC) reviewSessions(s *snapshot, changed bool) {
+	var doomed, wide []*session
+	k.mu.Lock()
+	if !changed && !k.early {
+		k.mu.Unlock()
+		return
+	}
+	k.early = false
+	for _, x := range k.sessions {
+		switch k.judge(s, x) {
+		case ends:
+			doomed = append(doomed, x)
+		case narrows:
+			wide = append(wide, x)
+		}
+	}
+	k.mu.Unlock()
+	k.revoke(doomed, control.Changed)
+	k.narrow(s, wide)
+}
