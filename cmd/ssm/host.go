@@ -30,7 +30,7 @@ func openHost(ctx context.Context, s settings, kdcs []string, log *slog.Logger) 
 		socket.Close()
 		return tunssm.Host{}, nil, err
 	}
-	watcher, err := route.Watch(device.Name())
+	watcher, err := route.Watch()
 	if err != nil {
 		device.Close()
 		socket.Close()
@@ -48,17 +48,28 @@ func openHost(ctx context.Context, s settings, kdcs []string, log *slog.Logger) 
 // hosted is an SSM on Linux, whose interface others can change under it.
 type hosted struct {
 	*tunssm.SSM
-	routes *routes
+	routes    *routes
+	decisions string // path of the file
 }
 
 // Run is tunssm.SSM.Run, and keeps the interface as the SSM has set it up.
 func (h hosted) Run(ctx context.Context) error {
 	var tasks sync.WaitGroup
-	tasks.Go(func() { h.routes.keep(ctx) })
+	tasks.Go(func() { h.routes.keep(ctx, h.SSM.Reroute) })
 	err := h.SSM.Run(ctx)
 	h.routes.watcher.Close()
 	tasks.Wait()
 	return err
+}
+
+// Reroute takes the operator's decisions as they are now, and judges the offered routes anew.
+func (h hosted) Reroute() error {
+	d, err := loadDecisions(h.decisions)
+	if err != nil {
+		return err
+	}
+	h.routes.decide(d)
+	return h.SSM.Reroute()
 }
 
 // Status is not ready while the interface is not as the SSM has set it up.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -88,7 +89,12 @@ func (s *settings) readFile(path string) error {
 		return cli.Failedf("cannot read the configuration: %w", err)
 	}
 	defer f.Close()
-	err = toml.NewDecoder(f).DisallowUnknownFields().Decode(s)
+	return decodeStrict(path, f, s)
+}
+
+// decodeStrict reads TOML that has nothing in it but what is known, and says where it is wrong.
+func decodeStrict(path string, r io.Reader, into any) error {
+	err := toml.NewDecoder(r).DisallowUnknownFields().Decode(into)
 	var at *toml.DecodeError
 	var strict *toml.StrictMissingError
 	switch {
