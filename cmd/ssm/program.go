@@ -23,6 +23,7 @@ const (
 	socketName    = "ssm.sock"
 	logName       = "ssm.log"
 	decisionsName = "routes.toml"
+	undoName      = "undo"
 
 	// answerTimeout bounds one call to the running SSM.
 	answerTimeout = 10 * time.Second

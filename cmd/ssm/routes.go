@@ -34,6 +34,7 @@ type routes struct {
 	accept, force bool
 	log           *slog.Logger
 	watcher       *route.Watcher
+	adopted       *route.Journal // has on record how the interface was found; nil for one of our own
 
 	// mu guards what follows: the SSM's acquirer sets it, keep puts it back, operators decide and ask for the fault.
 	mu       sync.Mutex
@@ -62,6 +63,11 @@ func (r *routes) Configure(addresses []netip.Addr, overlays []netip.Prefix) erro
 	hosts := make([]netip.Prefix, len(addresses))
 	for i, a := range addresses {
 		hosts[i] = netip.PrefixFrom(a, a.BitLen())
+	}
+	if r.adopted != nil {
+		if err := r.adopted.Addresses(r.name, hosts); err != nil {
+			return err
+		}
 	}
 	if err := route.Configure(r.name, hosts, r.mtu); err != nil {
 		return err
