@@ -48,9 +48,12 @@ type acquirer struct {
 	report   report
 	pings    pings
 
-	config  control.Config // newest; AsOf zero before the first Welcome
-	refused map[netip.Prefix]error
-	fault   error // why the interface is not up
+	config  control.Config         // newest; AsOf zero before the first Welcome
+	routed  []netip.Prefix         // as offered to the host last
+	refused map[netip.Prefix]error // by the host, of those
+	avoided []netip.Addr           // what it was to keep out of the tunnel
+	inside  map[string]netip.Addr  // peers last heard from inside an offered route
+	fault   error                  // why the interface is not up
 	asOf    control.AsOf
 	began   time.Time
 	contact time.Time     // with a KDC that is not detached

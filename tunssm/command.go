@@ -19,18 +19,21 @@ func (s *SSM) CloseSession(peer string) error {
 
 // command runs f with the session that this side sends on.
 func (s *SSM) command(peer string, f func(*acquirer, *session)) error {
-	done := make(chan error, 1)
-	run := func(a *acquirer) {
+	return s.ask(func(a *acquirer) error {
 		if p := a.peers[peer]; p != nil {
 			if x := p.sending.Load(); x != nil {
 				f(a, x)
-				done <- nil
-				return
+				return nil
 			}
 		}
-		done <- ErrNotFound
-	}
-	if !s.path.toAcquirer(run) {
+		return ErrNotFound
+	})
+}
+
+// ask runs f on the acquirer's goroutine and waits for it.
+func (s *SSM) ask(f func(*acquirer) error) error {
+	done := make(chan error, 1)
+	if !s.path.toAcquirer(func(a *acquirer) { done <- f(a) }) {
 		return ErrEnded
 	}
 	select {

@@ -290,6 +290,7 @@ func TestCandidatesAndRoutes(t *testing.T) {
 			t.Fatalf("a refused route leaves candidates %v", got)
 		}
 		a.host.Route.Accept(lan)
+		a.host.Route.Force(lan)
 		routes()
 		routes(lan)
 		if got := *s.candidates.Load(); len(got) != 0 {

@@ -5,6 +5,8 @@ import "errors"
 var (
 	// ErrNotFound: no session with that peer.
 	ErrNotFound = errors.New("no session with that peer")
+	// ErrDeclined: the operator does not want the route. What Route.Offer says of one wraps it.
+	ErrDeclined = errors.New("declined")
 	// ErrEnded: the SSM is stopping.
 	ErrEnded = errors.New("the SSM is stopping")
 

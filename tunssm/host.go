@@ -40,8 +40,9 @@ type UDP interface {
 type Route interface {
 	// Configure gives the interface these overlay addresses and the overlays' routes, and brings it up.
 	Configure(addresses []netip.Addr, overlays []netip.Prefix) error
-	// Offer makes the accepted routes these and no others. It returns why each one it refused was refused; avoid are
-	// the underlay addresses that must not end up inside the tunnel.
+	// Offer makes the accepted routes these and no others. It returns why each one it refused was refused, ErrDeclined
+	// where nothing but the operator's will is in the way; avoid are the underlay addresses that must not end up inside
+	// the tunnel. The same routes are offered again where what was in the way may have changed.
 	Offer(routes []netip.Prefix, avoid []netip.Addr) map[netip.Prefix]error
 	// Candidates are the addresses of the host's other interfaces that a peer might reach it by.
 	Candidates() []netip.Addr

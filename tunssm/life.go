@@ -42,6 +42,7 @@ func (a *acquirer) tendAll() {
 		}
 	}
 	a.rehome()
+	a.tendRoutes()
 	a.tellSuppressed()
 	a.timers.after(tendInterval, a.tendAll)
 }

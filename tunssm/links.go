@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -23,6 +24,7 @@ type link struct {
 	address  string
 	conn     *control.Conn // welcomed; nil where there is none
 	greeting *control.Conn // has been sent Hello
+	at       netip.Addr    // where it was last reached
 	detached bool          // this KDC says it is cut off from its store
 	fault    error         // why there is no connection
 	since    time.Time     // of conn, or of the fault
@@ -177,6 +179,9 @@ func wait(ctx context.Context, d time.Duration) {
 func (a *acquirer) greet(l *link, conn *control.Conn) {
 	l.greeting = conn
 	a.links.live[conn] = true
+	if addr, ok := remote(conn); ok {
+		l.at = addr
+	}
 	reports := a.report.all(a)
 	sessions := 0
 	for _, m := range reports {

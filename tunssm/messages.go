@@ -3,7 +3,6 @@ package tunssm
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -99,12 +98,10 @@ func (a *acquirer) configure(c control.Config) {
 			a.log.Info("interface is up", "interface", a.host.TUN.Name(), "addresses", c.Addresses)
 		}
 	}
-	if !slices.Equal(old.Routes, c.Routes) {
-		a.refused = a.host.Route.Offer(c.Routes, a.underlay())
-		for _, prefix := range slices.SortedFunc(maps.Keys(a.refused), comparePrefix) {
-			a.log.Warn("refused a route", "route", prefix, "error", a.refused[prefix])
-		}
+	if slices.Equal(old.Routes, c.Routes) {
+		a.rerouted() // the overlays may have changed
+	} else {
+		a.reroute()
 	}
-	a.rerouted()
 	a.follow(c.KDCs)
 }

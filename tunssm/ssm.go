@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -38,7 +37,7 @@ func New(o Options) *SSM {
 		dataPath: d, identity: o.Identity, boot: control.NewBoot(), learn: o.Learn, software: o.Software,
 		out: newOutbound(d), timers: newTimers(), holds: newHolds(), denials: denials{},
 		attempts: map[goal]*attempt{}, asking: map[netip.Addr]int{}, steps: newSteps(), pending: map[uint64]*attempt{}, peers: map[string]*peer{}, orders: orders{},
-		revoked: map[control.SessionID]bool{}, began: time.Now(),
+		revoked: map[control.SessionID]bool{}, inside: map[string]netip.Addr{}, began: time.Now(),
 	}
 	a.reach = func() control.Reach {
 		addresses := o.Host.Route.Candidates()
@@ -76,27 +75,6 @@ func (s *SSM) Run(ctx context.Context) error {
 		return cause
 	}
 	return nil
-}
-
-// underlay is every underlay address that frames or control messages go to.
-func (a *acquirer) underlay() []netip.Addr {
-	var list []netip.Addr
-	for conn := range a.links.live {
-		if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
-			list = append(list, tcp.AddrPort().Addr().Unmap())
-		}
-	}
-	for _, p := range a.peers {
-		if e := p.endpoint.Load(); e != nil {
-			list = append(list, e.Addr())
-		}
-		for _, s := range p.sessions {
-			for _, c := range *s.candidates.Load() {
-				list = append(list, c.Addr())
-			}
-		}
-	}
-	return list
 }
 
 func comparePrefix(p, q netip.Prefix) int {

@@ -2,6 +2,7 @@ package tunssm
 
 import (
 	"cmp"
+	"errors"
 	"net/netip"
 	"slices"
 	"time"
@@ -40,9 +41,10 @@ type KDCStatus struct {
 	Fault     string  `json:"fault,omitempty"`
 }
 
-// RouteStatus is one offered route. Refused says why it was not installed.
+// RouteStatus is one offered route. Refused says why it was not installed, declined routes among them.
 type RouteStatus struct {
 	Prefix  netip.Prefix `json:"prefix"`
+	State   string       `json:"state"` // installed, declined, refused
 	Refused string       `json:"refused,omitempty"`
 }
 
@@ -111,9 +113,12 @@ func (a *acquirer) status() Status {
 		st.KDCs = append(st.KDCs, k)
 	}
 	for _, prefix := range a.config.Routes {
-		r := RouteStatus{Prefix: prefix}
+		r := RouteStatus{Prefix: prefix, State: "installed"}
 		if err := a.refused[prefix]; err != nil {
-			r.Refused = err.Error()
+			r.State, r.Refused = "refused", err.Error()
+			if errors.Is(err, ErrDeclined) {
+				r.State = "declined"
+			}
 		}
 		st.Routes = append(st.Routes, r)
 	}

@@ -36,7 +36,7 @@ var below = map[string][]string{
 	"tunssm/fake":          {"packet"},
 	"tunssm/tun":           {"packet"},
 	"tunssm/udp":           {"packet"},
-	"tunssm/route":         {"packet"},
+	"tunssm/route":         {"packet", "packet/secret"},
 	"kdc/admin":            {"kdc", "policy", "packet/control", "packet", "packet/secret"},
 	"kdc":                  {"kdc/store", "policy", "packet/control", "packet", "packet/secret"},
 	"kdc/store":            {"packet/secret"},

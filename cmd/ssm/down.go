@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"os"
 	"time"
 
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/cmd/internal/daemon"
 	"ssmnet/tunssm/admin"
+	"ssmnet/tunssm/route"
 )
 
 // downTimeout is how long an SSM may take to close its sessions and go.
@@ -17,7 +20,7 @@ func downCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "down",
 		Usage:       "close the sessions, destroy the keys and remove the interface",
-		Description: cli.Describe("Returns when everything is put back.", "ssm down"),
+		Description: cli.Describe("Returns when everything is put back, also what an SSM that was killed has left.", "ssm down"),
 		Flags:       []cli.Flag{cli.OutputFlag()},
 		Before:      cli.NoArgs,
 		Action:      down,
@@ -30,9 +33,13 @@ func down(c *cli.Context) error {
 	err := stop(ctx, client(c))
 	switch {
 	case err == nil:
-		return isDown(c, true)
+		return isDown(c, true, 0)
 	case errors.Is(err, daemon.ErrNotRunning):
-		return isDown(c, false)
+		undone, err := clearUp(c)
+		if err != nil {
+			return err
+		}
+		return isDown(c, false, undone)
 	case errors.Is(err, errClosing):
 		return cli.TimedOutf("the SSM has not ended after %s: see %s", downTimeout, in(c, logName))
 	}
@@ -54,15 +61,33 @@ func stop(ctx context.Context, ssm *admin.Client) error {
 	})
 }
 
-// isDown prints the result; ran says whether an SSM has run.
-func isDown(c *cli.Context, ran bool) error {
+// clearUp puts back what an SSM that was killed has left: changes on record, and its socket. It has the socket itself
+// meanwhile, so that no SSM begins.
+func clearUp(c *cli.Context) (undone int, err error) {
+	left := func(name string) bool { _, err := os.Lstat(in(c, name)); return err == nil }
+	if !left(undoName) && !left(socketName) {
+		return 0, nil
+	}
+	socket, err := daemon.ListenUnix(in(c, socketName))
+	if err != nil {
+		return 0, err
+	}
+	defer socket.Close()
+	return route.NewJournal(in(c, undoName), newLog(c.App.ErrWriter, slog.LevelWarn)).PutBack()
+}
+
+// isDown prints the result: whether an SSM has run, and how many changes one that was killed had left.
+func isDown(c *cli.Context, ran bool, undone int) error {
 	switch {
 	case cli.WantsJSON(c):
 		return cli.JSON(c.App.Writer, "ssmnet.down/v1", struct {
-			Ran bool `json:"was_up"`
-		}{ran})
+			Ran    bool `json:"was_up"`
+			Undone int  `json:"put_back"`
+		}{ran, undone})
 	case ran:
 		return cli.PrintLine(c, "down")
+	case undone > 0:
+		return cli.PrintLine(c, "not up: put back what an SSM that was killed had left (%d changes)", undone)
 	}
 	return cli.PrintLine(c, "not up: no SSM runs on %s", cli.Dir(c))
 }

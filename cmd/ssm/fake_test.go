@@ -41,8 +41,9 @@ func (f *fake) Status() (tunssm.Status, error) {
 			{Address: "192.0.2.3:7600", Connected: true, Detached: true, For: 60},
 		},
 		Routes: []tunssm.RouteStatus{
-			{Prefix: netip.MustParsePrefix("10.30.0.0/16")},
-			{Prefix: netip.MustParsePrefix("192.168.0.0/16"), Refused: "overlaps eth0"},
+			{Prefix: netip.MustParsePrefix("10.30.0.0/16"), State: "installed"},
+			{Prefix: netip.MustParsePrefix("10.40.0.0/16"), State: "declined", Refused: "declined with 'ssm route del'"},
+			{Prefix: netip.MustParsePrefix("192.168.0.0/16"), State: "refused", Refused: "overlaps eth0"},
 		},
 		Drops:    map[string]uint64{"replayed": 2, "denied": 11},
 		Sessions: fakeSessions(byte(f.rekeys.Load())),
@@ -116,6 +117,9 @@ func (f *fake) Rekey(peer string) error {
 	f.rekeys.Add(1)
 	return nil
 }
+
+// Reroute changes nothing here: what it comes to is tested in package tunssm.
+func (*fake) Reroute() error { return nil }
 
 // CloseSession ends nothing here: what it comes to is tested in package tunssm.
 func (f *fake) CloseSession(peer string) error {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"slices"
@@ -20,45 +22,80 @@ const (
 )
 
 // openHost takes the port and the interface. What was taken is given back on an error, and otherwise by hosted.Run.
-func openHost(ctx context.Context, s settings, kdcs []string, log *slog.Logger) (tunssm.Host, *routes, error) {
+func openHost(ctx context.Context, s settings, kdcs []string, journal *route.Journal, log *slog.Logger) (
+	host tunssm.Host, r *routes, err error) {
+	var closers []io.Closer
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, c := range slices.Backward(closers) {
+			c.Close()
+		}
+		_, undone := journal.PutBack()
+		err = errors.Join(err, undone)
+	}()
 	socket, err := udp.Listen(uint16(s.Listen))
 	if err != nil {
-		return tunssm.Host{}, nil, err
+		return host, nil, err
 	}
-	device, err := tun.Open(s.Interface)
-	if err != nil {
-		socket.Close()
-		return tunssm.Host{}, nil, err
-	}
-	watcher, err := route.Watch(device.Name())
-	if err != nil {
-		device.Close()
-		socket.Close()
-		return tunssm.Host{}, nil, err
-	}
+	closers = append(closers, socket)
 	if s.MTU == 0 {
 		s.MTU = defaultMTU(ctx, kdcs)
 	}
-	r := &routes{
-		name: device.Name(), mtu: s.MTU, accept: s.AcceptRoutes, force: s.Force, log: log, watcher: watcher,
+	r = &routes{name: s.Interface, mtu: s.MTU, accept: s.AcceptRoutes, force: s.Force, log: log}
+	if s.named && route.Persistent(s.Interface) {
+		r.adopted = journal
+	}
+	device, err := r.open()
+	if err != nil {
+		return host, nil, err
+	}
+	closers = append(closers, device)
+	if r.watcher, err = route.Watch(); err != nil {
+		return host, nil, err
 	}
 	return tunssm.Host{TUN: device, UDP: socket, Route: r, Dial: dialTCP}, r, nil
+}
+
+// open makes the interface, or attaches to one that is there to stay, as it was found is on record.
+func (r *routes) open() (*tun.Device, error) {
+	if r.adopted == nil {
+		return tun.Open(r.name)
+	}
+	if err := r.adopted.Adopt(r.name, r.mtu); err != nil {
+		return nil, err
+	}
+	return tun.Attach(r.name)
 }
 
 // hosted is an SSM on Linux, whose interface others can change under it.
 type hosted struct {
 	*tunssm.SSM
-	routes *routes
+	journal   *route.Journal
+	routes    *routes
+	decisions string // path of the file
 }
 
-// Run is tunssm.SSM.Run, and keeps the interface as the SSM has set it up.
+// Run is tunssm.SSM.Run, keeps the interface as the SSM has set it up, and puts back at the end what is on record.
 func (h hosted) Run(ctx context.Context) error {
 	var tasks sync.WaitGroup
-	tasks.Go(func() { h.routes.keep(ctx) })
+	tasks.Go(func() { h.routes.keep(ctx, h.SSM.Reroute) })
 	err := h.SSM.Run(ctx)
 	h.routes.watcher.Close()
 	tasks.Wait()
-	return err
+	_, undone := h.journal.PutBack()
+	return errors.Join(err, undone)
+}
+
+// Reroute takes the operator's decisions as they are now, and judges the offered routes anew.
+func (h hosted) Reroute() error {
+	d, err := loadDecisions(h.decisions)
+	if err != nil {
+		return err
+	}
+	h.routes.decide(d)
+	return h.SSM.Reroute()
 }
 
 // Status is not ready while the interface is not as the SSM has set it up.

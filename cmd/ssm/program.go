@@ -16,12 +16,14 @@ import (
 )
 
 const (
-	defaultDir   = "/var/lib/ssmnet/ssm"
-	dirEnv       = "SSMNET_SSM_DIR"
-	identityName = "identity"
-	configName   = "ssm.toml"
-	socketName   = "ssm.sock"
-	logName      = "ssm.log"
+	defaultDir    = "/var/lib/ssmnet/ssm"
+	dirEnv        = "SSMNET_SSM_DIR"
+	identityName  = "identity"
+	configName    = "ssm.toml"
+	socketName    = "ssm.sock"
+	logName       = "ssm.log"
+	decisionsName = "routes.toml"
+	undoName      = "undo"
 
 	// answerTimeout bounds one call to the running SSM.
 	answerTimeout = 10 * time.Second
@@ -29,7 +31,8 @@ const (
 
 func program() *cli.App {
 	return cli.New("ssm", "the security service module of a host in an ssmnet", dirEnv, defaultDir,
-		enrolCommand(), upCommand(), runCommand(), downCommand(), statusCommand(), sessionCommand(), pingCommand())
+		enrolCommand(), upCommand(), runCommand(), downCommand(), statusCommand(), sessionCommand(), routeCommand(),
+		pingCommand())
 }
 
 // in is the path of a file in the state directory.

@@ -1,24 +1,31 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
 	"ssmnet/packet/control"
+	"ssmnet/tunssm"
 	"ssmnet/tunssm/route"
 	"ssmnet/tunssm/udp"
 )
 
-// restorePause keeps us from a fight without end with another program that thinks the interface its own.
+// restorePause keeps us from a fight without end with another program that thinks the interface its own, and from doing
+// nothing but look where the network does not come to rest.
 const restorePause = time.Second
 
-var errDeclined = errors.New("declined with --accept-routes=false")
+var (
+	errDeclined   = fmt.Errorf("%w with 'ssm route del'", tunssm.ErrDeclined)
+	errAcceptNone = fmt.Errorf("%w with --accept-routes=false", tunssm.ErrDeclined)
+)
 
 // routes is tunssm.Route on Linux.
 type routes struct {
@@ -27,9 +34,11 @@ type routes struct {
 	accept, force bool
 	log           *slog.Logger
 	watcher       *route.Watcher
+	adopted       *route.Journal // has on record how the interface was found; nil for one of our own
 
-	// mu guards what follows: the SSM's acquirer sets it, keep puts it back, and operators ask for the fault.
+	// mu guards what follows: the SSM's acquirer sets it, keep puts it back, operators decide and ask for the fault.
 	mu       sync.Mutex
+	decided  decisions
 	hosts    []netip.Prefix // addresses; nil before Configure has succeeded
 	overlays []netip.Prefix // routed because they are the overlay
 	offered  []netip.Prefix // routed because they were offered
@@ -55,6 +64,11 @@ func (r *routes) Configure(addresses []netip.Addr, overlays []netip.Prefix) erro
 	for i, a := range addresses {
 		hosts[i] = netip.PrefixFrom(a, a.BitLen())
 	}
+	if r.adopted != nil {
+		if err := r.adopted.Addresses(r.name, hosts); err != nil {
+			return err
+		}
+	}
 	if err := route.Configure(r.name, hosts, r.mtu); err != nil {
 		return err
 	}
@@ -63,46 +77,89 @@ func (r *routes) Configure(addresses []netip.Addr, overlays []netip.Prefix) erro
 		if !reachable {
 			continue // without an address of that family there is nothing to send from
 		}
-		if err := r.add(overlay, nil); err != nil {
+		if err := r.add(overlay); err != nil {
 			return fmt.Errorf("overlay %s: %w", overlay, err)
 		}
 		r.overlays = append(r.overlays, overlay)
+	}
+	for _, prefix := range r.offered { // which the kernel may have dropped with an address
+		if err := route.Add(r.name, prefix); err != nil {
+			return err
+		}
 	}
 	r.hosts = hosts
 	return nil
 }
 
-func (r *routes) add(prefix netip.Prefix, avoid []netip.Addr) error {
+// add routes an overlay into the interface.
+func (r *routes) add(overlay netip.Prefix) error {
 	if !r.force {
-		if err := route.Check(prefix, r.name, avoid); err != nil {
+		conflicts, err := route.Check([]netip.Prefix{overlay}, r.name, nil)
+		if err := cmp.Or(err, conflicts[overlay]); err != nil {
 			return err
 		}
 	}
-	return route.Add(r.name, prefix)
+	return route.Add(r.name, overlay)
 }
 
+// Offer makes those of the offered routes that are to be installed the interface's, and no others.
 func (r *routes) Offer(offered []netip.Prefix, avoid []netip.Addr) map[netip.Prefix]error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	refused := map[netip.Prefix]error{}
+	refused := r.judge(offered, avoid)
+	wanted := slices.DeleteFunc(slices.Clone(offered), func(p netip.Prefix) bool { return refused[p] != nil })
 	for _, old := range r.offered {
-		if !slices.Contains(offered, old) {
-			if err := route.Del(r.name, old); err != nil {
-				refused[old] = err
+		if slices.Contains(wanted, old) {
+			continue
+		}
+		if err := route.Del(r.name, old); err != nil {
+			refused[old] = err
+		}
+	}
+	installed := r.offered // and put back where they get lost
+	r.offered = nil
+	for _, prefix := range wanted {
+		if !slices.Contains(installed, prefix) {
+			if err := route.Add(r.name, prefix); err != nil {
+				refused[prefix] = err
+				continue
 			}
 		}
-	}
-	r.offered = nil
-	for _, prefix := range offered {
-		if !r.accept {
-			refused[prefix] = errDeclined
-		} else if err := r.add(prefix, avoid); err != nil {
-			refused[prefix] = err
-		} else {
-			r.offered = append(r.offered, prefix)
-		}
+		r.offered = append(r.offered, prefix)
 	}
 	return refused
+}
+
+// judge says why each of the offered routes that are not to be installed is not.
+func (r *routes) judge(offered []netip.Prefix, avoid []netip.Addr) map[netip.Prefix]error {
+	refused := map[netip.Prefix]error{}
+	var careful []netip.Prefix
+	for _, prefix := range offered {
+		is := r.decided[prefix]
+		switch {
+		case is == declined:
+			refused[prefix] = errDeclined
+		case is == "" && !r.accept:
+			refused[prefix] = errAcceptNone
+		case is != forced && !r.force:
+			careful = append(careful, prefix)
+		}
+	}
+	conflicts, err := route.Check(careful, r.name, avoid)
+	for _, prefix := range careful {
+		if err != nil && !slices.Contains(r.offered, prefix) {
+			refused[prefix] = err // what nothing is known of stays as it is
+		}
+	}
+	maps.Copy(refused, conflicts)
+	return refused
+}
+
+// decide takes other decisions, for the next Offer.
+func (r *routes) decide(d decisions) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.decided = d
 }
 
 // lost says what the interface has not now and had before: nil where all is well.
@@ -112,8 +169,9 @@ func (r *routes) lost() error {
 	return r.fault
 }
 
-// keep puts back what others take from the interface, until ctx ends or the watcher does.
-func (r *routes) keep(ctx context.Context) {
+// keep puts back what others take from the interface, and has the offered routes judged anew by what the network has
+// become, until ctx ends or the watcher does.
+func (r *routes) keep(ctx context.Context, reroute func() error) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -123,9 +181,8 @@ func (r *routes) keep(ctx context.Context) {
 				return
 			}
 		}
-		if !r.restore() {
-			continue
-		}
+		r.restore()
+		_ = reroute() // the error is that the SSM ends
 		select {
 		case <-ctx.Done():
 			return

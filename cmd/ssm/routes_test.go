@@ -7,18 +7,20 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"ssmnet/tunssm"
 	"ssmnet/tunssm/route"
 	"ssmnet/tunssm/tun"
 )
 
-// TestRestore: an interface that is taken down is a fault, and as it comes up again it gets back what it lost. It needs
-// root: the test's thread, which ends with it, has a network namespace of its own.
-func TestRestore(t *testing.T) {
+// openTUN makes tun0 in a network namespace of the test's own thread, which ends with it. It needs root.
+func openTUN(t *testing.T) *tun.Device {
+	t.Helper()
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatalf("make a network namespace: %v", err)
@@ -27,7 +29,88 @@ func TestRestore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer device.Close()
+	t.Cleanup(func() { device.Close() })
+	return device
+}
+
+// connect joins the host to a network by a bridge of that name, and gives how to leave it.
+func connect(t *testing.T, name, address string) (leave func()) {
+	t.Helper()
+	link := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name}}
+	addr, err := netlink.ParseAddr(address)
+	if err := errors.Join(err, netlink.LinkAdd(link), netlink.LinkSetUp(link), netlink.AddrAdd(link, addr)); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := netlink.LinkDel(link); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestOffer: what the operator has decided, and what the host is connected to, decide what is installed; each time anew.
+func TestOffer(t *testing.T) {
+	openTUN(t)
+	r := &routes{name: "tun0", mtu: 1420, accept: true, log: newLog(io.Discard, slog.LevelInfo)}
+	if err := r.Configure([]netip.Addr{netip.MustParseAddr("100.80.0.2")}, nil); err != nil {
+		t.Fatal(err)
+	}
+	a, b, c := netip.MustParsePrefix("10.20.0.0/16"), netip.MustParsePrefix("10.30.0.0/16"), netip.MustParsePrefix("10.40.0.0/16")
+	peer := netip.MustParseAddr("10.40.0.9")
+	offered := []netip.Prefix{a, b, c}
+	wants := func(what string, avoid []netip.Addr, refused map[netip.Prefix]error) {
+		t.Helper()
+		var installed []netip.Prefix
+		got := r.Offer(offered, avoid)
+		for _, prefix := range offered {
+			if !errors.Is(got[prefix], refused[prefix]) || got[prefix] != nil && refused[prefix] == nil {
+				t.Errorf("%s: %s: %v, want %v", what, prefix, got[prefix], refused[prefix])
+			}
+			if refused[prefix] == nil {
+				installed = append(installed, prefix)
+			}
+		}
+		if there, err := route.List("tun0"); err != nil || !slices.Equal(there, installed) {
+			t.Errorf("%s: %v is installed, %v, want %v", what, there, err, installed)
+		}
+	}
+	type why = map[netip.Prefix]error
+	wants("at first", nil, nil)
+	leave := connect(t, "br9", "10.30.7.1/24")
+	wants("connected to one", nil, why{b: route.ErrConflict})
+	wants("a peer is inside another", []netip.Addr{peer}, why{b: route.ErrConflict, c: route.ErrConflict})
+	r.decide(decisions{a: declined, b: forced, c: accepted})
+	wants("decided", []netip.Addr{peer}, why{a: tunssm.ErrDeclined, c: route.ErrConflict})
+	r.decide(decisions{b: accepted})
+	wants("force taken back", nil, why{b: route.ErrConflict})
+	leave()
+	wants("healed", nil, nil)
+	r.accept = false
+	wants("of those accepted alone", nil, why{a: tunssm.ErrDeclined, c: tunssm.ErrDeclined})
+	offered = offered[:1]
+	wants("no longer offered", nil, why{a: tunssm.ErrDeclined})
+}
+
+// TestKeep: a change of the host's network has the offered routes judged anew.
+func TestKeep(t *testing.T) {
+	openTUN(t)
+	watcher, err := route.Watch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &routes{name: "tun0", log: newLog(io.Discard, slog.LevelInfo), watcher: watcher}
+	judged := make(chan struct{}, 1)
+	var tasks sync.WaitGroup
+	connect(t, "br9", "10.30.7.1/24")
+	tasks.Go(func() { r.keep(t.Context(), func() error { judged <- struct{}{}; return nil }) })
+	<-judged
+	watcher.Close()
+	tasks.Wait()
+}
+
+// TestRestore: an interface that is taken down is a fault, and as it comes up again it gets back what it lost.
+func TestRestore(t *testing.T) {
+	device := openTUN(t)
 	link, err := netlink.LinkByName("tun0")
 	if err != nil {
 		t.Fatal(err)

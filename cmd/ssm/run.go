@@ -19,6 +19,7 @@ import (
 	"ssmnet/packet/secret"
 	"ssmnet/tunssm"
 	"ssmnet/tunssm/admin"
+	"ssmnet/tunssm/route"
 )
 
 func runCommand() *cli.Command {
@@ -63,17 +64,27 @@ func run(c *cli.Context) error {
 		return err
 	}
 	defer socket.Close()
-	if err := locked(cli.Dir(c), func() error { return secret.Sweep(in(c, identityName)) }); err != nil {
+	var decided decisions
+	err = locked(cli.Dir(c), func() error {
+		decided, err = loadDecisions(in(c, decisionsName))
+		return errors.Join(err, secret.Sweep(in(c, decisionsName)), secret.Sweep(in(c, identityName)))
+	})
+	if err != nil {
+		return err
+	}
+	journal := route.NewJournal(in(c, undoName), log)
+	if _, err := journal.PutBack(); err != nil { // what a killed run has left
 		return err
 	}
 	endpoint, err := s.endpoint(ctx)
 	if err != nil {
 		return err
 	}
-	host, routes, err := openHost(ctx, s, identity.KDCs, log)
+	host, routes, err := openHost(ctx, s, identity.KDCs, journal, log)
 	if err != nil {
 		return err
 	}
+	routes.decide(decided)
 	for _, warning := range warnings { // not before: what cannot start says why, and nothing else
 		log.Warn(warning)
 	}
@@ -85,7 +96,7 @@ func run(c *cli.Context) error {
 			return locked(cli.Dir(c), func() error { return saveIdentity(in(c, identityName), changed) })
 		},
 	})
-	return serve(ctx, hosted{ssm, routes}, socket, log)
+	return serve(ctx, hosted{ssm, journal, routes, in(c, decisionsName)}, socket, log)
 }
 
 // ignoreHangup keeps SIGHUP, which ends a process, from ending this one without a goodbye to its peers.

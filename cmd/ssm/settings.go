@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -33,6 +34,7 @@ type settings struct {
 	LogLevel     string `toml:"log_level"`
 
 	level slog.Level // of LogLevel
+	named bool       // the interface was: one of that name that is there to stay is meant
 }
 
 func defaults() settings {
@@ -43,7 +45,7 @@ func defaults() settings {
 func settingsFlags() []cli.Flag {
 	d := defaults()
 	return []cli.Flag{
-		&cli.StringFlag{Name: "interface", Usage: "`NAME` of the TUN interface", Value: d.Interface},
+		&cli.StringFlag{Name: "interface", Usage: "`NAME` of the TUN interface; where 'ip tuntap' has made one it is used, and put back", Value: d.Interface},
 		&cli.IntFlag{Name: "listen", Usage: "UDP `PORT` for frames", Value: d.Listen},
 		&cli.StringFlag{Name: "endpoint", Usage: "`HOST:PORT` by which peers reach this host from outside, such as a forwarded port"},
 		&cli.IntFlag{Name: "mtu", Usage: "MTU of the interface in `BYTES` (default: the underlay's minus 80)"},
@@ -57,6 +59,7 @@ func settingsFlags() []cli.Flag {
 // readSettings merges the file and the flags, and checks the result.
 func readSettings(c *cli.Context) (settings, error) {
 	s := defaults()
+	s.Interface = ""
 	path := c.String("config")
 	if path == "" {
 		path = in(c, configName)
@@ -72,6 +75,9 @@ func readSettings(c *cli.Context) (settings, error) {
 	typed(c, "accept-routes", &s.AcceptRoutes)
 	typed(c, "force", &s.Force)
 	typed(c, "log-level", &s.LogLevel)
+	if s.named = s.Interface != ""; !s.named && !c.IsSet("interface") {
+		s.Interface = defaults().Interface
+	}
 	return s, s.check(c, path)
 }
 
@@ -88,7 +94,12 @@ func (s *settings) readFile(path string) error {
 		return cli.Failedf("cannot read the configuration: %w", err)
 	}
 	defer f.Close()
-	err = toml.NewDecoder(f).DisallowUnknownFields().Decode(s)
+	return decodeStrict(path, f, s)
+}
+
+// decodeStrict reads TOML that has nothing in it but what is known, and says where it is wrong.
+func decodeStrict(path string, r io.Reader, into any) error {
+	err := toml.NewDecoder(r).DisallowUnknownFields().Decode(into)
 	var at *toml.DecodeError
 	var strict *toml.StrictMissingError
 	switch {

@@ -35,9 +35,10 @@ func TestSettings(t *testing.T) {
 	const file = "interface = \"wire\"\nlisten = 7701\nendpoint = \"192.0.2.9:7701\"\nmtu = 1300\n" +
 		"accept_routes = false\nforce = true\nlog_level = \"debug\"\n"
 	all := settings{Interface: "wire", Listen: 7701, Endpoint: "192.0.2.9:7701", MTU: 1300, Force: true,
-		LogLevel: "debug", level: slog.LevelDebug}
+		LogLevel: "debug", level: slog.LevelDebug, named: true}
 	plain := defaults()
-	some := plain
+	named, some := plain, plain
+	named.named = true
 	some.Listen = 7702
 	tests := []struct {
 		name, file string
@@ -50,7 +51,7 @@ func TestSettings(t *testing.T) {
 		{"flags", "", []string{"--interface", "wire", "--listen=7701", "--endpoint", "192.0.2.9:7701", "--mtu", "1300",
 			"--accept-routes=false", "--force", "--log-level", "debug"}, all},
 		{"flags above the file", file, []string{"--interface", "tun0", "--listen", "7601", "--endpoint", "", "--mtu", "0",
-			"--accept-routes", "--force=false", "--log-level", "info"}, plain},
+			"--accept-routes", "--force=false", "--log-level", "info"}, named},
 		{"one flag above part of a file", "listen = 7703\nmtu = 1400", []string{"--listen", "7702", "--mtu", "0"}, some},
 	}
 	for _, tt := range tests {

@@ -119,9 +119,9 @@ func kdcTable(st tunssm.Status) *cli.Table {
 func routeTable(st tunssm.Status) *cli.Table {
 	t := cli.NewTable("ROUTE", "STATE")
 	for _, r := range st.Routes {
-		state := "installed"
-		if r.Refused != "" {
-			state = "refused: " + r.Refused
+		state := r.State
+		if state == "refused" {
+			state += ": " + r.Refused
 		}
 		t.Row(r.Prefix, state)
 	}

@@ -57,6 +57,12 @@ func callPeer[T any](ctx context.Context, c *Client, before, peer, after string)
 	return call[T](ctx, c, http.MethodPost, before+peer+after)
 }
 
+// Reroute is tunssm.SSM.Reroute, after the operator's decisions have been read again.
+func (c *Client) Reroute(ctx context.Context) error {
+	_, err := call[struct{}](ctx, c, http.MethodPost, "/v1/reroute")
+	return err
+}
+
 // Down asks the SSM to end; it goes on ending after the answer.
 func (c *Client) Down(ctx context.Context) error {
 	_, err := call[struct{}](ctx, c, http.MethodPost, "/v1/down")

@@ -221,3 +221,15 @@ func TestSessionCommands(t *testing.T) {
 		}
 	}
 }
+
+func TestReroute(t *testing.T) {
+	f := new(fake)
+	c := serve(t, Handler(f, noDown(t)))
+	if err := c.Reroute(t.Context()); err != nil || !slices.Equal(f.commands, []string{"reroute"}) {
+		t.Errorf("the SSM was told %q, %v", f.commands, err)
+	}
+	f.err = errors.New("routes.toml:1:1: no such setting")
+	if err := c.Reroute(t.Context()); err == nil || err.Error() != f.err.Error() {
+		t.Errorf("error %v, want %v", err, f.err)
+	}
+}

@@ -5,6 +5,7 @@
 //	POST /v1/ping/{peer}     one echo through the tunnel: {"micros": 412}
 //	POST /v1/sessions/{peer}/rekey    another session takes over
 //	POST /v1/sessions/{peer}/close    the session ends
+//	POST /v1/reroute         the operator's decisions on routes are read again, and the routes offered anew
 //	POST /v1/down            ends the SSM; the answer comes first
 //	GET  /metrics            Prometheus' text format
 //

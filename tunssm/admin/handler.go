@@ -19,6 +19,7 @@ type Operations interface {
 	Ping(ctx context.Context, peer string) (time.Duration, error)
 	Rekey(peer string) error
 	CloseSession(peer string) error
+	Reroute() error
 }
 
 // pong is the answer to a ping.
@@ -41,6 +42,7 @@ func Handler(s Operations, down func()) http.Handler {
 	mux.HandleFunc("POST /v1/ping/{peer}", h.ping)
 	mux.HandleFunc("POST /v1/sessions/{peer}/rekey", h.session(h.ssm.Rekey))
 	mux.HandleFunc("POST /v1/sessions/{peer}/close", h.session(h.ssm.CloseSession))
+	mux.HandleFunc("POST /v1/reroute", h.reroute)
 	mux.HandleFunc("POST /v1/down", h.down)
 	mux.Handle("GET /metrics", metricsHandler(h.ssm))
 	return mux
@@ -61,6 +63,10 @@ func (h handler) ping(w http.ResponseWriter, r *http.Request) {
 // session is the endpoint of a command about the session with one peer.
 func (handler) session(command func(peer string) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) { reply(w, struct{}{}, command(r.PathValue("peer"))) }
+}
+
+func (h handler) reroute(w http.ResponseWriter, _ *http.Request) {
+	reply(w, struct{}{}, h.ssm.Reroute())
 }
 
 func (h handler) down(w http.ResponseWriter, _ *http.Request) {

@@ -68,6 +68,13 @@ func (f *fake) Rekey(peer string) error { return f.command("rekey", peer) }
 
 func (f *fake) CloseSession(peer string) error { return f.command("close", peer) }
 
+func (f *fake) Reroute() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.commands = append(f.commands, "reroute")
+	return f.err
+}
+
 // command is a session's: there is one with db-1 alone.
 func (f *fake) command(verb, peer string) error {
 	if peer != "db-1" {

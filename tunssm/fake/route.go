@@ -1,6 +1,7 @@
 package fake
 
 import (
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -13,6 +14,7 @@ type Route struct {
 	state      RouteState
 	candidates []netip.Addr
 	refuse     map[netip.Prefix]error
+	forced     []netip.Prefix
 	fault      error
 }
 
@@ -57,6 +59,13 @@ func (r *Route) Accept(route netip.Prefix) {
 	delete(r.refuse, route)
 }
 
+// Force makes Offer take the route whatever it covers.
+func (r *Route) Force(route netip.Prefix) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forced = append(r.forced, route)
+}
+
 // Move gives the host other interface addresses.
 func (r *Route) Move(candidates ...netip.Addr) {
 	r.mu.Lock()
@@ -73,11 +82,18 @@ func (r *Route) Configure(addresses []netip.Addr, overlays []netip.Prefix) error
 	return r.fault
 }
 
-// Offer records the routes, but for those to be refused.
+var errCovers = errors.New("it covers an underlay address")
+
+// Offer records the routes, but for those to be refused and those that cover one of avoid.
 func (r *Route) Offer(routes []netip.Prefix, avoid []netip.Addr) map[netip.Prefix]error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	refused := maps.Clone(r.refuse)
+	for _, p := range routes {
+		if refused[p] == nil && !slices.Contains(r.forced, p) && slices.ContainsFunc(avoid, p.Contains) {
+			refused[p] = errCovers
+		}
+	}
 	maps.DeleteFunc(refused, func(p netip.Prefix, _ error) bool { return !slices.Contains(routes, p) })
 	r.state.Routes = slices.DeleteFunc(slices.Clone(routes), func(p netip.Prefix) bool { return refused[p] != nil })
 	r.state.Avoid = slices.Clone(avoid)

@@ -41,9 +41,8 @@ func Configure(ifname string, addresses []netip.Prefix, mtu int) error {
 	if err != nil {
 		return err
 	}
-	err = netlink.LinkSetIP6AddrGenMode(link, nl.IN6_ADDR_GEN_MODE_NONE)
-	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
-		return wrap(err, "switch off address generation on %s", ifname)
+	if err := noAddressesOfItsOwn(link); err != nil {
+		return err
 	}
 	if err := netlink.LinkSetMTU(link, mtu); err != nil {
 		return wrap(err, "set the MTU of %s to %d", ifname, mtu)
@@ -58,6 +57,15 @@ func Configure(ifname string, addresses []netip.Prefix, mtu int) error {
 		return wrap(err, "bring %s up", ifname)
 	}
 	return awaitLocal(ifname, addresses)
+}
+
+// noAddressesOfItsOwn keeps the kernel from making a link-local address.
+func noAddressesOfItsOwn(link netlink.Link) error {
+	err := netlink.LinkSetIP6AddrGenMode(link, nl.IN6_ADDR_GEN_MODE_NONE)
+	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
+	return wrap(err, "switch off address generation on %s", link.Attrs().Name)
 }
 
 // awaitLocal waits until the kernel takes packets for the addresses. It completes IPv6 addresses in a work queue of its

@@ -10,21 +10,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Check says whether prefix may be routed into ifname. It returns ErrConflict with the reason where prefix
+// Check says which of the prefixes may not be routed into ifname: those that the answer has ErrConflict for, with the
+// reason. That is where a prefix
 //
 //   - overlaps a network that another interface is connected to,
 //   - is routed by the host itself, with the same length, to somewhere else, or
 //   - covers one of avoid (the underlay addresses of KDCs and peers) and the host has no more specific route to it: the
 //     tunnel's own frames would enter the tunnel.
 //
-// Addresses of the host itself are never routed and so never avoided.
-func Check(prefix netip.Prefix, ifname string, avoid []netip.Addr) error {
-	prefix = prefix.Masked()
-	host, err := readUnderlay(ifname, prefix.Addr().Is4())
-	if err != nil {
-		return err
+// Addresses of the host itself are never routed and so never avoided. The host's tables are read once for each family.
+func Check(prefixes []netip.Prefix, ifname string, avoid []netip.Addr) (map[netip.Prefix]error, error) {
+	conflicts := map[netip.Prefix]error{}
+	hosts := map[bool]underlay{}
+	for _, prefix := range prefixes {
+		ipv4 := prefix.Addr().Is4()
+		host, known := hosts[ipv4]
+		if !known {
+			var err error
+			if host, err = readUnderlay(ifname, ipv4); err != nil {
+				return nil, err
+			}
+			hosts[ipv4] = host
+		}
+		if err := host.check(prefix.Masked(), avoid); err != nil {
+			conflicts[prefix] = err
+		}
 	}
-	return host.check(prefix, avoid)
+	return conflicts, nil
 }
 
 // underlay is what the host has without our interface, in one family.

@@ -11,6 +11,16 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
+// check asks about one route into tun0.
+func check(t *testing.T, prefix netip.Prefix, avoid ...netip.Addr) error {
+	t.Helper()
+	conflicts, err := Check([]netip.Prefix{prefix}, "tun0", avoid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conflicts[prefix]
+}
+
 // TestCheck builds a host with a LAN, a default route, a narrow route to one KDC, a point-to-point link and a tunnel.
 func TestCheck(t *testing.T) {
 	enterNamespace(t)
@@ -74,7 +84,7 @@ func TestCheck(t *testing.T) {
 		for _, a := range c.avoid {
 			avoid = append(avoid, netip.MustParseAddr(a))
 		}
-		err := Check(netip.MustParsePrefix(c.prefix), "tun0", avoid)
+		err := check(t, netip.MustParsePrefix(c.prefix), avoid...)
 		if c.reason == nil {
 			if err != nil {
 				t.Errorf("%s: %v, want no conflict", c.name, err)
@@ -119,7 +129,7 @@ func TestCheckIsRouting(t *testing.T) {
 	refused := 0
 	for range 300 {
 		prefix, addr := pick(8), pick(32).Addr()
-		checked := Check(prefix, "tun0", []netip.Addr{addr})
+		checked := check(t, prefix, addr)
 		if checked != nil {
 			refused++
 			if !errors.Is(checked, ErrConflict) {

@@ -1,21 +1,21 @@
 package route
 
 import (
-	"encoding/binary"
 	"errors"
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
-// Watcher tells of changes to one interface.
+// Watcher tells of changes to the host's network.
 type Watcher struct {
-	// Changed gets a value after a change to the interface or its addresses, our own changes among them; several may be
-	// told as one. It is closed when nothing more can be told.
+	// Changed gets a value after a change to an interface, an address or a route of the main table, our own changes among
+	// them; several may be told as one. It is closed when nothing more can be told.
 	Changed <-chan struct{}
 
 	socket *nl.NetlinkSocket
@@ -23,24 +23,20 @@ type Watcher struct {
 	ended  chan struct{}
 }
 
-// Watch begins to watch the interface ifname, which exists.
-func Watch(ifname string) (*Watcher, error) {
-	link, err := linkByName(ifname)
+// Watch begins to watch.
+func Watch() (*Watcher, error) {
+	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR,
+		unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
 	if err != nil {
-		return nil, err
-	}
-	socket, err := nl.Subscribe(unix.NETLINK_ROUTE,
-		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
-	if err != nil {
-		return nil, wrap(err, "watch %s", ifname)
+		return nil, wrap(err, "watch the network")
 	}
 	changed := make(chan struct{}, 1)
 	w := &Watcher{Changed: changed, socket: socket, ended: make(chan struct{})}
-	go w.run(uint32(link.Attrs().Index), changed)
+	go w.run(changed)
 	return w, nil
 }
 
-func (w *Watcher) run(index uint32, changed chan<- struct{}) {
+func (w *Watcher) run(changed chan<- struct{}) {
 	defer close(w.ended)
 	defer close(changed)
 	for {
@@ -50,8 +46,7 @@ func (w *Watcher) run(index uint32, changed chan<- struct{}) {
 			return
 		}
 		for _, m := range messages {
-			// struct ifinfomsg and struct ifaddrmsg (rtnetlink(7)) both have the interface's index in bytes 4 to 7.
-			concerns = concerns || len(m.Data) >= 8 && binary.NativeEndian.Uint32(m.Data[4:]) == index
+			concerns = concerns || !elsewhere(m)
 		}
 		if concerns {
 			select {
@@ -60,6 +55,15 @@ func (w *Watcher) run(index uint32, changed chan<- struct{}) {
 			}
 		}
 	}
+}
+
+// elsewhere says that m tells of a route in another table: with each address come some.
+func elsewhere(m syscall.NetlinkMessage) bool {
+	if m.Header.Type != unix.RTM_NEWROUTE && m.Header.Type != unix.RTM_DELROUTE {
+		return false
+	}
+	const table = 4 // rtm_table in struct rtmsg (rtnetlink(7))
+	return len(m.Data) <= table || m.Data[table] != unix.RT_TABLE_MAIN
 }
 
 // Close ends the watching. Closing twice does nothing more.

@@ -28,7 +28,7 @@ func toggle(t testing.TB, name string, up bool) {
 func TestWatch(t *testing.T) {
 	enterNamespace(t)
 	openTUN(t, "tun0")
-	w, err := Watch("tun0")
+	w, err := Watch()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,33 +60,48 @@ func TestWatch(t *testing.T) {
 	w.Close()
 	for range w.Changed { // which ends
 	}
-	if _, err := Watch("tun7"); !errors.Is(err, ErrNoInterface) {
-		t.Errorf("no such interface: %v", err)
-	}
 }
 
-// TestWatchAnother: changes to other interfaces are not told.
-func TestWatchAnother(t *testing.T) {
+// TestWatchUnderlay: another interface's addresses and routes are told, and routes of a table that is not the host's own
+// are not.
+func TestWatchUnderlay(t *testing.T) {
 	enterNamespace(t)
-	openTUN(t, "tun0")
-	openTUN(t, "tun1")
-	idle, err := Watch("tun0")
+	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer idle.Close()
-	busy, err := Watch("tun1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer busy.Close()
-	setUp(t, "tun1", "10.91.0.1/24")
-	if _, more := <-busy.Changed; !more {
-		t.Error("the watcher has ended")
-	}
-	idle.Close()
-	for range idle.Changed {
-		t.Error("told of another interface")
+	lan := prefixes("10.92.0.0/24")[0]
+	routed := netlink.Route{LinkIndex: lo.Attrs().Index, Dst: fromPrefix(lan), Scope: netlink.SCOPE_LINK}
+	elsewhere := routed
+	elsewhere.Table = 100
+	for _, change := range []struct {
+		name string
+		make func() error
+		told bool
+	}{
+		{"route in another table", func() error { return netlink.RouteAdd(&elsewhere) }, false},
+		{"route in the main table", func() error { return netlink.RouteAdd(&routed) }, true},
+		{"route removed", func() error { return netlink.RouteDel(&routed) }, true},
+		{"interface", func() error { addBridge(t, "br9", "10.91.0.1/24"); return nil }, true},
+	} {
+		w, err := Watch()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := change.make(); err != nil {
+			t.Fatal(err)
+		}
+		if change.told {
+			<-w.Changed
+		}
+		w.Close()
+		told := false
+		for range w.Changed { // what has not been taken
+			told = true
+		}
+		if told && !change.told {
+			t.Errorf("%s: told", change.name)
+		}
 	}
 }
 

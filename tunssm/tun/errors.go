@@ -8,7 +8,7 @@ import (
 
 // What Open and the frames can fail with.
 var (
-	// ErrTaken: an interface of that name exists already, whoever made it.
+	// ErrTaken: an interface of that name exists already, or another program is attached to it.
 	ErrTaken = errors.New("tun: interface name is taken")
 	// ErrPrivilege: the process may not create network interfaces here.
 	ErrPrivilege = errors.New("tun: creating an interface needs CAP_NET_ADMIN")

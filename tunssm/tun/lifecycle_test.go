@@ -155,3 +155,36 @@ func dropNetAdmin(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestAttach: an interface that was made to stay is used, by one at a time, and stays.
+func TestAttach(t *testing.T) {
+	enterNamespace(t)
+	made := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tun0"}, Mode: netlink.TUNTAP_MODE_TUN}
+	if err := netlink.LinkAdd(made); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open("tun0"); !errors.Is(err, ErrTaken) {
+		t.Errorf("Open: %v, want ErrTaken", err)
+	}
+	for range 2 {
+		d, err := Attach("tun0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Name() != "tun0" || !d.Offload() {
+			t.Errorf("attached to %s, offload %v", d.Name(), d.Offload())
+		}
+		if _, err := Attach("tun0"); !errors.Is(err, ErrTaken) || !strings.Contains(err.Error(), "another program uses tun0") {
+			t.Errorf("attached twice: %v", err)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := netlink.LinkByName("tun0"); err != nil {
+			t.Errorf("the interface is gone with the device: %v", err)
+		}
+	}
+	if _, err := Attach("tun%d"); !errors.Is(err, ErrName) {
+		t.Errorf("a pattern: %v, want ErrName", err)
+	}
+}

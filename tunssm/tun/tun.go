@@ -14,7 +14,7 @@
 // segments and sums before it hands over, and the writer completes sums and writes packets singly.
 //
 // The interface lives as long as the Device: Close, or the end of the process, deletes it with its addresses and
-// routes.
+// routes. One that was there before, and that Attach has attached to, stays, with all that was changed of it.
 package tun
 
 import (
@@ -54,14 +54,32 @@ func Open(name string) (*Device, error) {
 	if !validName(name) {
 		return nil, fmt.Errorf("%w: %q; give 1 to 15 letters, digits, '.', '_' or '-' with --interface", ErrName, name)
 	}
-	d, err := open(name, unix.IFF_TUN|unix.IFF_NO_PI|unix.IFF_VNET_HDR)
-	if errors.Is(err, unix.EINVAL) {
-		return open(name, unix.IFF_TUN|unix.IFF_NO_PI)
+	return openEither(name, unix.IFF_TUN_EXCL)
+}
+
+// Attach attaches to the TUN interface name that somebody has made to stay (`ip tuntap add`), of one queue; where there
+// is none it makes one. The error is ErrTaken while another program is attached to it.
+func Attach(name string) (*Device, error) {
+	if !validName(name) {
+		return nil, fmt.Errorf("%w: %q", ErrName, name)
+	}
+	d, err := openEither(name, 0)
+	if errors.Is(err, ErrTaken) {
+		return nil, fmt.Errorf("%w: another program uses %s; choose another with --interface", ErrTaken, name)
 	}
 	return d, err
 }
 
-// open makes the interface with the given flags and wraps its descriptor.
+// openEither does without a virtio-net header where the kernel has none.
+func openEither(name string, flags uint16) (*Device, error) {
+	d, err := open(name, flags|unix.IFF_TUN|unix.IFF_NO_PI|unix.IFF_VNET_HDR)
+	if errors.Is(err, unix.EINVAL) {
+		return open(name, flags|unix.IFF_TUN|unix.IFF_NO_PI)
+	}
+	return d, err
+}
+
+// open makes or finds the interface with the given flags and wraps its descriptor.
 //
 // CreateUnmonitoredTUNFromFD sets the same offloads as CreateTUNFromFile without that function's listeners: two
 // goroutines, one of which writes to the device every second, and an event channel that somebody would have to drain.
@@ -73,7 +91,7 @@ func open(name string, flags uint16) (*Device, error) {
 	}
 	request, err := unix.NewIfreq(name)
 	if err == nil {
-		request.SetUint16(flags | unix.IFF_TUN_EXCL)
+		request.SetUint16(flags)
 		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
 	}
 	if err != nil {
@@ -169,7 +187,7 @@ func (d *Device) WriteFrame(b []byte) (int, error) {
 
 func (d *Device) gone(err error) error { return fmt.Errorf("%w: %s (%v)", ErrGone, d.name, err) }
 
-// Close deletes the interface and wakes a pending ReadFrame. Closing twice does nothing more.
+// Close deletes the interface, or leaves one that was attached to, and wakes a pending ReadFrame. Closing twice does nothing more.
 func (d *Device) Close() error {
 	d.once.Do(func() { d.closeErr = d.wrapped.Close() })
 	return d.closeErr

@@ -1,0 +1,99 @@
+package route
+
+import (
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"ssmnet/tunssm/tun"
+)
+
+// ip runs iproute2 on the thread's namespace.
+func ip(t testing.TB, line string) string {
+	t.Helper()
+	out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("ip %s: %v: %s", line, err, out)
+	}
+	return string(out)
+}
+
+// dump is all that can be seen of the namespace's interfaces, addresses and routes, but for the queueing discipline: the
+// one that the kernel gives an interface as it comes up for the first time stays.
+func dump(t testing.TB) (all string) {
+	t.Helper()
+	for _, line := range []string{"-d -o link", "-o addr", "-4 route show table all", "-6 route show table all", "rule"} {
+		all += "# ip " + line + "\n" + ip(t, line)
+	}
+	return regexp.MustCompile(`qdisc \S+ `).ReplaceAllString(all, "")
+}
+
+func addPersistent(t testing.TB) { t.Helper(); ip(t, "tuntap add tun9 mode tun") }
+
+// TestAdopt: a TUN that was there before the SSM is as it was before, after an end and after a kill at any point.
+func TestAdopt(t *testing.T) {
+	found := map[string][]string{
+		"as made": nil,
+		"down, with attributes": {"link set tun9 mtu 1300 txqueuelen 77 gso_max_size 50000", "addr add 10.9.0.1/24 dev tun9",
+			"link set tun9 addrgenmode random"},
+		"up, with addresses and routes": {
+			"link set tun9 up mtu 9000", "addr add 10.9.0.1/24 brd + dev tun9", "addr add 10.9.0.3/24 dev tun9 label tun9:x",
+			"addr add 10.7.0.1 peer 10.7.0.2 dev tun9", "addr add fd09::1/64 dev tun9 nodad",
+			"addr add 10.6.0.1/24 dev tun9 noprefixroute scope link",
+			"route add 10.8.0.0/16 via 10.9.0.2 metric 5", "route add 10.8.0.0/16 dev tun9 metric 6 mtu 1200 src 10.9.0.3",
+			"route add default dev tun9 table 100", "route add 172.20.0.0/16 via 10.99.0.9 dev tun9 onlink",
+			"route add fd08::/48 dev tun9 metric 9", "route add fd07::/48 via fd09::2 proto static",
+		},
+	}
+	for name, lines := range found {
+		for killed := range 6 {
+			t.Run(name, func(t *testing.T) {
+				enterNamespace(t)
+				addPersistent(t)
+				if !Persistent("tun9") || Persistent("lo") || Persistent("tun7") {
+					t.Error("which interface is there to stay?")
+				}
+				for _, line := range lines {
+					ip(t, line)
+				}
+				before := dump(t)
+				j, path, log := newJournal(t)
+				use(t, j, killed)
+				if n, err := again(path, log).PutBack(); err != nil || n == 0 {
+					t.Fatalf("%d, %v", n, err)
+				}
+				if after := dump(t); after != before {
+					t.Errorf("after step %d\n%swas\n%slog %s", killed, after, before, log)
+				}
+				if strings.Contains(log.String(), "WARN") {
+					t.Errorf("log %s", log)
+				}
+			})
+		}
+	}
+}
+
+// use does what a run does, up to a step.
+func use(t *testing.T, j *Journal, steps int) {
+	t.Helper()
+	addresses := prefixes("100.80.0.2/32", "fd80::2/128", "10.9.0.3/32")
+	var device *tun.Device
+	for _, step := range []func() error{
+		func() error { return j.Adopt("tun9", 1420) },
+		func() (err error) { device, err = tun.Attach("tun9"); return err },
+		func() error { return j.Addresses("tun9", addresses) },
+		func() error { return Configure("tun9", addresses, 1420) },
+		func() error { return Add("tun9", prefixes("10.20.0.0/16")[0]) },
+		func() error { return Add("tun9", prefixes("fd20::/48")[0]) },
+	}[:steps+1] {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if device != nil {
+		if err := device.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,143 @@
+package route
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// foundRoutes are those of other programs that lead into the interface, but for what the kernel makes of its addresses
+// by itself and what is more than one next hop of an ordinary route.
+func foundRoutes(link netlink.Link) (list []netlink.Route, err error) {
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		filter := netlink.Route{LinkIndex: link.Attrs().Index, Table: unix.RT_TABLE_UNSPEC}
+		routes, err := whole(func() ([]netlink.Route, error) {
+			return netlink.RouteListFiltered(family, &filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range routes {
+			if r.Type == unix.RTN_UNICAST && r.Protocol != unix.RTPROT_KERNEL && r.Protocol != Protocol &&
+				r.Table != unix.RT_TABLE_LOCAL && len(r.MultiPath) == 0 {
+				list = append(list, r)
+			}
+		}
+	}
+	return list, nil
+}
+
+func nameRoute(r netlink.Route) (string, bool) {
+	prefix, ok := toPrefix(r.Dst)
+	if !ok {
+		return "", false
+	}
+	return describe(prefix, map[string]int{
+		"table": r.Table, "metric": r.Priority, "protocol": int(r.Protocol), "scope": int(r.Scope), "tos": r.Tos,
+		"onlink": r.Flags & unix.RTNH_F_ONLINK, "mtu": r.MTU, "advmss": r.AdvMSS,
+	}, map[string]string{"via": ipText(r.Gw), "src": ipText(r.Src)}), true
+}
+
+func ipText(ip net.IP) string {
+	if ip == nil {
+		return ""
+	}
+	return ip.String()
+}
+
+// routeOf is the one that a change names.
+func routeOf(c change) (r netlink.Route, err error) {
+	var protocol, scope int
+	var via, src string
+	prefix, err := described(c.Name, map[string]*int{
+		"table": &r.Table, "metric": &r.Priority, "protocol": &protocol, "scope": &scope, "tos": &r.Tos,
+		"onlink": &r.Flags, "mtu": &r.MTU, "advmss": &r.AdvMSS,
+	}, map[string]*string{"via": &via, "src": &src})
+	if err != nil {
+		return r, err
+	}
+	r.Dst, r.LinkIndex, r.Type = fromPrefix(prefix), c.Index, unix.RTN_UNICAST
+	r.Protocol, r.Scope = netlink.RouteProtocol(protocol), netlink.Scope(scope)
+	r.Flags &= unix.RTNH_F_ONLINK
+	for text, to := range map[string]*net.IP{via: &r.Gw, src: &r.Src} {
+		if text == "" {
+			continue
+		}
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return r, err
+		}
+		*to = addr.AsSlice()
+	}
+	return r, nil
+}
+
+func checkRoute(c change) error {
+	if c.Name == ours {
+		if c.Was != "" {
+			return fmt.Errorf("routes of ours were not %.40q", c.Was)
+		}
+		return errors.Join(checkThere(c), checkInterface(c))
+	}
+	if _, err := routeOf(c); err != nil {
+		return err
+	}
+	return errors.Join(checkThere(c), checkInterface(c))
+}
+
+func currentRoute(c change) (string, error) {
+	link, err := linkOf(c)
+	if err != nil {
+		return "", err
+	}
+	if c.Name == ours {
+		list, err := List(c.Interface)
+		if len(list) > 0 {
+			return there, nil
+		}
+		return "", err
+	}
+	routes, err := foundRoutes(link)
+	for _, r := range routes {
+		if name, ok := nameRoute(r); ok && name == c.Name {
+			return there, nil
+		}
+	}
+	return "", err
+}
+
+func setRoute(c change, value string) error {
+	_, err := linkOf(c)
+	if errors.Is(err, errGone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if c.Name == ours {
+		return dropOurs(c.Interface)
+	}
+	r, err := routeOf(c)
+	if err != nil {
+		return err
+	}
+	if value != "" {
+		return netlink.RouteReplace(&r)
+	}
+	if err := netlink.RouteDel(&r); !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	return nil
+}
+
+func dropOurs(ifname string) error {
+	list, err := List(ifname)
+	for _, prefix := range list {
+		err = errors.Join(err, Del(ifname, prefix))
+	}
+	return err
+}

@@ -1,0 +1,382 @@
+package route
+
+import (
+	"bytes"
+	"encoding/json"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+)
+
+// newJournal gives a journal in an empty directory, its path, and what it logs.
+func newJournal(t testing.TB) (j *Journal, path string, log *bytes.Buffer) {
+	t.Helper()
+	path, log = filepath.Join(t.TempDir(), "undo"), new(bytes.Buffer)
+	return again(path, log), path, log
+}
+
+// again is the journal of a next run.
+func again(path string, log *bytes.Buffer) *Journal {
+	return NewJournal(path, slog.New(slog.NewTextHandler(log, nil)))
+}
+
+// putsBack checks that so many changes are undone, and that the file has gone.
+func putsBack(t *testing.T, j *Journal, want int) {
+	t.Helper()
+	if n, err := j.PutBack(); n != want || err != nil {
+		t.Errorf("%d changes undone, %v, want %d", n, err, want)
+	}
+	if _, err := os.Lstat(j.path); err == nil {
+		t.Error("the file is left")
+	}
+}
+
+func sysctl(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(sysctls, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(b))
+}
+
+const forwarding = "ipv4/conf/all/forwarding"
+
+// TestSysctl: a sysctl is changed on record, and put back by the run that changed it or by the next, however often.
+func TestSysctl(t *testing.T) {
+	enterNamespace(t)
+	j, path, log := newJournal(t)
+	was := sysctl(t, forwarding)
+	now := map[string]string{"0": "1", "1": "0"}[was]
+	if err := j.Sysctl(forwarding, was); err != nil {
+		t.Fatal(err)
+	}
+	putsBack(t, j, 0)
+	for _, run := range []*Journal{j, again(path, log)} {
+		for range 2 {
+			if err := j.Sysctl(forwarding, now); err != nil {
+				t.Fatal(err)
+			}
+			if got := sysctl(t, forwarding); got != now {
+				t.Fatalf("%s is %s, want %s", forwarding, got, now)
+			}
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
+			t.Errorf("the file: %v, %v", info, err)
+		}
+		putsBack(t, run, 1)
+		if got := sysctl(t, forwarding); got != was {
+			t.Errorf("put back to %s, want %s", got, was)
+		}
+		putsBack(t, run, 0)
+		j = again(path, log)
+	}
+	if err := j.Sysctl("ipv4/conf/none9/forwarding", "1"); err == nil {
+		t.Error("a sysctl that is not there was set")
+	}
+	for _, name := range []string{"", ".", "..", "/ipv4/ip_forward", "ipv4/../../kernel/hostname", "ipv4//ip_forward"} {
+		if err := j.Sysctl(name, "1"); err == nil || !strings.Contains(err.Error(), "no sysctl") {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	putsBack(t, j, 0)
+}
+
+// TestChangedTwice: the value before the first change comes back, also where a kill has cut the putting back short;
+// where somebody else has given it another, theirs stays.
+func TestChangedTwice(t *testing.T) {
+	enterNamespace(t)
+	const name = "ipv4/conf/lo/rp_filter"
+	set := func(value string) {
+		t.Helper()
+		if err := setSysctl(change{Name: name}, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		made     []string // by us
+		then     string   // before it is put back
+		undone   int
+		want     string
+		wantText string
+	}{
+		{[]string{"1", "2"}, "2", 2, "0", "put back"},
+		{[]string{"1", "2"}, "1", 1, "0", "put back"},
+		{[]string{"1", "2"}, "0", 0, "0", "somebody else has changed it"}, // or all was put back: the same
+		{[]string{"1"}, "2", 0, "2", "somebody else has changed it"},
+	} {
+		j, _, log := newJournal(t)
+		set("0")
+		for _, value := range tt.made {
+			if err := j.Sysctl(name, value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		set(tt.then)
+		putsBack(t, j, tt.undone)
+		if got := sysctl(t, name); got != tt.want || !strings.Contains(log.String(), tt.wantText) {
+			t.Errorf("%v, then %s: %s, want %s; log %s", tt.made, tt.then, got, tt.want, log)
+		}
+	}
+}
+
+// TestElsewhere: what was changed before the machine started, or in another namespace, is not put back here.
+func TestElsewhere(t *testing.T) {
+	enterNamespace(t)
+	for field, other := range map[string]func(*place){
+		"boot":      func(p *place) { p.Boot = "4cb58d1c-0000-4000-8000-000000000000" },
+		"namespace": func(p *place) { p.Namespace = "net:[1]" },
+	} {
+		j, path, log := newJournal(t)
+		if err := setSysctl(change{Name: forwarding}, "0"); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Sysctl(forwarding, "1"); err != nil {
+			t.Fatal(err)
+		}
+		at, changes := read(t, path)
+		other(&at)
+		writeJournal(t, path, at, changes...)
+		putsBack(t, again(path, log), 0)
+		if got := sysctl(t, forwarding); got != "1" || !strings.Contains(log.String(), "discarded") ||
+			!strings.Contains(log.String(), forwarding) {
+			t.Errorf("another %s: %s, log %s", field, got, log)
+		}
+	}
+}
+
+func read(t *testing.T, path string) (place, []change) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, changes, err := parseJournal(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at, changes
+}
+
+func writeJournal(t *testing.T, path string, at place, changes ...change) {
+	t.Helper()
+	var b bytes.Buffer
+	writeLine(&b, at)
+	for _, c := range changes {
+		writeLine(&b, c)
+	}
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTorn: a file that was being written when the power failed holds no change that was made but is not on record.
+func TestTorn(t *testing.T) {
+	enterNamespace(t)
+	j, path, log := newJournal(t)
+	if err := setSysctl(change{Name: forwarding}, "0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Sysctl(forwarding, "1"); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range len(whole) {
+		if err := os.WriteFile(path, whole[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		putsBack(t, again(path, log), 0)
+	}
+	torn := append(slices.Clone(whole), "\x00\x00{\"kind\":"...)
+	if err := os.WriteFile(path, torn, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	putsBack(t, again(path, log), 1)
+	if got := sysctl(t, forwarding); got != "0" {
+		t.Errorf("put back to %s, want 0", got)
+	}
+}
+
+// TestJournalMalformed: a file that is not what we wrote changes nothing, stays, and is told with the line.
+func TestJournalMalformed(t *testing.T) {
+	enterNamespace(t)
+	at, err := here()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first bytes.Buffer
+	writeLine(&first, at)
+	long := strings.Repeat("x", maxField+1)
+	for line, want := range map[string]string{
+		"":   "malformed: EOF",
+		"{}": `no such kind ""`,
+		`{"kind":"sysctl","name":"ipv4/ip_forward","was":"0","now":"1"} {}`:                                  "more than one value",
+		`{"kind":"sysctl","name":"ipv4/ip_forward","was":"0","now":"1","uid":0}`:                             `unknown field "uid"`,
+		`{"kind":"sysctl","name":"../kernel/hostname","was":"a","now":"b"}`:                                  "no sysctl below /proc/sys/net",
+		`{"kind":"sysctl","name":"/proc/sys/kernel/hostname","was":"a","now":"b"}`:                           "no sysctl below /proc/sys/net",
+		`{"kind":"sysctl","name":"` + long + `","was":"a","now":"b"}`:                                        "no name or value",
+		`{"kind":"sysctl","name":"ipv4/ip_forward","was":"0\n1","now":"1"}`:                                  "no name or value",
+		`{"kind":"file","name":"/etc/passwd","was":"","now":"x"}`:                                            `no such kind "file"`,
+		`{"kind":"link","interface":"tun9","index":7,"name":"master","was":"0","now":"1"}`:                   `no such attribute "master"`,
+		`{"kind":"link","interface":"tun9","index":7,"name":"mtu","was":"-1","now":"1"}`:                     `"-1" is no value of mtu`,
+		`{"kind":"link","interface":"tun9","index":7,"name":"tun","was":"4095","now":"0"}`:                   `"4095" is no value of tun`,
+		`{"kind":"link","interface":"","index":7,"name":"mtu","was":"1","now":"2"}`:                          "is no interface",
+		`{"kind":"address","interface":"tun9","index":7,"name":"10.9.0.1","was":"there","now":""}`:           "no '/'",
+		`{"kind":"address","interface":"tun9","index":7,"name":"10.9.0.1/24 x=1","was":"there","now":""}`:    `"x=1" is not known`,
+		`{"kind":"address","interface":"tun9","index":7,"name":"10.9.0.1/24","was":"there","now":"there"}`:   `want "there" and nothing`,
+		`{"kind":"address","interface":"tun9","index":7,"name":"10.9.0.1/24 peer=x","was":"there","now":""}`: `netip.ParsePrefix("x")`,
+		`{"kind":"route","interface":"tun9","index":7,"name":"10.9.0.0/24 via=10","was":"there","now":""}`:   `ParseAddr("10")`,
+		`{"kind":"route","interface":"tun9","index":7,"name":"10.9.0.0/24 table=-1","was":"there","now":""}`: `parsing "-1"`,
+		`{"kind":"route","interface":"tun9","index":7,"name":"","was":"there","now":""}`:                     "no name",
+		`{"kind":"route","interface":"tun9","index":7,"name":"ours","was":"there","now":""}`:                 "routes of ours were not",
+		`{"kind":"sysctl","name":"ipv4/ip_forward","interface":"tun9","index":7,"was":"0","now":"1"}`:        "no sysctl below",
+	} {
+		j, path, _ := newJournal(t)
+		text := first.String() + line + "\n"
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		n, err := j.PutBack()
+		if n != 0 || err == nil || !strings.HasPrefix(err.Error(), path+":2: ") || !strings.Contains(err.Error(), want) ||
+			!strings.Contains(err.Error(), "by hand") {
+			t.Errorf("%.80s: %d, %v, want %s", line, n, err, want)
+		}
+		if kept, err := os.ReadFile(path); err != nil || string(kept) != text {
+			t.Errorf("%.80s: the file is not as it was: %v", line, err)
+		}
+		if err := j.Sysctl(forwarding, map[string]string{"0": "1", "1": "0"}[sysctl(t, forwarding)]); err == nil {
+			t.Errorf("%.80s: recorded over it", line)
+		}
+	}
+}
+
+// TestJournalRefused: a file that others can write, that is no file or that is too long is not followed.
+func TestJournalRefused(t *testing.T) {
+	for want, put := range map[string]func(path string) error{
+		"chmod 600":           func(path string) error { return errOf(os.WriteFile(path, nil, 0o644), os.Chmod(path, 0o644)) },
+		"is a symbolic link":  func(path string) error { return os.Symlink("/etc/passwd", path) },
+		"is too long":         func(path string) error { return os.WriteFile(path, make([]byte, maxUndo+1), 0o600) },
+		"is not a regular fi": func(path string) error { return os.Mkdir(path, 0o700) },
+	} {
+		j, path, _ := newJournal(t)
+		if err := put(path); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := j.PutBack(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
+func errOf(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestJournalIsFull: what would not be read back is not written, and then not changed either.
+func TestJournalIsFull(t *testing.T) {
+	enterNamespace(t)
+	j, path, log := newJournal(t)
+	name := "ipv4/conf/all/forwarding"
+	c := change{Kind: "sysctl", Name: name, Was: strings.Repeat("0", maxField), Now: "9"}
+	for j.record(slices.Repeat([]change{c}, 100)...) == nil {
+	}
+	was := sysctl(t, name)
+	now := map[string]string{"0": "1", "1": "0"}[was]
+	for j.size <= maxUndo-100 {
+		c.Was = c.Was[:1]
+		if err := j.record(c); err != nil {
+			break
+		}
+	}
+	if err := j.Sysctl(name, now+strings.Repeat(" ", 100)); err == nil || sysctl(t, name) != was {
+		t.Errorf("changed off record: %v", err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Size() > maxUndo {
+		t.Errorf("%v, %v", info.Size(), err)
+	}
+	if n, err := again(path, log).PutBack(); n != 0 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+}
+
+// TestGone: what has gone with its interface needs no putting back; an interface of the same name is another.
+func TestGone(t *testing.T) {
+	enterNamespace(t)
+	j, _, _ := newJournal(t)
+	addPersistent(t)
+	if err := j.Adopt("tun9", 1420); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Addresses("tun9", prefixes("100.80.0.2/32")); err != nil {
+		t.Fatal(err)
+	}
+	link, err := netlink.LinkByName("tun9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkDel(link); err != nil {
+		t.Fatal(err)
+	}
+	addPersistent(t)
+	ip(t, "addr add 100.80.0.2/32 dev tun9")
+	ip(t, "link set tun9 mtu 1420")
+	before := dump(t)
+	putsBack(t, j, 0)
+	if after := dump(t); after != before {
+		t.Errorf("changed:\n%s\nwas:\n%s", after, before)
+	}
+}
+
+// FuzzJournal: whatever is in the file, what is read of it survives being written.
+func FuzzJournal(f *testing.F) {
+	at := place{Schema: undoSchema, Boot: "b", Namespace: "net:[1]"}
+	var b bytes.Buffer
+	writeLine(&b, at)
+	for _, c := range []change{
+		{Kind: "sysctl", Name: "ipv4/ip_forward", Was: "0", Now: "1"},
+		{Kind: "link", Interface: "tun9", Index: 7, Name: "tun", Was: "4096", Now: "20480"},
+		{Kind: "address", Interface: "tun9", Index: 7, Name: "10.9.0.1/24 broadcast=10.9.0.255 label=tun9", Was: there},
+		{Kind: "route", Interface: "tun9", Index: 7, Name: "fd00::/8 metric=7 protocol=3 table=254 via=fd09::2", Was: there},
+		{Kind: "route", Interface: "tun9", Index: 7, Name: ours, Now: there},
+	} {
+		writeLine(&b, c)
+	}
+	f.Add(b.Bytes())
+	f.Fuzz(func(t *testing.T, text []byte) {
+		at, changes, err := parseJournal(text)
+		if err != nil {
+			return
+		}
+		var b bytes.Buffer
+		writeLine(&b, at)
+		for _, c := range changes {
+			writeLine(&b, c)
+		}
+		if at == (place{}) {
+			return // no line is whole
+		}
+		at2, changes2, err := parseJournal(b.Bytes())
+		if err != nil || at2 != at || !slices.Equal(changes2, changes) {
+			t.Errorf("%s became %v, %v, %v", text, at2, changes2, err)
+		}
+		for _, c := range changes {
+			if _, err := json.Marshal(c); err != nil || c.Kind == "sysctl" && !fs.ValidPath(c.Name) {
+				t.Errorf("%+v passed", c)
+			}
+		}
+	})
+}
