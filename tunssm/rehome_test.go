@@ -85,3 +85,20 @@ func TestRehomeInTheDark(t *testing.T) {
 		}
 	})
 }
+
+// TestLostBehindRouter: a router gives the receiving side another port when that has nothing more to say. The sending side
+// hears nothing, acquires anew, and learns with it where the other is, though no KDC knows.
+func TestLostBehindRouter(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		w.connect("a", "b")
+		a, b := w.stations["a"], w.stations["b"]
+		time.Sleep(keepaliveAfter + tendInterval)
+		b.host.UDP.Move(netip.MustParseAddrPort("198.51.100.9:1234"))
+		for range int((deadAfter + 2*tendInterval) / time.Second) {
+			a.host.TUN.Inject(datagram(a, b, 9, "lost"))
+			time.Sleep(time.Second)
+		}
+		b.received()
+		w.send("a", "b", "found again")
+	})
+}
