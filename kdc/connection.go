@@ -82,8 +82,11 @@ func (k *KDC) admit(c *connection, call uint64, hello *control.Hello) control.Re
 	k.gate.RLock()
 	defer k.gate.RUnlock()
 	s := k.snapshot.Load()
-	if !s.holds(c.name, c.uid, c.keyID) || s.peers[c.name].record.Suspended {
+	if !s.holds(c.name, c.uid, c.keyID) {
 		return control.Suspended
+	}
+	if s.peers[c.name].record.Suspended {
+		return k.readmit(c)
 	}
 	c.candidates = candidates(hello.Reach, c.source, k.Config().Overlays)
 	c.config = k.configure(s, s.peers[c.name], k.routes(s, s.peers[c.name]))
@@ -119,6 +122,24 @@ func (k *KDC) admit(c *connection, call uint64, hello *control.Hello) control.Re
 	k.audit.add(event{Event: "online", Peer: c.name, Boot: c.boot, KeyID: c.keyID, Source: c.source.String()})
 	k.log.Info("connected", "peer", c.name, "source", c.source, "boot", c.boot)
 	k.revoke(stranded, control.Restarted)
+	k.remind(c)
+	return 0
+}
+
+// readmit takes a suspended peer's connection where the run owes acks, for those alone: the revocations did not reach it
+// on the one before. KDC.gate is held.
+func (k *KDC) readmit(c *connection) control.Reason {
+	k.mu.Lock()
+	p := k.liveAs(c.name, c.uid)
+	if !p.owes(c.boot) {
+		k.mu.Unlock()
+		return control.Suspended
+	}
+	old := p.barred
+	p.barred = c
+	k.mu.Unlock()
+	old.hangUp()
+	k.bar(c)
 	k.remind(c)
 	return 0
 }

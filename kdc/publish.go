@@ -173,8 +173,7 @@ func (k *KDC) forgetRemoved(s *snapshot) {
 	}
 }
 
-// bar ends what a connection could do but ack, and closes it after its acks, or a while after nobody waits for them
-// any more.
+// bar ends what a connection could do but ack, and closes it after its acks, or when they are not to be expected any more.
 func (k *KDC) bar(c *connection) {
 	c.barred.Store(true)
 	k.abandon(c)
@@ -185,7 +184,7 @@ func (k *KDC) bar(c *connection) {
 		c.turnOut(control.Suspended)
 		return
 	}
-	k.after(2*revocationWait, func() { c.turnOut(control.Suspended) })
+	k.after(ackWait, func() { c.turnOut(control.Suspended) })
 }
 
 // reviewExchanges begins the exchanges in flight again, under the new snapshot. KDC.gate is held for writing.

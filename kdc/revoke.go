@@ -15,6 +15,7 @@ const (
 	maxRevoked     = 1 << 20          // ids remembered, the newest
 	maxOwed        = 16384            // acks that one peer owes
 	revocationWait = time.Second      // for acks, in operations that are not told how long
+	ackWait        = 30 * time.Second // for the acks of a peer that is let in no more; a path may come back meanwhile
 )
 
 // revocation gathers the receipts of one act of revoking, or of narrowing. It is under KDC.mu.
@@ -209,6 +210,16 @@ func (d *debt) excuse() {
 	if d.in.missing--; d.in.missing == 0 {
 		close(d.in.settled)
 	}
+}
+
+// owes says whether that run of the peer owes acks. k.mu is held.
+func (p *livePeer) owes(boot control.Boot) bool {
+	for _, d := range p.owed {
+		if d.boot == boot {
+			return true
+		}
+	}
+	return false
 }
 
 // excuse stops waiting for all acks that the peer owes. k.mu is held.

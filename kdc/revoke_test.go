@@ -200,6 +200,7 @@ func TestSuspendWithoutAck(t *testing.T) {
 			t.Errorf("receipts %+v", rs)
 		}
 		p.a.send(3, p.a.anyRequest(p.b)) // nothing but acks is taken
+		time.Sleep(ackWait - revocationWait)
 		if got := await[*control.Refusal](p.a); got.Reason != control.Suspended {
 			t.Errorf("refused for %s", got.Reason)
 		}

@@ -107,7 +107,7 @@ func (k *KDC) receive(ctx context.Context, nc net.Conn, known func()) {
 	defer conn.Close()
 	known()
 	switch {
-	case k.isSuspended(who):
+	case k.isSuspended(who) && who.role != roleCurrent: // that may have acks to bring
 		conn.Send(first.ID, &control.Refusal{Refused: first.Message.Type(), Reason: control.Suspended})
 		conn.Shutdown(farewell)
 		return

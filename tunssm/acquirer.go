@@ -30,6 +30,7 @@ type acquirer struct {
 	learn    func(kdcs []string) error
 	reach    func() control.Reach
 	told     control.Reach // what the KDCs have been told of it
+	homed    time.Time     // when it last changed; zero where it has not
 	software string
 
 	out      *outbound // for what it releases and refuses

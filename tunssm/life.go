@@ -7,7 +7,8 @@ package tunssm
 //	no contact with a KDC for grace   destroyed: without a KDC nobody could revoke it
 //	data sent, nothing opened         acquired again after deadAfter: fresh endpoints, fresh authorisation
 //	rekey old, or rekeyFrames sealed  acquired again, make before break; the responder asks responderLag later if the
-//	                                  requester has not
+//	                                  requester has not. One that has carried no data is left to be idle: were it
+//	                                  replaced, none would ever be
 //	data opened, nothing sent         a keepalive after keepaliveAfter, so that the other side knows
 //
 // All of it is on the monotonic clock, counted from the session's beginning. Probes are not data. A lifetime of zero in the
@@ -72,7 +73,7 @@ func (a *acquirer) tend(s *session, now time.Duration) {
 		return
 	case s.unansweredFor(now) >= deadAfter:
 		a.replace(s, now, "nothing opened since data was sent")
-	case s.rekeyAt > 0 && now >= s.rekeyAt || s.sealer.Sealed() >= rekeyFrames:
+	case s.rekeyAt > 0 && now >= s.rekeyAt && s.idle(now) < now || s.sealer.Sealed() >= rekeyFrames:
 		a.replace(s, now, "rekey")
 	}
 	if spoke := max(s.tx.lastAt(), s.probedAt()); s.rx.lastAt() > spoke && now-spoke >= keepaliveAfter {

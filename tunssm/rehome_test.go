@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ssmnet/packet/control"
+	"ssmnet/tunssm/fake"
 )
 
 // TestRehome: a host whose address changes tells the KDCs and shows its peers where it is; the session goes on.
@@ -58,4 +59,46 @@ func TestStranded(t *testing.T) {
 	if stranded(&net.TCPAddr{IP: net.ParseIP("192.0.2.9")}, control.Reach{}) || stranded(&net.UnixAddr{}, now) {
 		t.Error("stranded without knowing")
 	}
+}
+
+// TestRehomeInTheDark: where the path from the new address does not carry yet, the peer is shown again until it answers.
+func TestRehomeInTheDark(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		s, _ := w.connect("a", "b")
+		b := w.stations["b"]
+		elsewhere := netip.MustParseAddrPort("198.51.100.9:7601")
+		w.net.SetRule(fake.Drop)
+		b.host.UDP.Move(elsewhere)
+		b.host.Route.Move(elsewhere.Addr())
+		time.Sleep(3 * time.Second)
+		w.net.SetRule(nil)
+		time.Sleep(tendInterval)
+		synctest.Wait()
+		if got := s.peer.endpoint.Load(); *got != elsewhere {
+			t.Errorf("a sends to %s, want %s", got, elsewhere)
+		}
+		shown := len(w.net.Sent())
+		time.Sleep(deadAfter)
+		synctest.Wait()
+		if more := len(w.net.Sent()) - shown; more != 0 {
+			t.Errorf("%d datagrams after the answer", more)
+		}
+	})
+}
+
+// TestLostBehindRouter: a router gives the receiving side another port when that has nothing more to say. The sending side
+// hears nothing, acquires anew, and learns with it where the other is, though no KDC knows.
+func TestLostBehindRouter(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		w.connect("a", "b")
+		a, b := w.stations["a"], w.stations["b"]
+		time.Sleep(keepaliveAfter + tendInterval)
+		b.host.UDP.Move(netip.MustParseAddrPort("198.51.100.9:1234"))
+		for range int((deadAfter + 2*tendInterval) / time.Second) {
+			a.host.TUN.Inject(datagram(a, b, 9, "lost"))
+			time.Sleep(time.Second)
+		}
+		b.received()
+		w.send("a", "b", "found again")
+	})
 }

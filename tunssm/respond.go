@@ -3,6 +3,7 @@ package tunssm
 import (
 	"errors"
 
+	"ssmnet/packet"
 	"ssmnet/packet/control"
 )
 
@@ -25,6 +26,10 @@ func (a *acquirer) offered(l *link, conn *control.Conn, id uint64, o *control.Ke
 	}
 	a.reply(conn, id, accept)
 	a.log.Info("installed a session", "step", 3, "session", s.id, "peer", name, "role", "responder", "suite", s.suite)
+	// The requester may ask because it has lost us: on the session that goes on, it learns where we are.
+	if now := s.peer.sending.Load(); now != nil && now.confirmed.Load() && now.boot == s.boot {
+		a.sendProbe(nil, now, packet.ProbeMessage{Kind: packet.Keepalive}, now.target())
+	}
 	// An empty datagram to each candidate lets the requester's first frame in through a NAT on our side.
 	for _, c := range *s.candidates.Load() {
 		if a.host.UDP.Send(nil, 0, c) != nil {

@@ -190,3 +190,20 @@ func TestGrace(t *testing.T) {
 		w.connect("a", "b")
 	})
 }
+
+// TestRekeyOfUnused: a session that carries nothing is not replaced for its age, or it would never end.
+func TestRekeyOfUnused(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		w.kdcs[0].set(func(s *script) { s.terms = func(x *control.Terms) { x.RekeyMillis, x.IdleMillis = 60_000, 180_000 } })
+		w.connect("a", "b")
+		time.Sleep(60*time.Second + 180*time.Second + 10*time.Second)
+		for from, to := range map[string]string{"a": "b", "b": "a"} {
+			if list := w.stations[from].sessions(to); len(list) != 0 {
+				t.Errorf("%s has %d sessions that nobody uses", from, len(list))
+			}
+			if n := len(heard[*control.KeyRequest](w.kdcs[0], from)); n > 2 {
+				t.Errorf("%s asked %d times", from, n)
+			}
+		}
+	})
+}

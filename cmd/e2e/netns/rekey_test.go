@@ -1,140 +1,118 @@
 package netns
 
 import (
-	"bytes"
-	"crypto/rand"
-	"errors"
 	"fmt"
-	"io"
-	"net"
-	"regexp"
-	"sync"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"ssmnet/tunssm"
 )
 
-const rekeys = 50
+// rekeys is how often TestRekey replaces the session.
+var rekeys = times(30, 1000)
 
-// TestRekey: sessions are replaced under traffic, from either side and from both at once, and no packet is lost.
+// TestRekey: sessions are replaced while a connection fills the tunnel both ways, from either side and from both at once,
+// and no packet is lost.
 func TestRekey(t *testing.T) {
-	n := newOverlay(t, 2, grant("tag:all", "tag:all", "udp/7000-7001", "tcp/7002"))
-	a, b := n.Hosts[0], n.Hosts[1]
-	there, back := startFlow(t, a, b, 7000), startFlow(t, b, a, 7001)
-	tcp := startStream(t, a, b, 7002)
-	id := settled(t, a, b)
+	n := newOverlay(t, 2, grant("tag:all", "tag:all", "udp/7000-7099", "tcp/7002"))
+	l := startLoad(t, n)
+	var took []time.Duration
+	id := settled(t, n.Hosts[0], n.Hosts[1])
+	glares := 0
 	for i := range rekeys {
-		var done []*Process
-		for side, h := range n.Hosts {
-			if i%3 == side || i%3 == 2 {
-				done = append(done, h.Start(t, program("ssm"), "--dir", h.dir, "session", "rekey", n.Hosts[1-side].Name))
-			}
+		var results []Result
+		switch i % 3 {
+		case 0, 1:
+			results = append(results, n.rekey(t, i%3).Wait(t, longest))
+		case 2:
+			results = n.rekeyAtOnce(t)
 		}
-		for _, p := range done {
-			if r := p.Wait(t, longest); r.Code != 0 {
+		for _, r := range results {
+			if r.Code != 0 {
 				t.Error(r)
 			}
+			took = append(took, r.Took)
 		}
 		was := id
-		if id = settled(t, a, b); id == was {
+		if id = settled(t, n.Hosts[0], n.Hosts[1]); id == was {
 			t.Errorf("rekey %d: still session %s", i, id)
 		}
+		if i%3 == 2 && glared(n.Hosts[0].Status(t).Sessions) {
+			glares++
+		}
 	}
-	there.lostNothing(t)
-	back.lostNothing(t)
-	t.Logf("%d and %d datagrams, %d KiB over TCP", there.sent, back.sent, tcp.end(t)>>10)
+	t.Logf("%d rekeys, in %d both sides asked at once, commands took %s", rekeys, glares, spread(took))
+	if glares < rekeys/6 {
+		t.Error("the sides hardly ever asked at once: this shows less than it says")
+	}
+	l.lostNothing(t)
 }
 
-// echoed is a TCP connection whose other end returns all that it gets.
-type echoed struct {
-	conn net.Conn
-	stop chan struct{}
-	done sync.WaitGroup
-	size int   // bytes sent and returned
-	err  error // once done
-}
-
-// startStream sends blocks from a to an echo on b, each when the one before is back, until end.
-func startStream(t *testing.T, a, b *Host, port int) *echoed {
+// rekey has one side replace the session.
+func (n *Net) rekey(t *testing.T, side int) *Process {
 	t.Helper()
-	b.listen(t, 4, port, func(conn net.Conn) {
-		io.Copy(conn, conn)
-		conn.Close()
-	})
-	s := &echoed{conn: a.mustDial(t, "tcp", b.at(4, port)), stop: make(chan struct{})}
-	s.done.Go(func() { s.err = s.run() })
-	return s
+	h := n.Hosts[side]
+	return h.Start(t, program("ssm"), "--dir", h.dir, "session", "rekey", n.Hosts[1-side].Name)
 }
 
-func (s *echoed) run() error {
-	block, back := make([]byte, 64<<10), make([]byte, 64<<10)
-	for {
-		select {
-		case <-s.stop:
+// rekeyAtOnce has both sides do it. The KDC stands still until both have asked.
+func (n *Net) rekeyAtOnce(t *testing.T) []Result {
+	t.Helper()
+	const asks = `msg="acquiring again"`
+	var asked [2]int
+	for side, h := range n.Hosts {
+		asked[side] = strings.Count(h.Log(t), asks)
+	}
+	freeze(t, n.KDC.serving.cmd.Process.Pid)
+	both := []*Process{n.rekey(t, 0), n.rekey(t, 1)}
+	for side, h := range n.Hosts {
+		eventually(t, started, h.Name+" asks", func() error {
+			if now := strings.Count(h.Log(t), asks); now == asked[side] {
+				return fmt.Errorf("%d times so far", now)
+			}
 			return nil
-		default:
-		}
-		rand.Read(block)
-		if err := s.conn.SetDeadline(time.Now().Add(patience)); err != nil {
-			return err
-		}
-		if _, err := s.conn.Write(block); err != nil {
-			return err
-		}
-		if _, err := io.ReadFull(s.conn, back); err != nil {
-			return err
-		}
-		if !bytes.Equal(block, back) {
-			return errors.New("other bytes came back")
-		}
-		s.size += len(block)
+		})
 	}
+	n.KDC.serving.Signal(t, syscall.SIGCONT)
+	return []Result{both[0].Wait(t, longest), both[1].Wait(t, longest)}
 }
 
-// end stops sending, checks that all went well, and gives how many bytes went each way.
-func (s *echoed) end(t *testing.T) int {
+// glared says whether the last two sessions were asked for at once: each responder gave its own the same order.
+func glared(sessions []tunssm.SessionStatus) bool {
+	var orders []uint64
+	for _, s := range sessions {
+		orders = append(orders, s.Order)
+	}
+	slices.Sort(orders)
+	last := len(orders) - 1
+	return last > 0 && orders[last] == orders[last-1]
+}
+
+// TestAutomaticRekey: the same where policy has sessions replaced as often as it can, by whichever side is first.
+func TestAutomaticRekey(t *testing.T) {
+	n := newNet(t, 2)
+	n.start(t, "10.77.0.1")
+	n.KDC.ApplyText(t, `{"schema": "ssmnet.policy/v1", "session": {"rekey": "1s"}, "grants": [`+
+		grant("tag:all", "tag:all", "udp/7000-7099", "tcp/7002")+`]}`)
+	l := startLoad(t, n)
+	wanted := times(4, 60)
+	had := n.installed(t)
+	eventually(t, time.Duration(wanted)*4*time.Second, "the sessions are replaced", func() error {
+		if more := n.installed(t) - had; more < wanted {
+			return fmt.Errorf("%d times", more)
+		}
+		return nil
+	})
+	l.lostNothing(t)
+}
+
+// installed is how many sessions the first host has had.
+func (n *Net) installed(t *testing.T) int {
 	t.Helper()
-	close(s.stop)
-	s.done.Wait()
-	if s.err != nil {
-		t.Errorf("TCP after %d bytes: %v", s.size, s.err)
-	}
-	return s.size
-}
-
-// TestOneWay: where datagrams go one way only, the receiver's probes keep the path known, and nothing is acquired anew.
-func TestOneWay(t *testing.T) {
-	t.Parallel()
-	const every, count = 100 * time.Millisecond, 250 // 25 s: more than twice what makes a path count as dead
-	n := newOverlay(t, 2, grant("h1", "h2", "udp/7000"))
-	a, b := n.Hosts[0], n.Hosts[1]
-	far := b.packets(t, 4, 7000)
-	conn := a.mustDial(t, "udp", b.at(4, 7000))
-	if err := far.SetReadDeadline(time.Now().Add(count*every + patience)); err != nil {
-		t.Fatal(err)
-	}
-	pulse := time.NewTicker(every)
-	defer pulse.Stop()
-	got := make([]byte, 1500)
-	for i := range count {
-		out := fmt.Sprint("message ", i)
-		if _, err := conn.Write([]byte(out)); err != nil {
-			t.Fatal(err)
-		}
-		if size, err := far.Read(got); err != nil || string(got[:size]) != out {
-			t.Fatalf("want %q, got %q, %v", out, got[:size], err)
-		}
-		<-pulse.C
-	}
-	settled(t, a, b)
-	for _, h := range n.Hosts {
-		if s := h.Status(t).Sessions; len(s) != 1 {
-			t.Errorf("%s has %d sessions", h.Name, len(s))
-		}
-		if installed := regexp.MustCompile(` step=3 `).FindAllString(h.Log(t), -1); len(installed) != 1 {
-			t.Errorf("%s installed %d sessions, want one", h.Name, len(installed))
-		}
-	}
+	return strings.Count(n.Hosts[0].Log(t), " step=3 ")
 }
 
 // TestGrace: without a KDC sessions go on for the grace of the policy and no longer, and come back with the KDC.

@@ -1,31 +1,35 @@
 package netns
 
 import (
-	"encoding/binary"
 	"fmt"
-	"net"
 	"net/netip"
-	"path/filepath"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
-
-	"ssmnet/tunssm"
 )
 
 // roamWithin is how soon traffic goes on after the address has changed.
-const roamWithin = 3 * time.Second
+const roamWithin = 2 * time.Second
 
-// TestRoaming: the underlay address of one side changes under a flow, which goes on, on the same session.
+// moves is how often TestRoaming and TestRebinding move a host, for each of senders.
+var moves = times(1, 50)
+
+// senders are the sides that send when a host moves: itself, the other.
+var senders = []struct {
+	name  string
+	sends [2]bool
+}{{"both send", [2]bool{true, true}}, {"only it sends", [2]bool{true, false}}, {"only the other sends", [2]bool{false, true}}}
+
+// TestRoaming: the underlay address of one side changes under traffic, which goes on, on the same session, whichever side
+// sends.
 func TestRoaming(t *testing.T) {
 	for _, tt := range []struct {
 		name, kdc string
 		without   string // family taken off the underlay
-		addresses []string
+		home      string
+		away      string // format, with a number
 	}{
-		{"IPv4", "10.77.0.1", "-6", []string{"10.77.0.11/24", "10.77.0.101/24", "10.77.0.102/24", "10.77.0.11/24", "10.77.0.103/24"}},
-		{"IPv6", "fd77::1", "-4", []string{"fd77::11/64", "fd77::101/64", "fd77::102/64", "fd77::11/64", "fd77::103/64"}},
+		{"IPv4", "10.77.0.1", "-6", "10.77.0.11/24", "10.77.0.%d/24"},
+		{"IPv6", "fd77::1", "-4", "fd77::11/64", "fd77::%d/64"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n := newNet(t, 2)
@@ -33,28 +37,83 @@ func TestRoaming(t *testing.T) {
 				h.Run(t, "ip", tt.without, "addr", "flush", "dev", "eth0")
 			}
 			n.start(t, tt.kdc, grant("tag:all", "tag:all", "udp/7000-7001"))
-			a, b := n.Hosts[0], n.Hosts[1]
-			there, back := startFlow(t, a, b, 7000), startFlow(t, b, a, 7001)
-			id := settled(t, a, b)
-			for i, address := range tt.addresses[1:] {
-				began := time.Now()
-				a.move(t, tt.addresses[i], address)
-				there.runs(t)
-				back.runs(t)
-				took := time.Since(began)
-				t.Logf("at %s traffic goes on after %v", address, took.Round(time.Millisecond))
-				if took > roamWithin {
-					t.Errorf("at %s traffic went on after %v only", address, took)
-				}
-				if now := settled(t, a, b); now != id {
-					t.Errorf("at %s session %s has become %s", address, id, now)
-				}
-				want := netip.AddrPortFrom(netip.MustParsePrefix(address).Addr(), framePort)
-				if at := b.Status(t).Sessions[0].Endpoint; at != want {
-					t.Errorf("%s has the endpoint %v, want %v", b.Name, at, want)
+			w := startWanderer(t, n)
+			at := tt.home
+			for range moves {
+				for _, s := range senders {
+					from, to := at, fmt.Sprintf(tt.away, 101+w.moved%100)
+					at = to
+					w.goesOn(t, s.name, s.sends, roamWithin, func() { w.host.move(t, from, to) })
+					w.isAt(t, netip.AddrPortFrom(netip.MustParsePrefix(to).Addr(), framePort))
 				}
 			}
+			w.tell(t)
 		})
+	}
+}
+
+// wanderer is a host that moves about, and its traffic with one that stays.
+type wanderer struct {
+	host, other *Host
+	trains      [2]*train // from it, to it
+	session     string
+	moved       int
+	took        map[string][]time.Duration
+}
+
+func startWanderer(t *testing.T, n *Net) *wanderer {
+	t.Helper()
+	a, b := n.Hosts[0], n.Hosts[1]
+	w := &wanderer{host: a, other: b, took: map[string][]time.Duration{}}
+	w.trains = [2]*train{startTrain(t, a, b, 7000, 1, beat), startTrain(t, b, a, 7001, 1, beat)}
+	w.session = settled(t, a, b)
+	return w
+}
+
+// goesOn moves the host and measures how long it takes until what is sent afterwards arrives, in each direction that has
+// traffic; the session stays.
+func (w *wanderer) goesOn(t *testing.T, what string, sends [2]bool, within time.Duration, move func()) {
+	t.Helper()
+	for i, r := range w.trains {
+		r.pause(!sends[i])
+	}
+	for i, r := range w.trains {
+		if sends[i] {
+			r.runs(t, r.number())
+		}
+	}
+	began := time.Now()
+	move()
+	w.moved++
+	for i, r := range w.trains {
+		if sends[i] {
+			took := r.runs(t, r.number()).Sub(began)
+			w.took[what] = append(w.took[what], took)
+			if took > within {
+				t.Errorf("move %d, %s: traffic from %s went on after %v only", w.moved, what, r.from.Name, took)
+			}
+		}
+	}
+	if now := settled(t, w.host, w.other); now != w.session {
+		t.Errorf("move %d, %s: session %s has become %s", w.moved, what, w.session, now)
+		w.session = now
+	}
+}
+
+// isAt checks where the other sends to.
+func (w *wanderer) isAt(t *testing.T, want netip.AddrPort) {
+	t.Helper()
+	for _, s := range w.other.Status(t).Sessions {
+		if s.State == "sending" && s.Endpoint != want {
+			t.Errorf("%s has the endpoint %v, want %v", w.other.Name, s.Endpoint, want)
+		}
+	}
+}
+
+func (w *wanderer) tell(t *testing.T) {
+	t.Helper()
+	for what, took := range w.took {
+		t.Logf("%s: traffic goes on after %s, of %d", what, spread(took), len(took))
 	}
 }
 
@@ -67,121 +126,4 @@ func (h *Host) move(t *testing.T, from, to string) {
 		add = append(add, "nodad")
 	}
 	h.Run(t, add...)
-}
-
-// replays is how many frames are captured, half of them each way.
-const replays = 1000
-
-// TestReplay: frames that were captured and come again, from where they came or from elsewhere, under their session or
-// after a restart of either side, deliver nothing and move nothing.
-func TestReplay(t *testing.T) {
-	n := newOverlay(t, 3, grant("h1", "h2", "udp/7000"))
-	a, b := n.Hosts[0], n.Hosts[1]
-	for _, h := range n.Hosts {
-		h.quiet(t)
-	}
-	b.echo(t, 4, 7000)
-	r := &replayer{host: n.Hosts[2], conn: a.mustDial(t, "udp", b.at(4, 7000)), endpoints: map[*Host]netip.AddrPort{
-		a: netip.MustParseAddrPort("10.77.0.12:7601"), b: netip.MustParseAddrPort("10.77.0.11:7601")}}
-	r.exchange(t, 1)
-	settled(t, a, b)
-	c := startCapture(t, b, "eth0", filepath.Join(n.dir, "frames.pcap"))
-	r.exchange(t, replays/2)
-	for _, p := range c.end(t, theLast, func() { a.pingPattern(t, "10.77.0.12", theLast) }) {
-		if p.src.Port() == framePort && len(p.payload) > 0 {
-			r.frames = append(r.frames, p)
-		}
-	}
-	if len(r.frames) < replays {
-		t.Fatalf("%d frames were captured", len(r.frames))
-	}
-	elsewhere := netip.MustParseAddr("10.77.0.13")
-	r.changesNothing(t, netip.Addr{}, "replayed")
-	r.changesNothing(t, elsewhere, "replayed")
-	for _, h := range []*Host{a, b} {
-		h.SSM(t, "down")
-		h.SSM(t, "up")
-		r.exchange(t, 3) // the applications' sockets outlive their address
-		settled(t, a, b)
-		r.changesNothing(t, netip.Addr{}, "unknown_spi")
-		r.changesNothing(t, elsewhere, "unknown_spi")
-	}
-}
-
-// replayer is a host that has captured what two others said to each other.
-type replayer struct {
-	host      *Host
-	frames    []capturedPacket
-	endpoints map[*Host]netip.AddrPort // each of the two, and where the other is
-	conn      net.Conn                 // between the two, to an echo
-}
-
-// exchange is traffic between the two, which must come through.
-func (r *replayer) exchange(t *testing.T, times int) {
-	t.Helper()
-	if err := pingPong(r.conn, times); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// changesNothing replays the frames, from their own addresses or from another, and checks that all were dropped for the
-// reason, and nothing else has happened.
-func (r *replayer) changesNothing(t *testing.T, from netip.Addr, reason string) {
-	t.Helper()
-	before := map[*Host]tunssm.Status{}
-	for h := range r.endpoints {
-		before[h] = h.Status(t)
-	}
-	r.replay(t, from)
-	for h, endpoint := range r.endpoints {
-		sent, was := 0, before[h]
-		for _, p := range r.frames {
-			if p.src == endpoint {
-				sent++
-			}
-		}
-		eventually(t, started, h.Name+" has dropped all frames", func() error {
-			now := h.Status(t)
-			if now.Drops[reason]-was.Drops[reason] != uint64(sent) {
-				return fmt.Errorf("want %d %s: before %v, now %v", sent, reason, was.Drops, now.Drops)
-			}
-			return nil
-		})
-		now := h.Status(t)
-		if now.Rx.Packets != was.Rx.Packets {
-			t.Errorf("%s delivered %d packets of a replay", h.Name, now.Rx.Packets-was.Rx.Packets)
-		}
-		if len(now.Sessions) != 1 || now.Sessions[0].Endpoint != endpoint || now.Sessions[0].ID != was.Sessions[0].ID {
-			t.Errorf("want %s as before the replay, with endpoint %v, got %+v", h.Name, endpoint, now.Sessions)
-		}
-	}
-	r.exchange(t, 3)
-}
-
-// replay sends the frames once more, each from its own address or all from another.
-func (r *replayer) replay(t *testing.T, from netip.Addr) {
-	t.Helper()
-	var raw int
-	var err error
-	r.host.in(t, func() { raw, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(raw)
-	pulse := time.NewTicker(time.Millisecond) // so that no buffer overruns
-	defer pulse.Stop()
-	for i, p := range r.frames {
-		src := p.src.Addr()
-		if from.IsValid() {
-			src = from
-		}
-		b := udp4(src, p.dst.Addr(), p.dst.Port(), string(p.payload))
-		binary.BigEndian.PutUint16(b[20:], p.src.Port())
-		if err := unix.Sendto(raw, b, 0, &unix.SockaddrInet4{Addr: p.dst.Addr().As4()}); err != nil {
-			t.Fatal(err)
-		}
-		if i%10 == 9 {
-			<-pulse.C
-		}
-	}
 }
