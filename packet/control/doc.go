@@ -68,6 +68,7 @@
 //	Endpoint                 ->          <- Endpoint                  candidates changed: its own; those of a peer
 //	Lookup                   ->          <- LookupReply               name or flow to peer and decision; no session
 //	Ping                    <->  Pong                                 either side; a KDC's Pong carries as_of
+//	                         <- RotateKey                             the next permanent key
 //	Enrol                    ->          <- EnrolGrant                under a token: the permanent key
 //	                         <- Refusal                               not understood, or a displaced boot
 //
@@ -87,6 +88,7 @@
 //	14 Endpoint       Reach, Peer, Candidates
 //	15 Lookup         Name, Flow
 //	16 LookupReply    Peer, Addresses, Prefixes, Online, Permitted, Grant, Reason
+//	17 RotateKey      KeyID, Key
 //	18 Enrol          Software
 //	19 EnrolGrant     Name, KeyID, Key, KDCs
 //	20 Ping
@@ -121,6 +123,21 @@
 // decision was made under. Welcome, Pong, Update, Revoke, KeyOffer and KeyGrant carry it. An SSM keeps the highest it has
 // seen, sends it in KeyRequest, and refuses a KeyOffer or KeyGrant below it, so no stale KDC can widen what another has
 // narrowed.
+//
+// # Permanent keys
+//
+// A peer has a current key and, while it enrols or rotates, a next one. The KDC stores next before it sends it, in an
+// EnrolGrant for a token or in a RotateKey on a connection that runs under current; the SSM saves both before it uses
+// next. Next becomes current, and the key before it dies, at the first transport message that verifies under it: never
+// on an ack, which would prove nothing, nor on a handshake, which could be a replay. A token dies with the key that it
+// was redeemed for, and outlives a rotation.
+//
+// Until then everything can be repeated: a token redeemed again, or a rotation, makes another next in place of the one
+// before, and a connection that comes under current is sent the next of a rotation anew. An SSM that has both tries next
+// first and, where that KDC does not know it (its state may be older), current. It forgets current at the first Welcome
+// under next. The connection that ran under the dead key goes on for RequestTimeout, for the answers due on it; so for a
+// while an SSM has connections under two keys, and what it says in an exchange (Party) names the key of the connection
+// that the exchange travels on.
 //
 // # Keys
 //
