@@ -38,6 +38,8 @@ type connection struct {
 	requests   map[*exchange]struct{}
 	offers     map[*exchange]struct{}
 	config     control.Config // as sent last
+	next       control.KeyID  // of the key that a rotation has sent on it last
+	retiring   bool           // it ends once the answers that are due on it have had their time
 	matching   bool           // a match of its sessions is due
 	gone       bool
 
@@ -123,6 +125,7 @@ func (k *KDC) admit(c *connection, call uint64, hello *control.Hello) control.Re
 	k.log.Info("connected", "peer", c.name, "source", c.source, "boot", c.boot)
 	k.revoke(stranded, control.Restarted)
 	k.remind(c)
+	k.sendNext(s, c)
 	return 0
 }
 
@@ -150,9 +153,21 @@ func (k *KDC) succeed(c, old *connection) {
 	if old == nil {
 		return
 	}
-	k.after(control.RequestTimeout, old.hangUp)
+	k.retire(old)
 	if !slices.Equal(old.candidates, c.candidates) {
 		k.relay(c)
+	}
+}
+
+// retire ends a connection that its run has replaced or is about to, once the answers that are due on it have had their
+// time.
+func (k *KDC) retire(c *connection) {
+	k.mu.Lock()
+	again := c.retiring
+	c.retiring = true
+	k.mu.Unlock()
+	if !again {
+		k.after(control.RequestTimeout, c.hangUp)
 	}
 }
 

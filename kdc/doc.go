@@ -19,9 +19,10 @@
 //	exchanges in flight    begin again under the new as_of, or are denied; the next change waits for them a moment
 //	live sessions          go on where the pair's selectors and both sides' prefixes still cover what they allow; are
 //	                       narrowed where the selectors cover a part (narrow.go); otherwise Revoke to both sides
-//	connections            of suspended and removed peers end once their side has acked; so do those of dead keys
+//	connections            of suspended and removed peers end once their side has acked; those of dead keys once the
+//	                       answers due on them have had their time
 //	requests that waited   for this state are decided
-//	everybody connected    is sent an Update
+//	everybody connected    is sent an Update, and the next key of a rotation that began
 //
 // The gate (KDC.gate) makes each message be handled under one snapshot: so a Grant never leaves after the Update that
 // would make its requester refuse it, and nothing is granted that the newest snapshot denies.

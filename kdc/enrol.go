@@ -8,10 +8,11 @@ import (
 	"ssmnet/packet/control"
 )
 
-// A peer's permanent key is delivered and replaced by one mechanism. A redeemed token makes a next key, which is stored
-// before it is sent. At the first transport message that verifies under next it becomes current, and the key before it
-// and the token die; an ack would prove nothing. Until then the token can be redeemed again, which replaces next: so an
-// EnrolGrant that is lost does no harm, and a hundred redemptions yield one peer with one key.
+// A peer's permanent key is delivered and replaced by one mechanism. A redeemed token, or a rotation (rotate.go), makes a
+// next key, which is stored before it is sent. At the first transport message that verifies under next it becomes
+// current, and the key before it and the token that it was redeemed for die; an ack would prove nothing. Until then the
+// token can be redeemed again, which replaces next: so an EnrolGrant that is lost does no harm, and a hundred redemptions
+// yield one peer with one key.
 
 // enrol redeems a token.
 func (k *KDC) enrol(ctx context.Context, conn *control.Conn, who keyOwner, first control.Envelope) {
@@ -27,15 +28,15 @@ func (k *KDC) enrol(ctx context.Context, conn *control.Conn, who keyOwner, first
 	}
 	key, next := k.newKey(name)
 	defer key.Destroy()
-	again := false
+	again, replaced := false, ""
 	err := k.change(ctx, func(s *snapshot) (change, error) {
 		p, err := s.holder(who, roleToken)
 		if err != nil {
 			return change{}, err
 		}
 		record := p.record.clone()
-		again = record.Next != nil
-		record.Next = next
+		again, replaced = record.Next != nil && !record.Rotation, replacing(record)
+		record.setNext(next, false)
 		return k.replace(p, record), nil
 	})
 	if err != nil {
@@ -47,7 +48,7 @@ func (k *KDC) enrol(ctx context.Context, conn *control.Conn, who keyOwner, first
 		conn.Send(first.ID, &control.Refusal{Refused: control.TypeEnrol, Reason: reason})
 		return
 	}
-	e := event{Event: "enrol", Peer: name, KeyID: next.ID, Source: source(conn.RemoteAddr()).String()}
+	e := event{Event: "enrol", Peer: name, KeyID: next.ID, Source: source(conn.RemoteAddr()).String(), Note: replaced}
 	if again {
 		e.Event = "enrol.again"
 	}
@@ -69,7 +70,7 @@ func (k *KDC) promote(ctx context.Context, who keyOwner) error {
 			return change{}, err
 		}
 		record := p.record.clone()
-		record.Current, record.Next, record.Token = record.Next, nil, nil
+		record.promote()
 		return k.replace(p, record), nil
 	})
 	if err == nil {

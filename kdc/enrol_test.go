@@ -2,7 +2,9 @@ package kdc
 
 import (
 	"errors"
+	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -134,30 +136,39 @@ func TestHandshakeAloneProvesNothing(t *testing.T) {
 	})
 }
 
+// TestConcurrentRedemptions: a hundred at once, of which some are refused as too many, yield one peer with one key.
 func TestConcurrentRedemptions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCenter(t)
 		token := c.addToken("a")
-		ids := make([]control.Identity, redeemBurst)
+		var mu sync.Mutex
+		var ids []control.Identity
 		var wg sync.WaitGroup
-		for i := range ids {
+		for i := range 100 {
 			wg.Go(func() {
-				var err error
-				if ids[i], err = c.redeem(token); err != nil {
+				nc, err := c.wire.dial(fmt.Sprintf("198.51.%d.1", i))
+				if err != nil {
 					t.Error(err)
+					return
+				}
+				if id, err := c.redeemOn(nc, token); err == nil {
+					mu.Lock()
+					ids = append(ids, id)
+					mu.Unlock()
 				}
 			})
 		}
 		wg.Wait()
-		good := 0
-		for _, id := range ids {
-			if conn, err := c.dial(id, "198.51.100.9"); err == nil {
-				good++
-				conn.Close()
-			}
+		if len(ids) < redeemBurst {
+			t.Errorf("%d were redeemed, want %d at least", len(ids), redeemBurst)
 		}
-		if good != 1 || len(c.Peers()) != 1 {
-			t.Errorf("%d of the keys open, %d peers; want 1 and 1", good, len(c.Peers()))
+		ids = slices.DeleteFunc(ids, func(id control.Identity) bool { return !c.opens(id) })
+		if len(ids) != 1 || len(c.Peers()) != 1 {
+			t.Fatalf("%d of the keys open, %d peers; want 1 and 1", len(ids), len(c.Peers()))
+		}
+		c.join(ids[0], "198.51.100.9")
+		if got := c.stateOf("a"); got != StateEnrolled {
+			t.Errorf("the peer is %q", got)
 		}
 	})
 }

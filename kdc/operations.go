@@ -44,7 +44,8 @@ type PeerInfo struct {
 	Tags         []string         `json:"tags"`
 	State        PeerState        `json:"state"`
 	Created      time.Time        `json:"created"`
-	KeyID        control.KeyID    `json:"key_id,omitzero"` // of the permanent key in use
+	KeyID        control.KeyID    `json:"key_id,omitzero"`      // of the permanent key in use
+	NextKeyID    control.KeyID    `json:"next_key_id,omitzero"` // of the one that a rotation under way replaces it by
 	TokenExpires time.Time        `json:"token_expires,omitzero"`
 	Online       bool             `json:"online"`
 	Source       string           `json:"source,omitempty"` // underlay address of its control connection
@@ -120,6 +121,27 @@ type SessionFilter struct {
 	PairA string            `json:"pair_a,omitempty"` // with PairB: sessions between the two, whoever asked
 	PairB string            `json:"pair_b,omitempty"`
 	All   bool              `json:"all,omitempty"`
+}
+
+// RotationState says whether a peer has taken its new permanent key.
+type RotationState string
+
+const (
+	Rotated         RotationState = "rotated" // the new key is in use and the one before it is dead
+	RotationPending RotationState = "pending" // the peer is offline, or has not used the new key yet
+)
+
+// Rotation is one peer's change of its permanent key.
+type Rotation struct {
+	Peer  string        `json:"peer"`
+	KeyID control.KeyID `json:"key_id"` // of the new key
+	State RotationState `json:"state"`
+}
+
+// Rotations are what RotatePeer and RotateAll began.
+type Rotations struct {
+	Rotations []Rotation `json:"rotations"`
+	Skipped   int        `json:"skipped"` // peers that have never enrolled, and have no key to rotate
 }
 
 // ReceiptState says whether one side has confirmed that a revoked session is gone.

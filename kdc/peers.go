@@ -121,7 +121,7 @@ func (k *KDC) enrolment(name string, r peerRecord, key secret.Key, kept *keyReco
 }
 
 // NewToken makes a new token for a peer; an older one dies. A key that is already in use goes on until the new one is
-// redeemed and used. A ttl of zero is DefaultTokenTTL.
+// redeemed and used; so does a rotation. A ttl of zero is DefaultTokenTTL.
 func (k *KDC) NewToken(ctx context.Context, name string, ttl time.Duration) (Enrolment, error) {
 	if ttl < 0 || ttl > MaxTokenTTL {
 		return Enrolment{}, fmt.Errorf("%w token lifetime %s: at most %s", ErrInvalid, ttl, MaxTokenTTL)
@@ -131,7 +131,10 @@ func (k *KDC) NewToken(ctx context.Context, name string, ttl time.Duration) (Enr
 		key, token := k.newKey(name)
 		defer key.Destroy()
 		token.Expires = k.expiry(ttl)
-		r.Token, r.Next = token, nil // what the older token was redeemed for dies with it
+		r.Token = token
+		if !r.Rotation {
+			r.setNext(nil, false) // what the older token was redeemed for dies with it
+		}
 		enrolment, err = k.enrolment(name, *r, key, token)
 		return err
 	})
@@ -273,6 +276,9 @@ func (k *KDC) describe(p *peer) PeerInfo {
 	}
 	if r.Current != nil {
 		info.KeyID = r.Current.ID
+	}
+	if r.Rotation {
+		info.NextKeyID = r.Next.ID
 	}
 	if r.Token != nil {
 		info.TokenExpires = r.Token.Expires

@@ -129,17 +129,18 @@ func (k *KDC) publish(s *snapshot, changed bool) {
 	k.published = make(chan struct{})
 }
 
-// turnOutGone revokes the sessions of peers that were suspended or removed, and closes their connections and those
-// whose key has died. KDC.gate is held for writing.
+// turnOutGone revokes the sessions of peers that were suspended or removed, and closes their connections and, after the
+// answers that are due, those whose key has died: the run that has them makes another under the new key, and if it is
+// not that run, admit turns them out. KDC.gate is held for writing.
 func (k *KDC) turnOutGone(s *snapshot) {
 	var doomed []*session
-	var barred, dead []*connection
+	var barred, dead, retired []*connection
 	k.mu.Lock()
 	for name, p := range k.peers {
 		if now := s.peers[name]; now != nil && !now.record.Suspended && now.record.UID == p.uid {
 			for _, c := range []*connection{p.conn, p.previous} {
 				if c != nil && !s.holds(name, c.uid, c.keyID) {
-					dead = append(dead, c)
+					retired = append(retired, c)
 				}
 			}
 			continue
@@ -154,6 +155,9 @@ func (k *KDC) turnOutGone(s *snapshot) {
 	k.revoke(doomed, control.Suspended)
 	for _, c := range dead {
 		c.hangUp()
+	}
+	for _, c := range retired {
+		k.retire(c)
 	}
 	for _, c := range barred {
 		k.bar(c)
@@ -225,6 +229,7 @@ func (k *KDC) tell(c *connection, routes bool) {
 	if p == nil {
 		return
 	}
+	k.sendNext(s, c)
 	k.mu.Lock()
 	before := c.config
 	k.mu.Unlock()

@@ -55,7 +55,7 @@ type policyRecord struct {
 }
 
 // peerRecord is a peer at rest. Of its keys, current is the one in use; next was delivered, or is being, and becomes
-// current at the first message that verifies under it; token is what is redeemed for next.
+// current at the first message that verifies under it; token is what is redeemed for next, unless a rotation made that.
 type peerRecord struct {
 	UID       control.KeyID  `json:"uid"` // tells a peer from an earlier one of the same name
 	Created   time.Time      `json:"created"`
@@ -65,6 +65,7 @@ type peerRecord struct {
 	Suspended bool           `json:"suspended,omitempty"`
 	Current   *keyRecord     `json:"current,omitempty"`
 	Next      *keyRecord     `json:"next,omitempty"`
+	Rotation  bool           `json:"rotation,omitempty"` // what made next
 	Token     *keyRecord     `json:"token,omitempty"`
 }
 
@@ -91,6 +92,20 @@ func (p peerRecord) forPolicy(name string) policy.Peer {
 	return policy.Peer{
 		Name: name, Addresses: p.Addresses, Subnets: p.Subnets, Tags: p.Tags, Suspended: p.Suspended,
 	}
+}
+
+// setNext makes key, which a rotation or the redemption of a token has made, the next one.
+func (p *peerRecord) setNext(key *keyRecord, rotation bool) {
+	p.Next, p.Rotation = key, rotation && key != nil
+}
+
+// promote makes next the current key. The token that it was redeemed for dies with the key before it.
+func (p *peerRecord) promote() {
+	p.Current = p.Next
+	if !p.Rotation {
+		p.Token = nil
+	}
+	p.setNext(nil, false)
 }
 
 // newKey makes a key and its record.

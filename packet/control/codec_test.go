@@ -254,7 +254,7 @@ func TestUnknownFieldsAreIgnored(t *testing.T) {
 }
 
 func TestUnknownTypes(t *testing.T) {
-	for _, n := range []Type{0, 17, 23, 255} {
+	for _, n := range []Type{0, 23, 255} {
 		for _, body := range []string{"a0", "80", "f6", "a1 01 a1 02 43 010203"} {
 			head := []byte{0x83, byte(n)}
 			if n > 23 {

@@ -69,6 +69,7 @@
 //	Endpoint                 ->          <- Endpoint                  candidates changed: its own; those of a peer
 //	Lookup                   ->          <- LookupReply               name or flow to peer and decision; no session
 //	Ping                    <->  Pong                                 either side; a KDC's Pong carries as_of
+//	                         <- RotateKey                             the next permanent key
 //	Enrol                    ->          <- EnrolGrant                under a token: the permanent key
 //	                         <- Refusal                               not understood, or a displaced boot
 //
@@ -90,6 +91,7 @@
 //	14 Endpoint       Reach, Peer, Candidates
 //	15 Lookup         Name, Flow
 //	16 LookupReply    Peer, Addresses, Prefixes, Online, Permitted, Grant, Reason
+//	17 RotateKey      KeyID, Key
 //	18 Enrol          Software
 //	19 EnrolGrant     Name, KeyID, Key, KDCs
 //	20 Ping
@@ -136,6 +138,21 @@
 // takes out those before it that it covers, and is left out once there are 512. What policy permits besides is had by
 // another KeyRequest. A SessionEntry tells the selectors' digest and AsOf as they are after narrowing. Where the two sides
 // come to differ the KDC revokes the session.
+//
+// # Permanent keys
+//
+// A peer has a current key and, while it enrols or rotates, a next one. The KDC stores next before it sends it, in an
+// EnrolGrant for a token or in a RotateKey on a connection that runs under current; the SSM saves both before it uses
+// next. Next becomes current, and the key before it dies, at the first transport message that verifies under it: never
+// on an ack, which would prove nothing, nor on a handshake, which could be a replay. A token dies with the key that it
+// was redeemed for, and outlives a rotation.
+//
+// Until then everything can be repeated: a token redeemed again, or a rotation, makes another next in place of the one
+// before, and a connection that comes under current is sent the next of a rotation anew. An SSM that has both tries next
+// first and, where that KDC does not know it (its state may be older), current. It forgets current at the first Welcome
+// under next. The connection that ran under the dead key goes on for RequestTimeout, for the answers due on it; so for a
+// while an SSM has connections under two keys, and what it says in an exchange (Party) names the key of the connection
+// that the exchange travels on.
 //
 // # Keys
 //

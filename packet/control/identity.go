@@ -29,21 +29,55 @@ type Identity struct {
 	Name  string
 	KeyID KeyID
 	Key   secret.Key
-	KDCs  []string // HOST:PORT
+	KDCs  []string     // HOST:PORT
+	Next  PermanentKey // that is to replace Key; zero where no rotation is under way
 }
 
-// identityFile is the identity as it stands in its file. Key is base64.
+// PermanentKey is a permanent key and its id.
+type PermanentKey struct {
+	ID  KeyID
+	Key secret.Key
+}
+
+// IsZero says that there is none.
+func (k PermanentKey) IsZero() bool { return k.Key.IsZero() }
+
+// Copy is the same key in memory of its own.
+func (k PermanentKey) Copy() PermanentKey {
+	if !k.IsZero() {
+		k.Key, _ = secret.KeyFrom(k.Key.Bytes()) // which has the length of a key
+	}
+	return k
+}
+
+// Destroy ends the identity's keys.
+func (id *Identity) Destroy() {
+	id.Key.Destroy()
+	id.Next.Key.Destroy()
+}
+
+// identityFile is the identity as it stands in its file. Keys are base64.
 type identityFile struct {
 	Schema string   `json:"schema"`
 	Name   string   `json:"name"`
 	KeyID  KeyID    `json:"key_id"`
 	Key    []byte   `json:"key"`
+	Next   *nextKey `json:"next,omitempty"`
 	KDCs   []string `json:"kdcs"`
+}
+
+type nextKey struct {
+	KeyID KeyID  `json:"key_id"`
+	Key   []byte `json:"key"`
 }
 
 // Marshal gives the contents of an identity file. The caller clears them.
 func (id Identity) Marshal() ([]byte, error) {
-	b, err := json.MarshalIndent(identityFile{identitySchema, id.Name, id.KeyID, id.Key.Bytes(), id.KDCs}, "", "  ")
+	f := identityFile{Schema: identitySchema, Name: id.Name, KeyID: id.KeyID, Key: id.Key.Bytes(), KDCs: id.KDCs}
+	if !id.Next.IsZero() {
+		f.Next = &nextKey{id.Next.ID, id.Next.Key.Bytes()}
+	}
+	b, err := json.MarshalIndent(f, "", "  ")
 	return append(b, '\n'), err
 }
 
@@ -53,7 +87,7 @@ func ParseIdentity(b []byte) (Identity, error) {
 		return Identity{}, fmt.Errorf("malformed identity: longer than %d bytes", MaxIdentity)
 	}
 	var f identityFile
-	defer func() { clear(f.Key) }()
+	defer func() { f.clear() }()
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&f); err != nil {
@@ -65,7 +99,35 @@ func ParseIdentity(b []byte) (Identity, error) {
 	if f.Schema != identitySchema {
 		return Identity{}, fmt.Errorf("malformed identity: schema is not %q", identitySchema)
 	}
-	return NewIdentity(f.Name, f.KeyID, f.Key, f.KDCs)
+	id, err := NewIdentity(f.Name, f.KeyID, f.Key, f.KDCs)
+	if err != nil || f.Next == nil {
+		return id, err
+	}
+	if id.Next, err = f.Next.parse(id); err != nil {
+		id.Destroy()
+		return Identity{}, err
+	}
+	return id, nil
+}
+
+func (f *identityFile) clear() {
+	clear(f.Key)
+	if f.Next != nil {
+		clear(f.Next.Key)
+	}
+}
+
+// parse checks the next key of an identity: one that is the current one again would be forgotten with it.
+func (n *nextKey) parse(id Identity) (PermanentKey, error) {
+	key, err := secret.KeyFrom(n.Key)
+	switch {
+	case err != nil:
+		return PermanentKey{}, errors.New("malformed identity: its next key is not 32 bytes")
+	case n.KeyID == KeyID{} || n.KeyID == id.KeyID || key.Equal(id.Key):
+		key.Destroy()
+		return PermanentKey{}, errors.New("malformed identity: its next key is not another one")
+	}
+	return PermanentKey{n.KeyID, key}, nil
 }
 
 // jsonFault says where the fault is; the decoder's own text could quote the key.

@@ -23,6 +23,18 @@ func identityFixture(t testing.TB) Identity {
 	return Identity{Name: "a", KeyID: partyA.KeyID, Key: k, KDCs: []string{"kdc1.example:7600", "[2001:db8::1]:7600"}}
 }
 
+// rotatingFixture has a next key as well.
+func rotatingFixture(t testing.TB) Identity {
+	t.Helper()
+	id := identityFixture(t)
+	k, err := secret.KeyFrom(filled(32, 0x81))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id.Next = PermanentKey{KeyID(filled(8, 0xc0)), k}
+	return id
+}
+
 // spills says whether text holds any eight bytes of key, as they are, in hexadecimal or in base64.
 func spills(text string, key []byte) bool {
 	for i := range len(key) - 8 {
@@ -42,18 +54,36 @@ func spills(text string, key []byte) bool {
 }
 
 func same(a, b Identity) bool {
-	return a.Name == b.Name && a.KeyID == b.KeyID && a.Key.Equal(b.Key) && reflect.DeepEqual(a.KDCs, b.KDCs)
+	return a.Name == b.Name && a.KeyID == b.KeyID && a.Key.Equal(b.Key) && reflect.DeepEqual(a.KDCs, b.KDCs) &&
+		a.Next.ID == b.Next.ID && (a.Next.IsZero() && b.Next.IsZero() || a.Next.Key.Equal(b.Next.Key))
 }
 
 func TestIdentityRoundTrips(t *testing.T) {
-	id := identityFixture(t)
-	b, err := id.Marshal()
-	if err != nil {
-		t.Fatal(err)
+	for _, id := range []Identity{identityFixture(t), rotatingFixture(t)} {
+		b, err := id.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := ParseIdentity(b)
+		if err != nil || !same(got, id) {
+			t.Errorf("%+v, %v", got, err)
+		}
 	}
-	got, err := ParseIdentity(b)
-	if err != nil || !same(got, id) {
-		t.Errorf("%+v, %v", got, err)
+}
+
+// Destroying an identity leaves neither key; a copy made before is another key's memory.
+func TestDestroyedIdentity(t *testing.T) {
+	id := rotatingFixture(t)
+	kept, key, next := id.Next.Copy(), id.Key.Bytes(), id.Next.Key.Bytes()
+	id.Destroy()
+	if !id.Key.IsZero() || !id.Next.IsZero() || !bytes.Equal(append(key, next...), make([]byte, 64)) {
+		t.Errorf("left: %x %x", key, next)
+	}
+	if !bytes.Equal(kept.Key.Bytes(), filled(32, 0x81)) {
+		t.Error("the copy is gone too")
+	}
+	if c := (PermanentKey{}).Copy(); !c.IsZero() {
+		t.Error("a copy of nothing")
 	}
 }
 
@@ -73,11 +103,15 @@ func TestTokenRoundTrips(t *testing.T) {
 
 // The files in testdata each have one fault, which their name tells; whole.* have none.
 func TestIdentityFiles(t *testing.T) {
-	checkFiles(t, "testdata/identity/*.json", func(b []byte) (Identity, error) { return ParseIdentity(b) })
+	checkFiles(t, "testdata/identity/*.json", identityFixture(t), ParseIdentity)
+}
+
+func TestRotatingIdentityFiles(t *testing.T) {
+	checkFiles(t, "testdata/rotating/*.json", rotatingFixture(t), ParseIdentity)
 }
 
 func TestTokenFiles(t *testing.T) {
-	checkFiles(t, "testdata/token/*.txt", func(b []byte) (Identity, error) {
+	checkFiles(t, "testdata/token/*.txt", identityFixture(t), func(b []byte) (Identity, error) {
 		token, err := ParseToken(string(b))
 		if err != nil && !errors.Is(err, ErrToken) {
 			t.Errorf("a fault told apart: %v", err)
@@ -86,7 +120,7 @@ func TestTokenFiles(t *testing.T) {
 	})
 }
 
-func checkFiles(t *testing.T, pattern string, parse func([]byte) (Identity, error)) {
+func checkFiles(t *testing.T, pattern string, want Identity, parse func([]byte) (Identity, error)) {
 	files, err := filepath.Glob(pattern)
 	if err != nil || len(files) < 10 {
 		t.Fatalf("%d files match %s, %v", len(files), pattern, err)
@@ -100,14 +134,14 @@ func checkFiles(t *testing.T, pattern string, parse func([]byte) (Identity, erro
 		got, err := parse(b)
 		if strings.HasPrefix(filepath.Base(f), "whole.") {
 			whole++
-			if err != nil || !same(got, identityFixture(t)) {
+			if err != nil || !same(got, want) {
 				t.Errorf("%s: %+v, %v", f, got, err)
 			}
 			continue
 		}
 		if err == nil || !reflect.DeepEqual(got, Identity{}) {
 			t.Errorf("%s was taken", f)
-		} else if spills(err.Error(), filled(32, 0x41)) || strings.Contains(err.Error(), "\n") {
+		} else if spills(err.Error(), filled(32, 0x41)) || spills(err.Error(), filled(32, 0x81)) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", f, err)
 		}
 	}
@@ -135,16 +169,16 @@ func TestIdentityOfAnotherShape(t *testing.T) {
 
 // An identity file broken at any byte, in several ways, either reads as another identity or says where and not what.
 func TestBrokenIdentityTellsNoKey(t *testing.T) {
-	whole, err := identityFixture(t).Marshal()
+	whole, err := rotatingFixture(t).Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := filled(32, 0x41)
+	key, next := filled(32, 0x41), filled(32, 0x81)
 	refused := 0
 	try := func(i int, b []byte) {
 		if _, err := ParseIdentity(b); err != nil {
 			refused++
-			if spills(err.Error(), key) {
+			if spills(err.Error(), key) || spills(err.Error(), next) {
 				t.Errorf("broken at byte %d: %v", i, err)
 			}
 		}
@@ -210,6 +244,7 @@ func TestCheckAddress(t *testing.T) {
 
 func FuzzParseIdentity(f *testing.F) {
 	seedFiles(f, "testdata/identity/*.json", func(b []byte) { f.Add(b) })
+	seedFiles(f, "testdata/rotating/*.json", func(b []byte) { f.Add(b) })
 	f.Fuzz(func(t *testing.T, b []byte) {
 		id, err := ParseIdentity(b)
 		if err != nil {

@@ -20,6 +20,7 @@ func (KeyBytes) LogValue() slog.Value       { return slog.StringValue(redacted) 
 // Format shows which message it is. fmt forgets the methods of fields once a verb does not fit, as %s does not.
 func (m KeyOffer) Format(f fmt.State, _ rune)   { fmt.Fprintf(f, "offer of session %s", m.Session) }
 func (m KeyGrant) Format(f fmt.State, _ rune)   { fmt.Fprintf(f, "grant of session %s", m.Session) }
+func (m RotateKey) Format(f fmt.State, _ rune)  { fmt.Fprintf(f, "permanent key %s", m.KeyID) }
 func (m EnrolGrant) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "enrolment of %s", m.Name) }
 
 // MarshalJSON keeps the key out of logs and admin replies: what is to carry a key does so by name.

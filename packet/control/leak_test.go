@@ -44,7 +44,7 @@ func spillsNumbers(text string, key []byte) bool {
 }
 
 func TestSecretsDoNotPrint(t *testing.T) {
-	identity := identityFixture(t)
+	identity := rotatingFixture(t)
 	x := exchange(t, Want{Peer: "b"}, nil)
 	keys := x.keysB
 	var private []byte
@@ -55,13 +55,13 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	}
 	k := filled(32, 0x10)
 	offer, grant := everyMessage()[5].(*KeyOffer), everyMessage()[7].(*KeyGrant)
-	enrol := &EnrolGrant{Name: "a", Key: k}
+	enrol, rotate := &EnrolGrant{Name: "a", Key: k}, &RotateKey{Key: k}
 	for name, c := range map[string]struct {
 		v       any
 		secrets [][]byte
 	}{
-		"Identity":       {identity, [][]byte{identity.Key.Bytes()}},
-		"*Identity":      {&identity, [][]byte{identity.Key.Bytes()}},
+		"Identity":       {identity, [][]byte{identity.Key.Bytes(), identity.Next.Key.Bytes()}},
+		"*Identity":      {&identity, [][]byte{identity.Key.Bytes(), identity.Next.Key.Bytes()}},
 		"Token":          {Token(identity), [][]byte{identity.Key.Bytes()}},
 		"Keys":           {*keys, [][]byte{keys.Seal.Bytes(), keys.Open.Bytes()}},
 		"*Keys":          {keys, [][]byte{keys.Seal.Bytes(), keys.Open.Bytes()}},
@@ -74,6 +74,8 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		"KeyGrant":       {*grant, [][]byte{k}},
 		"*EnrolGrant":    {enrol, [][]byte{k}},
 		"EnrolGrant":     {*enrol, [][]byte{k}},
+		"*RotateKey":     {rotate, [][]byte{k}},
+		"RotateKey":      {*rotate, [][]byte{k}},
 		"Envelope":       {Envelope{ID: 1, Message: grant}, [][]byte{k}},
 		"KeyBytes":       {KeyBytes(k), [][]byte{k}},
 		"list of grants": {[]any{grant, enrol}, [][]byte{k}},
@@ -120,8 +122,8 @@ func TestByteFieldsAreClassified(t *testing.T) {
 			}
 		}
 	}
-	if keys != 3 {
-		t.Errorf("%d fields hold keys, want 3", keys)
+	if keys != 4 {
+		t.Errorf("%d fields hold keys, want 4", keys)
 	}
 }
 

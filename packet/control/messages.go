@@ -26,12 +26,12 @@ const (
 	TypeEndpoint      Type = 14
 	TypeLookup        Type = 15
 	TypeLookupReply   Type = 16
-	// 17 is kept for RotateKey.
-	TypeEnrol      Type = 18
-	TypeEnrolGrant Type = 19
-	TypePing       Type = 20
-	TypePong       Type = 21
-	TypeRefusal    Type = 22
+	TypeRotateKey     Type = 17
+	TypeEnrol         Type = 18
+	TypeEnrolGrant    Type = 19
+	TypePing          Type = 20
+	TypePong          Type = 21
+	TypeRefusal       Type = 22
 )
 
 // Limits of what one message lists. MaxList bounds every list at the decoder.
@@ -207,6 +207,13 @@ type LookupReply struct {
 	Reason    Reason         `cbor:"7,keyasint"`
 }
 
+// RotateKey delivers the permanent key that is to replace the one its connection runs under. It needs no answer: the key
+// is proven when a message verifies under it.
+type RotateKey struct {
+	KeyID KeyID    `cbor:"1,keyasint"`
+	Key   KeyBytes `cbor:"2,keyasint"`
+}
+
 // Enrol asks, under a token, for the permanent key.
 type Enrol struct {
 	Software string `cbor:"1,keyasint"`
@@ -251,6 +258,7 @@ func (*RevokeAck) Type() Type     { return TypeRevokeAck }
 func (*Endpoint) Type() Type      { return TypeEndpoint }
 func (*Lookup) Type() Type        { return TypeLookup }
 func (*LookupReply) Type() Type   { return TypeLookupReply }
+func (*RotateKey) Type() Type     { return TypeRotateKey }
 func (*Enrol) Type() Type         { return TypeEnrol }
 func (*EnrolGrant) Type() Type    { return TypeEnrolGrant }
 func (*Ping) Type() Type          { return TypePing }
@@ -292,6 +300,8 @@ func newMessage(t Type) Message {
 		return new(Lookup)
 	case TypeLookupReply:
 		return new(LookupReply)
+	case TypeRotateKey:
+		return new(RotateKey)
 	case TypeEnrol:
 		return new(Enrol)
 	case TypeEnrolGrant:

@@ -75,6 +75,7 @@ func everyMessage() []Message {
 			Peer: "b", Addresses: addrs("100.80.0.2"), Prefixes: prefixes("100.80.0.2/32"), Online: true, Permitted: true,
 			Grant: "web", Reason: Denied,
 		},
+		&RotateKey{KeyID: partyA.KeyID, Key: filled(32, 0x20)},
 		&Enrol{Software: "ssm 1.0.0 linux/amd64"},
 		&EnrolGrant{Name: "a", KeyID: partyA.KeyID, Key: filled(32, 0x20), KDCs: []string{"kdc1.example:7600"}},
 		&Ping{},
