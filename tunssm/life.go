@@ -10,8 +10,8 @@ package tunssm
 //	                                  requester has not
 //	data opened, nothing sent         a keepalive after keepaliveAfter, so that the other side knows
 //
-// All of it is on the monotonic clock, counted from the session's beginning. Probes are not data. A lifetime of zero in the
-// terms sets no limit.
+// A session whose grant ends by time ends then, by the wall clock (endWithGrant). All else is on the monotonic clock,
+// counted from the session's beginning. Probes are not data. A lifetime of zero in the terms sets no limit.
 
 import (
 	"slices"
