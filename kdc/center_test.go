@@ -108,6 +108,7 @@ type center struct {
 	ledger *ledger
 	store  *store.Memory
 	key    secret.Key
+	wall   *wallClock
 	served chan error
 	stop   func()
 }
@@ -129,9 +130,9 @@ func startCenterOn(t testing.TB, s *store.Memory) *center {
 
 func startCenter(t testing.TB, s *store.Memory, key secret.Key) *center {
 	t.Helper()
-	c := &center{t: t, wire: newWire(), ledger: new(ledger), store: s, key: key}
+	c := &center{t: t, wire: newWire(), ledger: new(ledger), store: s, key: key, wall: new(wallClock)}
 	var err error
-	c.KDC, err = New(Options{Store: s, StoreKey: key, Audit: c.ledger, Config: Config{
+	c.KDC, err = New(Options{Store: s, StoreKey: key, Audit: c.ledger, Now: c.wall.now, Config: Config{
 		Listen: []string{":7600"}, Addresses: []string{"192.0.2.1:7600"}, Store: storeBolt, Grace: time.Minute,
 		Overlays: []netip.Prefix{netip.MustParsePrefix("100.80.0.0/12"), netip.MustParsePrefix("fd5e::/48")},
 	}})

@@ -24,9 +24,10 @@ type connection struct {
 	boot     control.Boot
 	aes      bool
 	software string
-	source   netip.Addr // zero where the transport has none
-	since    time.Time
-	lastSeen atomic.Int64 // wall clock, Unix nanoseconds
+	source   netip.Addr   // zero where the transport has none
+	since    time.Time    // as people read it
+	began    time.Time    // the same on the monotonic clock
+	lastSeen atomic.Int64 // as people read it, Unix nanoseconds
 	limits   limits
 
 	// Owned by the goroutine that reads, and used under KDC.mu.
@@ -57,7 +58,7 @@ func (k *KDC) attend(conn *control.Conn, who keyOwner, first control.Envelope) {
 	c := &connection{
 		k: k, conn: conn, name: who.peer.name, uid: who.peer.record.UID, keyID: who.key.ID,
 		boot: hello.Boot, aes: hello.AES, software: printable(hello.Software, maxSoftware),
-		source: source(conn.RemoteAddr()), since: k.now(),
+		source: source(conn.RemoteAddr()), since: k.now(), began: time.Now(),
 		roll:     map[control.SessionID]struct{}{},
 		limits:   newLimits(),
 		requests: map[*exchange]struct{}{}, offers: map[*exchange]struct{}{},
@@ -209,7 +210,9 @@ func (k *KDC) leave(c *connection) {
 	if p == nil || p.uid != c.uid {
 		return
 	}
-	p.lastSeen = max(p.lastSeen, c.lastSeen.Load())
+	if c == p.conn || p.conn == nil {
+		p.lastSeen = c.lastSeen.Load()
+	}
 	switch c {
 	case p.conn:
 		p.conn = nil

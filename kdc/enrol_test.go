@@ -176,6 +176,7 @@ func TestConcurrentRedemptions(t *testing.T) {
 func TestTokenExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCenter(t)
+		c.wall.set(0)
 		e, err := c.AddPeer(t.Context(), NewPeer{Name: "a", TokenTTL: time.Hour})
 		if err != nil {
 			t.Fatal(err)

@@ -24,9 +24,10 @@ type KDC struct {
 	ring      keyring
 	audit     *audit
 	log       *slog.Logger
-	now       func() time.Time // wall clock
+	now       func() time.Time // the wall clock: for until, token TTLs and what people read; no duration comes of it
 	boot      control.Boot
-	since     time.Time
+	since     time.Time // as people read it
+	began     time.Time // the same on the monotonic clock
 	close     func() error
 	directory directory // New's, then follow's
 
@@ -91,10 +92,10 @@ func New(o Options) (*KDC, error) {
 	}
 	k := &KDC{
 		store: o.Store, ring: ring, audit: newAudit(o.Audit, o.Now), log: o.Log, now: o.Now,
-		boot: control.NewBoot(), since: o.Now(), directory: directory{store: o.Store},
+		boot: control.NewBoot(), since: o.Now(), began: time.Now(), directory: directory{store: o.Store},
 		peers: map[string]*livePeer{}, sessions: map[control.SessionID]*session{},
 		pending: map[control.SessionID]*exchange{}, waiting: map[*exchange]struct{}{},
-		revoked:     revokedIDs{reasons: map[control.SessionID]control.Reason{}, now: o.Now},
+		revoked:     revokedIDs{reasons: map[control.SessionID]control.Reason{}},
 		redemptions: map[control.KeyID]*rate.Limiter{}, repeats: map[denied]*repeated{},
 		warnings: rate.NewLimiter(warnRate, warnBurst),
 

@@ -28,17 +28,16 @@ func (k *KDC) match(c *connection) {
 	k.gate.RLock()
 	defer k.gate.RUnlock()
 	var doomed []*session
-	now := k.now()
 	k.mu.Lock()
 	c.matching = false
 	if p := k.peers[c.name]; p != nil && p.conn == c {
 		for _, s := range p.sessions {
-			if now.Sub(s.heard) < matchGrace {
+			if time.Since(s.heard) < matchGrace {
 				k.matchLater(c)
 				continue
 			}
 			for i := range s.sides {
-				if end := &s.sides[i]; !end.told && s.sides[1-i].told && k.reportedAll(end, now) {
+				if end := &s.sides[i]; !end.told && s.sides[1-i].told && k.reportedAll(end) {
 					end.held = false
 					doomed = append(doomed, s)
 				}
@@ -50,7 +49,7 @@ func (k *KDC) match(c *connection) {
 }
 
 // reportedAll says that the run of a side is connected and has had the time to report whatever it holds. k.mu is held.
-func (k *KDC) reportedAll(end *side, now time.Time) bool {
+func (k *KDC) reportedAll(end *side) bool {
 	c := k.connected(end.peer)
-	return c != nil && c.boot == end.boot && c.roll == nil && !c.endless && now.Sub(c.since) >= matchGrace
+	return c != nil && c.boot == end.boot && c.roll == nil && !c.endless && time.Since(c.began) >= matchGrace
 }

@@ -193,6 +193,7 @@ func TestChangePeer(t *testing.T) {
 func TestPeerInfo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, aToB)
+		p.wall.set(0)
 		acquire(p.a, p.b)
 		info, err := p.Peer("a")
 		if err != nil {

@@ -15,7 +15,7 @@ func (k *KDC) enter(x *exchange) bool {
 	k.counts.requests.Add(1)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.rate.add(k.now())
+	k.rate.add(time.Since(k.began))
 	if len(x.from.requests) >= maxRequests || len(k.pending)+len(k.waiting) >= maxPending || x.from.gone {
 		return false
 	}

@@ -17,8 +17,9 @@ var errStoreEnded = errors.New("the store has ended; no decision can be made wit
 // follow keeps the snapshot up to the store, and decides again when a grant ends by time, until ctx ends.
 func (k *KDC) follow(ctx context.Context) error {
 	watch := k.store.Watch(ctx, k.directory.revision)
+	policy := k.snapshot.Load().compiled
+	until := policy.NextUntil(k.now())
 	for {
-		until := k.snapshot.Load().compiled.NextUntil(k.now())
 		clock := time.NewTimer(k.nap(until))
 		select {
 		case b, ok := <-watch:
@@ -30,10 +31,13 @@ func (k *KDC) follow(ctx context.Context) error {
 				return err
 			}
 		case <-clock.C:
-			if !until.IsZero() && !k.now().Before(until) {
-				k.publish(k.snapshot.Load(), true)
-			}
 		}
+		s := k.snapshot.Load()
+		next := s.compiled.NextUntil(k.now())
+		if s.compiled == policy && !next.Equal(until) { // the wall clock has passed one, or has been set back before one
+			k.publish(s, true)
+		}
+		policy, until = s.compiled, next
 	}
 }
 

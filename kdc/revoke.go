@@ -60,7 +60,6 @@ type debt struct {
 type revokedIDs struct {
 	reasons map[control.SessionID]control.Reason
 	order   []revokedID
-	now     func() time.Time
 }
 
 type revokedID struct {
@@ -69,7 +68,7 @@ type revokedID struct {
 }
 
 func (r *revokedIDs) add(id control.SessionID, reason control.Reason) {
-	now := r.now()
+	now := time.Now()
 	for len(r.order) > 0 && (now.Sub(r.order[0].at) > revokedFor || len(r.order) >= maxRevoked) {
 		delete(r.reasons, r.order[0].id)
 		r.order = r.order[1:]

@@ -135,7 +135,9 @@ func TestPolicyChangeRevokes(t *testing.T) {
 func TestGrantEndsByTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		until := time.Now().Add(10 * time.Minute).UTC().Format(time.RFC3339)
-		p := newPair(t, fmt.Sprintf(untilPolicy, until))
+		p := newPair(t, allowAll)
+		p.wall.set(0)
+		p.apply(fmt.Sprintf(untilPolicy, until))
 		keys := acquire(p.a, p.b)
 		if got := time.Unix(keys.Terms.Until, 0).UTC().Format(time.RFC3339); got != until {
 			t.Errorf("terms end %s, want %s", got, until)

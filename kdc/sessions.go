@@ -21,13 +21,14 @@ const (
 // session is one live session as its ends have told, and as it was granted.
 type session struct {
 	id        control.SessionID
-	sides     [2]side // requester, responder
-	by        string  // the peer whose budget it counts against
-	since     time.Time
-	heard     time.Time         // of the report that it was first known by; zero where this run granted it
+	sides     [2]side           // requester, responder
+	by        string            // the peer whose budget it counts against
+	since     time.Time         // as people read it
+	began     time.Time         // the same on the monotonic clock
+	heard     time.Time         // likewise, of the report that it was first known by; zero where this run granted it
 	asOf      control.AsOf      // of the decision that gave it its selectors, or of the one that narrowed them last
 	digest    control.Digest    // of them; zero where neither side has yet told
-	selectors packet.Selectors  // it has no others; where another run or another KDC granted it, nil until policy had those of digest
+	selectors packet.Selectors  // none besides; where another KDC or run granted it, nil until policy had those of digest
 	prefixes  [2][]netip.Prefix // what its sides may use inside, likewise nil
 	suite     packet.Suite      // likewise zero
 	grant     string            // likewise empty
@@ -46,7 +47,7 @@ func (x *exchange) live(now time.Time) *session {
 	return &session{
 		id:    x.session,
 		sides: [2]side{{x.a.Name, x.a.Boot, true, true}, {x.b.Name, x.b.Boot, true, true}},
-		by:    x.a.Name, since: now, asOf: x.verdict.terms.AsOf,
+		by:    x.a.Name, since: now, began: time.Now(), asOf: x.verdict.terms.AsOf,
 		digest: control.DigestSelectors(x.verdict.terms.Selectors), selectors: x.verdict.terms.Selectors,
 		prefixes: [2][]netip.Prefix{x.a.Prefixes, x.b.Prefixes},
 		suite:    x.suite, grant: x.verdict.grant,
@@ -199,11 +200,11 @@ func (k *KDC) opened(s *snapshot, c *connection, e control.SessionEntry) control
 		}
 		return 0
 	}
+	age := time.Duration(min(e.AgeMillis, 1<<40)) * time.Millisecond
 	x := &session{
 		id: e.ID, by: c.name,
 		sides: [2]side{{e.Requester, e.BootA, true, false}, {e.Responder, e.BootB, true, false}},
-		heard: k.now(), since: k.now().Add(-time.Duration(min(e.AgeMillis, 1<<40)) * time.Millisecond),
-		asOf: e.AsOf, digest: e.Selectors,
+		since: k.now().Add(-age), began: time.Now().Add(-age), heard: time.Now(), asOf: e.AsOf, digest: e.Selectors,
 	}
 	if end := x.of(c.name); end == nil || end.boot != c.boot || e.Requester == e.Responder {
 		return control.Malformed
@@ -231,8 +232,8 @@ func (k *KDC) closeRoll(c *connection) {
 		return
 	}
 	for id, x := range k.live(c.name).sessions {
-		if _, reported := c.roll[id]; !reported && x.since.Before(c.since) {
-			x.of(c.name).told = x.of(c.name).told && !x.since.Before(c.since.Add(-control.ConfirmTimeout))
+		if _, reported := c.roll[id]; !reported && x.began.Before(c.began) {
+			x.of(c.name).told = x.of(c.name).told && !x.began.Before(c.began.Add(-control.ConfirmTimeout))
 			k.letGo(x, x.of(c.name))
 		}
 	}

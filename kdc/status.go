@@ -13,14 +13,14 @@ import (
 // rateOver is how many whole seconds a rate is taken over.
 const rateOver = 8
 
-// perSecond counts events by the second. It is under KDC.mu.
+// perSecond counts events by the second of a run. It is under KDC.mu.
 type perSecond struct {
 	second [rateOver + 1]int64
 	count  [rateOver + 1]uint64
 }
 
-func (r *perSecond) add(now time.Time) {
-	s := now.Unix()
+func (r *perSecond) add(at time.Duration) {
+	s := int64(at / time.Second)
 	i := s % int64(len(r.second))
 	if r.second[i] != s {
 		r.second[i], r.count[i] = s, 0
@@ -29,10 +29,10 @@ func (r *perSecond) add(now time.Time) {
 }
 
 // average is over the seconds that are complete.
-func (r *perSecond) average(now time.Time) float64 {
+func (r *perSecond) average(at time.Duration) float64 {
 	var sum uint64
 	for i, s := range r.second {
-		if age := now.Unix() - s; age >= 1 && age <= rateOver {
+		if age := int64(at/time.Second) - s; age >= 1 && age <= rateOver {
 			sum += r.count[i]
 		}
 	}
@@ -41,9 +41,9 @@ func (r *perSecond) average(now time.Time) float64 {
 
 // Status gives the KDC at a glance.
 func (k *KDC) Status() Status {
-	s, config, now := k.snapshot.Load(), k.Config(), k.now()
+	s, config, up := k.snapshot.Load(), k.Config(), time.Since(k.began)
 	st := Status{
-		Since: k.since.UTC(), Uptime: now.Sub(k.since).Seconds(), PeersKnown: len(s.peers),
+		Since: k.since.UTC(), Uptime: up.Seconds(), PeersKnown: len(s.peers),
 		Requests: k.counts.requests.Load(), Grants: k.counts.grants.Load(), Denials: k.counts.denials.Load(),
 		PolicyRevision: s.policyRevision, AsOf: s.asOf, Audit: "ok",
 		Addresses: orEmpty(config.Addresses), Overlays: orEmpty(config.Overlays),
@@ -58,7 +58,7 @@ func (k *KDC) Status() Status {
 			st.PeersOnline++
 		}
 	}
-	st.Sessions, st.RequestsPerSecond = len(k.sessions), k.rate.average(now)
+	st.Sessions, st.RequestsPerSecond = len(k.sessions), k.rate.average(up)
 	st.Listen = orEmpty(slices.Clone(k.listening))
 	return st
 }
@@ -73,15 +73,37 @@ func (f SessionFilter) chosen(s *session) bool {
 
 // Sessions lists live sessions, the newest last.
 func (k *KDC) Sessions(f SessionFilter) []SessionInfo {
-	list := []SessionInfo{}
 	k.mu.Lock()
+	found := k.find(f)
+	k.mu.Unlock()
+	return inOrder(found)
+}
+
+// listed is a session in a list, which is in the order of the monotonic clock.
+type listed struct {
+	began time.Time
+	info  SessionInfo
+}
+
+// find lists the live sessions that a filter chooses, in no order. k.mu is held.
+func (k *KDC) find(f SessionFilter) (list []listed) {
 	for _, s := range k.sessions {
 		if f.chosen(s) {
-			list = append(list, s.info())
+			list = append(list, listed{s.began, s.info()})
 		}
 	}
-	k.mu.Unlock()
-	slices.SortFunc(list, func(a, b SessionInfo) int { return cmp.Or(a.Since.Compare(b.Since), a.ID.Compare(b.ID)) })
+	return list
+}
+
+// inOrder puts the newest last.
+func inOrder(found []listed) []SessionInfo {
+	slices.SortFunc(found, func(a, b listed) int {
+		return cmp.Or(a.began.Compare(b.began), a.info.ID.Compare(b.info.ID))
+	})
+	list := make([]SessionInfo, len(found))
+	for i, l := range found {
+		list[i] = l.info
+	}
 	return list
 }
 

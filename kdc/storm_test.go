@@ -186,7 +186,9 @@ const untilPolicy = `{"schema":"ssmnet.policy/v1","grants":[
 func TestGrantEndsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		until := time.Now().Add(time.Minute).UTC().Format(time.RFC3339)
-		p := newPair(t, fmt.Sprintf(untilPolicy, until))
+		p := newPair(t, allowAll)
+		p.wall.set(0)
+		p.apply(fmt.Sprintf(untilPolicy, until))
 		go keepAlive(p.a)
 		go keepAlive(p.b)
 		time.Sleep(time.Minute - 500*time.Millisecond)

@@ -32,6 +32,7 @@ type acquirer struct {
 	told     control.Reach // what the KDCs have been told of it
 	homed    time.Time     // when it last changed; zero where it has not
 	software string
+	now      func() time.Time // the wall clock, for a grant's until alone
 
 	out      *outbound // for what it releases and refuses
 	timers   *timers
@@ -137,14 +138,27 @@ func (a *acquirer) limit(s *session) {
 		a.destroy(s, "never confirmed")
 	}))
 	if s.terms.Until > 0 {
-		s.timers = append(s.timers, a.timers.after(time.Until(time.Unix(s.terms.Until, 0)), func() {
-			a.destroy(s, "the grant has ended")
-		}))
+		a.endWithGrant(s)
 	}
 	if of := s.peer.sessions; len(of) > maxPerPeer {
 		oldest := slices.IndexFunc(of, func(o *session) bool { return o != s.peer.sending.Load() })
 		a.destroy(of[oldest], "too many sessions with the peer")
 	}
+}
+
+// maxNap is the longest sleep until a moment of the wall clock, which may be set meanwhile.
+const maxNap = time.Minute
+
+// endWithGrant destroys s when the wall clock says that its grant has ended.
+func (a *acquirer) endWithGrant(s *session) {
+	until := time.Unix(s.terms.Until, 0)
+	s.until = a.timers.after(min(until.Sub(a.now()), maxNap), func() {
+		if a.now().Before(until) {
+			a.endWithGrant(s)
+		} else {
+			a.destroy(s, "the grant has ended")
+		}
+	})
 }
 
 // proveUntilConfirmed sends probes on a provisional session, at growing intervals, until the responder answers. The first
@@ -203,7 +217,7 @@ func (a *acquirer) destroy(s *session, why string) {
 	s.sealer.Destroy()
 	s.opener.Destroy()
 	a.pastRx, a.pastTx = a.pastRx.plus(s.rx.status(s.since)), a.pastTx.plus(s.tx.status(s.since))
-	for _, t := range append(s.timers, s.proof) {
+	for _, t := range append(s.timers, s.proof, s.until) {
 		a.timers.cancel(t)
 	}
 	a.report.closed(s)

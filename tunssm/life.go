@@ -11,8 +11,8 @@ package tunssm
 //	                                  replaced, none would ever be
 //	data opened, nothing sent         a keepalive after keepaliveAfter, so that the other side knows
 //
-// All of it is on the monotonic clock, counted from the session's beginning. Probes are not data. A lifetime of zero in the
-// terms sets no limit.
+// A session whose grant ends by time ends then, by the wall clock (endWithGrant). All else is on the monotonic clock,
+// counted from the session's beginning. Probes are not data. A lifetime of zero in the terms sets no limit.
 
 import (
 	"slices"

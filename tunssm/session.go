@@ -69,7 +69,8 @@ type session struct {
 	asked      time.Duration // age at which it last did; 0 for never
 	unanswered time.Duration // age at which data was sent that nothing has answered; 0 for none
 	proof      *timer        // the next probe of a provisional session
-	timers     []*timer      // cancelled when the session is destroyed, as proof is
+	until      *timer        // the next look at whether the grant has ended
+	timers     []*timer      // cancelled when the session is destroyed, as proof and until are
 }
 
 // traffic counts inner packets one way.

@@ -19,6 +19,7 @@ type Options struct {
 	Learn    func(kdcs []string) error // keeps the KDCs' changed addresses; nil: they are forgotten at the end
 	Software string                    // version, told to the KDC
 	Log      *slog.Logger
+	Now      func() time.Time // the wall clock; nil: time.Now
 }
 
 // SSM is the security service module of one host.
@@ -32,9 +33,13 @@ func New(o Options) *SSM {
 	if o.Learn == nil {
 		o.Learn = func([]string) error { return nil }
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	d := newDataPath(o.Host, o.Log)
 	a := &acquirer{
 		dataPath: d, identity: o.Identity, boot: control.NewBoot(), learn: o.Learn, software: o.Software,
+		now: o.Now,
 		out: newOutbound(d), timers: newTimers(), holds: newHolds(), denials: denials{},
 		attempts: map[goal]*attempt{}, asking: map[netip.Addr]int{}, steps: newSteps(), pending: map[uint64]*attempt{}, peers: map[string]*peer{}, orders: orders{},
 		revoked: map[control.SessionID]bool{}, inside: map[string]netip.Addr{}, began: time.Now(),
