@@ -75,6 +75,7 @@ func (c *center) stateOf(name string) PeerState {
 func TestEnrolment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCenter(t)
+		c.wall.set(0)
 		token := c.addToken("a")
 		lost, err := c.redeem(token)
 		if err != nil {
@@ -108,6 +109,7 @@ func TestEnrolment(t *testing.T) {
 func TestHandshakeAloneProvesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCenter(t)
+		c.wall.set(0)
 		token := c.addToken("a")
 		id, err := c.redeem(token)
 		if err != nil {
@@ -205,6 +207,7 @@ func TestTokenExpires(t *testing.T) {
 func TestNewTokenForEnrolledPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCenter(t)
+		c.wall.set(0)
 		old := c.add(NewPeer{Name: "a"})
 		before := c.join(old, "198.51.100.1")
 		e, err := c.NewToken(t.Context(), "a", 0)
@@ -247,6 +250,7 @@ func TestTokenIsForEnrolmentOnly(t *testing.T) {
 func TestNoSecretIsRecorded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCenter(t)
+		c.wall.set(0)
 		e, err := c.AddPeer(t.Context(), NewPeer{Name: "a"})
 		if err != nil {
 			t.Fatal(err)
@@ -285,6 +289,7 @@ func TestNoSecretIsRecorded(t *testing.T) {
 func TestSuspendedIsNotEnrolled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCenter(t)
+		c.wall.set(0)
 		token := c.addToken("a")
 		id, err := c.redeem(token)
 		if err != nil {

@@ -81,6 +81,7 @@ func TestChangesDoNotStarveExchanges(t *testing.T) {
 func TestKeysLeaveExchangesAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, aToB)
+		p.wall.set(0)
 		r := p.a.request(p.b.address())
 		offer := await[*control.KeyOffer](p.b)
 		before := p.snapshot.Load().asOf
@@ -137,6 +138,7 @@ func TestDecisionsMoveAsOf(t *testing.T) {
 func TestOlderStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, aToB)
+		p.wall.set(0)
 		p.stop()
 		revision, err := p.store.Apply(t.Context(), nil, []store.Op{store.Delete(decisiveKey)})
 		check(t, err)

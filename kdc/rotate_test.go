@@ -15,6 +15,7 @@ import (
 func rotating(t *testing.T, test func(t *testing.T, c *center, a *module)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCenter(t)
+		c.wall.set(0) // tokens live by it
 		test(t, c, c.join(c.add(NewPeer{Name: "a"}), "198.51.100.1"))
 	})
 }
@@ -179,6 +180,7 @@ func TestLostRotateKey(t *testing.T) {
 		}
 		c.stop()
 		next := startCenter(t, c.store, c.key)
+		next.wall.set(0)
 		again := next.rejoin(a, a.id).delivered()
 		if again.KeyID != r.KeyID || !again.Key.Equal(lost.Key) {
 			t.Error("another key from the next run")
