@@ -31,6 +31,7 @@ type acquirer struct {
 	reach    func() control.Reach
 	told     control.Reach // what the KDCs have been told of it
 	software string
+	random   func(below time.Duration) time.Duration // for dialers, too
 
 	out      *outbound // for what it releases and refuses
 	timers   *timers
@@ -121,8 +122,9 @@ func (a *acquirer) reserveSPI() packet.SPI {
 // publish gives the loops the present state.
 func (a *acquirer) publish() { a.table.Store(newTable(a.peers, a.asOf)) }
 
-// limit sets the times at which s ends by itself, and makes room among the peer's sessions.
+// limit sets the times at which s ends by itself or is to be replaced, and makes room among the peer's sessions.
 func (a *acquirer) limit(s *session) {
+	s.rekeyAt = a.rekeyAge(s)
 	s.timers = append(s.timers, a.timers.after(control.ConfirmTimeout, func() {
 		if s.confirmed.Load() {
 			return

@@ -94,6 +94,19 @@ func (s *session) unansweredFor(now time.Duration) time.Duration {
 	return now - s.unanswered
 }
 
+// rekeyAge is the age at which this side asks for a session to replace s. Jitter keeps the sessions of a fleet from being
+// rekeyed at once; the responder waits for the requester first.
+func (a *acquirer) rekeyAge(s *session) time.Duration {
+	rekey := s.terms.Rekey()
+	switch {
+	case rekey == 0:
+		return 0
+	case s.requester:
+		return rekey - a.random(rekey/10+1)
+	}
+	return rekey + responderLag
+}
+
 // replace acquires a session with the same peer anew; s goes on until that is confirmed.
 func (a *acquirer) replace(s *session, now time.Duration, why string) {
 	g := goal{peer: s.peer.name}

@@ -1,7 +1,6 @@
 package tunssm
 
 import (
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -110,12 +109,6 @@ func newSession(p *peer, k *control.Keys) (*session, error) {
 		},
 	}
 	s.candidates.Store(&k.Candidates)
-	// Jitter keeps the sessions of a fleet from being rekeyed at once; the responder waits for the requester first.
-	if rekey := k.Terms.Rekey(); rekey > 0 && k.Requester {
-		s.rekeyAt = rekey - rand.N(rekey/10+1)
-	} else if rekey > 0 {
-		s.rekeyAt = rekey + responderLag
-	}
 	return s, nil
 }
 

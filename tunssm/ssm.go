@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -20,6 +21,9 @@ type Options struct {
 	Learn    func(kdcs []string) error // keeps the KDCs' changed addresses; nil: they are forgotten at the end
 	Software string                    // version, told to the KDC
 	Log      *slog.Logger
+	// Random draws a duration from zero to less than below, for what is jittered; it is safe for concurrent use. nil: by
+	// chance.
+	Random func(below time.Duration) time.Duration
 }
 
 // SSM is the security service module of one host.
@@ -33,10 +37,14 @@ func New(o Options) *SSM {
 	if o.Learn == nil {
 		o.Learn = func([]string) error { return nil }
 	}
+	if o.Random == nil {
+		o.Random = rand.N[time.Duration]
+	}
 	d := newDataPath(o.Host, o.Log)
 	a := &acquirer{
 		dataPath: d, identity: o.Identity, boot: control.NewBoot(), learn: o.Learn, software: o.Software,
-		out: newOutbound(d), timers: newTimers(), holds: newHolds(), denials: denials{},
+		random: o.Random,
+		out:    newOutbound(d), timers: newTimers(), holds: newHolds(), denials: denials{},
 		attempts: map[goal]*attempt{}, asking: map[netip.Addr]int{}, steps: newSteps(), pending: map[uint64]*attempt{}, peers: map[string]*peer{}, orders: orders{},
 		revoked: map[control.SessionID]bool{}, began: time.Now(),
 	}
