@@ -65,6 +65,7 @@ func (a *acquirer) run(ctx context.Context) {
 	a.dialAll(ctx, a.identity.KDCs)
 	a.contact, a.told = time.Now(), a.reach()
 	a.timers.after(tendInterval, a.tendAll)
+	a.timers.after(ordersFor, a.forgetOrders)
 	for {
 		select {
 		case <-ctx.Done():
@@ -78,6 +79,11 @@ func (a *acquirer) run(ctx context.Context) {
 			a.timers.expire()
 		}
 	}
+}
+
+func (a *acquirer) forgetOrders() {
+	a.orders.forget(time.Now(), a.peers)
+	a.timers.after(ordersFor, a.forgetOrders)
 }
 
 // self is what this SSM says of itself in an exchange.

@@ -5,7 +5,8 @@ package tunssm
 //	no data either way for idle       close: the requester says so and opens for closeLinger more; the responder, who
 //	                                  should have heard it, ends alone responderLag later
 //	no contact with a KDC for grace   destroyed: without a KDC nobody could revoke it
-//	data sent, nothing opened         acquired again after deadAfter: fresh endpoints, fresh authorisation
+//	data sent, nothing opened         an echo each time after doubtAfter, since the one frame or its answer may have been
+//	                                  lost; acquired again after deadAfter: fresh endpoints, fresh authorisation
 //	rekey old, or rekeyFrames sealed  acquired again, make before break; the responder asks responderLag later if the
 //	                                  requester has not
 //	data opened, nothing sent         a keepalive after keepaliveAfter, so that the other side knows
@@ -24,6 +25,7 @@ import (
 const (
 	tendInterval   = time.Second
 	keepaliveAfter = 5 * time.Second
+	doubtAfter     = 7 * time.Second
 	deadAfter      = 10 * time.Second
 	responderLag   = 30 * time.Second
 	closeLinger    = 2 * time.Second
@@ -64,15 +66,18 @@ func (s *session) idle(now time.Duration) time.Duration {
 
 // tend does what is due for the session that this side sends on.
 func (a *acquirer) tend(s *session, now time.Duration) {
-	limit := s.terms.Idle()
+	limit, silence := s.terms.Idle(), s.unansweredFor(now)
 	switch {
 	case limit > 0 && s.requester && s.idle(now) >= limit:
 		a.retire(s, "idle")
 		return
-	case s.unansweredFor(now) >= deadAfter:
+	case silence >= deadAfter:
 		a.replace(s, now, "nothing opened since data was sent")
 	case s.rekeyAt > 0 && now >= s.rekeyAt || s.sealer.Sealed() >= rekeyFrames:
 		a.replace(s, now, "rekey")
+	}
+	if silence >= doubtAfter && silence < deadAfter {
+		a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Echo, ID: proofID}, s.target())
 	}
 	if spoke := max(s.tx.lastAt(), s.probedAt()); s.rx.lastAt() > spoke && now-spoke >= keepaliveAfter {
 		a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Keepalive}, s.target())
@@ -114,7 +119,7 @@ func (a *acquirer) replace(s *session, now time.Duration, why string) {
 		return
 	}
 	s.asked = now
-	a.log.Info("acquiring again", "session", s.id, "peer", s.peer.name, "why", why)
+	a.step("acquiring again", "session", s.id, "peer", s.peer.name, "why", why)
 	a.step2Request(&attempt{goal: g, replaces: s, began: time.Now()})
 }
 

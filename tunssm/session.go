@@ -1,6 +1,7 @@
 package tunssm
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -148,6 +149,16 @@ type orders map[string]highest
 type highest struct {
 	boot  control.Boot
 	order uint64
+	at    time.Time // when it was noted
+}
+
+// ordersFor is how long an order is remembered of a peer that there is no session with: far longer than one that has
+// ended here goes on at the other side, which asks for another once nothing answers.
+const ordersFor = 24 * time.Hour
+
+// forget drops what is old, of peers without a session.
+func (o orders) forget(now time.Time, peers map[string]*peer) {
+	maps.DeleteFunc(o, func(name string, h highest) bool { return peers[name] == nil && now.Sub(h.at) >= ordersFor })
 }
 
 // next is the order of the next session with that boot of the peer.
@@ -163,7 +174,7 @@ func (o orders) note(s *session) {
 	if h.boot != s.boot {
 		h = highest{boot: s.boot}
 	}
-	h.order = max(h.order, s.order)
+	h.order, h.at = max(h.order, s.order), s.since
 	o[s.peer.name] = h
 }
 
