@@ -32,7 +32,8 @@ type acquirer struct {
 	told     control.Reach // what the KDCs have been told of it
 	homed    time.Time     // when it last changed; zero where it has not
 	software string
-	now      func() time.Time // the wall clock, for a grant's until alone
+	now      func() time.Time                        // the wall clock, for a grant's until alone
+	random   func(below time.Duration) time.Duration // for dialers, too
 
 	out      *outbound // for what it releases and refuses
 	timers   *timers
@@ -69,6 +70,7 @@ func (a *acquirer) run(ctx context.Context) {
 	a.dialAll(ctx, a.identity.KDCs)
 	a.contact, a.told = time.Now(), a.reach()
 	a.timers.after(tendInterval, a.tendAll)
+	a.timers.after(ordersFor, a.forgetOrders)
 	for {
 		select {
 		case <-ctx.Done():
@@ -82,6 +84,11 @@ func (a *acquirer) run(ctx context.Context) {
 			a.timers.expire()
 		}
 	}
+}
+
+func (a *acquirer) forgetOrders() {
+	a.orders.forget(time.Now(), a.peers)
+	a.timers.after(ordersFor, a.forgetOrders)
 }
 
 // self is what this SSM says of itself in an exchange.
@@ -126,8 +133,9 @@ func (a *acquirer) reserveSPI() packet.SPI {
 // publish gives the loops the present state.
 func (a *acquirer) publish() { a.table.Store(newTable(a.peers, a.asOf)) }
 
-// limit sets the times at which s ends by itself, and makes room among the peer's sessions.
+// limit sets the times at which s ends by itself or is to be replaced, and makes room among the peer's sessions.
 func (a *acquirer) limit(s *session) {
+	s.rekeyAt = a.rekeyAge(s)
 	s.timers = append(s.timers, a.timers.after(control.ConfirmTimeout, func() {
 		if s.confirmed.Load() {
 			return

@@ -5,7 +5,8 @@ package tunssm
 //	no data either way for idle       close: the requester says so and opens for closeLinger more; the responder, who
 //	                                  should have heard it, ends alone responderLag later
 //	no contact with a KDC for grace   destroyed: without a KDC nobody could revoke it
-//	data sent, nothing opened         acquired again after deadAfter: fresh endpoints, fresh authorisation
+//	data sent, nothing opened         an echo each time after doubtAfter, since the one frame or its answer may have been
+//	                                  lost; acquired again after deadAfter: fresh endpoints, fresh authorisation
 //	rekey old, or rekeyFrames sealed  acquired again, make before break; the responder asks responderLag later if the
 //	                                  requester has not. One that has carried no data is left to be idle: were it
 //	                                  replaced, none would ever be
@@ -25,6 +26,7 @@ import (
 const (
 	tendInterval   = time.Second
 	keepaliveAfter = 5 * time.Second
+	doubtAfter     = 7 * time.Second
 	deadAfter      = 10 * time.Second
 	responderLag   = 30 * time.Second
 	closeLinger    = 2 * time.Second
@@ -66,15 +68,18 @@ func (s *session) idle(now time.Duration) time.Duration {
 
 // tend does what is due for the session that this side sends on.
 func (a *acquirer) tend(s *session, now time.Duration) {
-	limit := s.terms.Idle()
+	limit, silence := s.terms.Idle(), s.unansweredFor(now)
 	switch {
 	case limit > 0 && s.requester && s.idle(now) >= limit:
 		a.retire(s, "idle")
 		return
-	case s.unansweredFor(now) >= deadAfter:
+	case silence >= deadAfter:
 		a.replace(s, now, "nothing opened since data was sent")
 	case s.rekeyAt > 0 && now >= s.rekeyAt && s.idle(now) < now || s.sealer.Sealed() >= rekeyFrames:
 		a.replace(s, now, "rekey")
+	}
+	if silence >= doubtAfter && silence < deadAfter {
+		a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Echo, ID: proofID}, s.target())
 	}
 	if spoke := max(s.tx.lastAt(), s.probedAt()); s.rx.lastAt() > spoke && now-spoke >= keepaliveAfter {
 		a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Keepalive}, s.target())
@@ -96,6 +101,19 @@ func (s *session) unansweredFor(now time.Duration) time.Duration {
 	return now - s.unanswered
 }
 
+// rekeyAge is the age at which this side asks for a session to replace s. Jitter keeps the sessions of a fleet from being
+// rekeyed at once; the responder waits for the requester first.
+func (a *acquirer) rekeyAge(s *session) time.Duration {
+	rekey := s.terms.Rekey()
+	switch {
+	case rekey == 0:
+		return 0
+	case s.requester:
+		return rekey - a.random(rekey/10+1)
+	}
+	return rekey + responderLag
+}
+
 // replace acquires a session with the same peer anew; s goes on until that is confirmed.
 func (a *acquirer) replace(s *session, now time.Duration, why string) {
 	g := goal{peer: s.peer.name}
@@ -103,7 +121,7 @@ func (a *acquirer) replace(s *session, now time.Duration, why string) {
 		return
 	}
 	s.asked = now
-	a.log.Info("acquiring again", "session", s.id, "peer", s.peer.name, "why", why)
+	a.step("acquiring again", "session", s.id, "peer", s.peer.name, "why", why)
 	a.step2Request(&attempt{goal: g, replaces: s, began: time.Now()})
 }
 

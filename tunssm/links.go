@@ -3,7 +3,6 @@ package tunssm
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -107,7 +106,7 @@ func (a *acquirer) dial(ctx context.Context, l *link) {
 		conn, err := a.connect(ctx, l)
 		if err != nil {
 			a.toAcquirer(func(a *acquirer) { a.unreachable(l, err) })
-			wait(ctx, jitter(backoff))
+			wait(ctx, a.jitter(backoff))
 			backoff = min(2*backoff, lastBackoff)
 			continue
 		}
@@ -115,13 +114,13 @@ func (a *acquirer) dial(ctx context.Context, l *link) {
 		select {
 		case <-conn.Done():
 		case <-ctx.Done():
-		case <-time.After(jitter(renewAfter)):
+		case <-time.After(a.jitter(renewAfter)):
 			continue
 		}
 		if time.Since(began) > lastBackoff {
 			backoff = firstBackoff
 		}
-		wait(ctx, jitter(backoff))
+		wait(ctx, a.jitter(backoff))
 		backoff = min(2*backoff, lastBackoff)
 	}
 }
@@ -166,7 +165,7 @@ func (a *acquirer) read(l *link, conn *control.Conn) {
 	}
 }
 
-func jitter(d time.Duration) time.Duration { return d*3/4 + rand.N(d/2) }
+func (a *acquirer) jitter(d time.Duration) time.Duration { return d*3/4 + a.random(d/2) }
 
 func wait(ctx context.Context, d time.Duration) {
 	select {

@@ -63,11 +63,15 @@ func (a *acquirer) reply(conn *control.Conn, id uint64, m control.Message) {
 
 // refusedBy notes that a KDC will not have us, or did not understand.
 func (a *acquirer) refusedBy(l *link, conn *control.Conn, m *control.Refusal) {
+	before := l.fault
 	switch {
 	case m.Refused == control.TypeHello && m.Reason == control.Conflict:
 		l.fault = errDisplaced
 	case m.Refused == control.TypeHello:
 		l.fault = fmt.Errorf("%w: %s", errRefusedHello, m.Reason)
+	}
+	if m.Refused == control.TypeHello && before != nil && before.Error() == l.fault.Error() {
+		return // said when it first would not; it is asked again every few seconds
 	}
 	a.log.Warn("refused by a KDC", "kdc", l.address, "message", m.Refused, "reason", m.Reason)
 }

@@ -21,7 +21,7 @@ func (e *RefusedError) Error() string { return fmt.Sprintf("no session with %s: 
 
 const (
 	maxEchoes = 1024 // under way
-	proofID   = 0    // of the echoes that prove a session, whose replies nobody awaits
+	proofID   = 0    // of the echoes that prove a session or its path, whose replies nobody awaits
 )
 
 // pings are echoes under way and those that wait for a session. They belong to the acquirer.

@@ -52,7 +52,7 @@ func (a *acquirer) revoke(conn *control.Conn, id uint64, m *control.Revoke) {
 
 // remember keeps a revoked id, so that its late grant is refused.
 func (a *acquirer) remember(id control.SessionID) {
-	if len(a.revoked) < maxRevoked {
+	if len(a.revoked) < maxRevoked && !a.revoked[id] {
 		a.revoked[id] = true
 		a.timers.after(revokedFor, func() { delete(a.revoked, id) })
 	}

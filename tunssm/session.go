@@ -1,7 +1,7 @@
 package tunssm
 
 import (
-	"math/rand/v2"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -115,12 +115,6 @@ func newSession(p *peer, k *control.Keys) (*session, error) {
 	s.scope.Store(&scope{selectors: k.Terms.Selectors, asOf: k.Terms.AsOf, whole: true})
 	s.terms.Selectors = nil
 	s.candidates.Store(&k.Candidates)
-	// Jitter keeps the sessions of a fleet from being rekeyed at once; the responder waits for the requester first.
-	if rekey := k.Terms.Rekey(); rekey > 0 && k.Requester {
-		s.rekeyAt = rekey - rand.N(rekey/10+1)
-	} else if rekey > 0 {
-		s.rekeyAt = rekey + responderLag
-	}
 	return s, nil
 }
 
@@ -160,6 +154,16 @@ type orders map[string]highest
 type highest struct {
 	boot  control.Boot
 	order uint64
+	at    time.Time // when it was noted
+}
+
+// ordersFor is how long an order is remembered of a peer that there is no session with: far longer than one that has
+// ended here goes on at the other side, which asks for another once nothing answers.
+const ordersFor = 24 * time.Hour
+
+// forget drops what is old, of peers without a session.
+func (o orders) forget(now time.Time, peers map[string]*peer) {
+	maps.DeleteFunc(o, func(name string, h highest) bool { return peers[name] == nil && now.Sub(h.at) >= ordersFor })
 }
 
 // next is the order of the next session with that boot of the peer.
@@ -175,7 +179,7 @@ func (o orders) note(s *session) {
 	if h.boot != s.boot {
 		h = highest{boot: s.boot}
 	}
-	h.order = max(h.order, s.order)
+	h.order, h.at = max(h.order, s.order), s.since
 	o[s.peer.name] = h
 }
 

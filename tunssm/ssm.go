@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"time"
@@ -20,6 +21,9 @@ type Options struct {
 	Software string                    // version, told to the KDC
 	Log      *slog.Logger
 	Now      func() time.Time // the wall clock; nil: time.Now
+	// Random draws a duration from zero to less than below, for what is jittered; it is safe for concurrent use. nil: by
+	// chance.
+	Random func(below time.Duration) time.Duration
 }
 
 // SSM is the security service module of one host.
@@ -36,10 +40,13 @@ func New(o Options) *SSM {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Random == nil {
+		o.Random = rand.N[time.Duration]
+	}
 	d := newDataPath(o.Host, o.Log)
 	a := &acquirer{
 		dataPath: d, identity: o.Identity, boot: control.NewBoot(), learn: o.Learn, software: o.Software,
-		now: o.Now,
+		now: o.Now, random: o.Random,
 		out: newOutbound(d), timers: newTimers(), holds: newHolds(), denials: denials{},
 		attempts: map[goal]*attempt{}, asking: map[netip.Addr]int{}, steps: newSteps(), pending: map[uint64]*attempt{}, peers: map[string]*peer{}, orders: orders{},
 		revoked: map[control.SessionID]bool{}, inside: map[string]netip.Addr{}, began: time.Now(),

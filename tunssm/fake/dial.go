@@ -3,6 +3,7 @@ package fake
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"sync"
@@ -17,7 +18,7 @@ type Listener struct {
 	closed  chan struct{}
 	once    sync.Once
 	mu      sync.Mutex
-	conns   []net.Conn // the dialers' ends
+	conns   map[net.Conn]bool // the dialers' ends that are open
 }
 
 // Listen takes connections to address, HOST:PORT. An address is free again once its listener is closed.
@@ -27,7 +28,8 @@ func (n *Network) Listen(address string) (*Listener, error) {
 	if n.listeners[address] != nil {
 		return nil, &net.OpError{Op: "listen", Net: "tcp", Addr: name(address), Err: syscall.EADDRINUSE}
 	}
-	l := &Listener{network: n, address: address, pending: make(chan net.Conn), closed: make(chan struct{})}
+	l := &Listener{network: n, address: address, pending: make(chan net.Conn), closed: make(chan struct{}),
+		conns: map[net.Conn]bool{}}
 	n.listeners[address] = l
 	return l, nil
 }
@@ -48,10 +50,10 @@ func (n *Network) Cut(address string) {
 		return
 	}
 	l.mu.Lock()
-	conns := l.conns
-	l.conns = nil
+	conns := maps.Clone(l.conns)
+	clear(l.conns)
 	l.mu.Unlock()
-	for _, c := range conns {
+	for c := range conns {
 		c.Close()
 	}
 }
@@ -74,16 +76,20 @@ func (h *Host) Dial(ctx context.Context, address string) (net.Conn, error) {
 	near, far := net.Pipe()
 	local, remote := net.Addr(net.TCPAddrFromAddrPort(from)), l.Addr()
 	select {
-	case l.pending <- conn{far, remote, local}:
+	case l.pending <- conn{far, remote, local, func() {}}:
 	case <-l.closed:
 		return nil, errors.Join(fault, near.Close(), far.Close())
 	case <-ctx.Done():
 		return nil, errors.Join(ctx.Err(), near.Close(), far.Close())
 	}
 	l.mu.Lock()
-	l.conns = append(l.conns, near)
+	l.conns[near] = true
 	l.mu.Unlock()
-	return conn{near, local, remote}, nil
+	return conn{near, local, remote, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.conns, near)
+	}}, nil
 }
 
 // Accept waits for a connection.
@@ -119,6 +125,12 @@ func (l *Listener) Close() error {
 type conn struct {
 	net.Conn
 	local, remote net.Addr
+	ended         func()
+}
+
+func (c conn) Close() error {
+	c.ended()
+	return c.Conn.Close()
 }
 
 func (c conn) LocalAddr() net.Addr  { return c.local }

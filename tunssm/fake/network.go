@@ -71,6 +71,13 @@ func (n *Network) Sent() []Datagram {
 	return slices.Clone(n.sent)
 }
 
+// Forget empties the record of what was sent.
+func (n *Network) Forget() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.sent = nil
+}
+
 // send takes b apart into datagrams, records them and lets the rule decide.
 func (n *Network) send(src, dst netip.AddrPort, b []byte, segment int) {
 	if segment <= 0 {
