@@ -70,6 +70,18 @@ func (*fake) SuspendPeer(context.Context, string) ([]kdc.Receipt, error) {
 	return fakeReceipts(fakeFirst, kdc.ReceiptPending), nil
 }
 
+// RotatePeer and RotateAll tell of a peer that has its key and of one that is offline.
+func (f *fake) RotatePeer(context.Context, string, time.Duration) (kdc.Rotations, error) {
+	return kdc.Rotations{Rotations: []kdc.Rotation{{Peer: "ana", KeyID: control.KeyID{3, 7: 3}, State: kdc.Rotated}}}, nil
+}
+
+func (f *fake) RotateAll(context.Context, time.Duration) (kdc.Rotations, error) {
+	return kdc.Rotations{Skipped: 1, Rotations: []kdc.Rotation{
+		{Peer: "ana", KeyID: control.KeyID{3, 7: 3}, State: kdc.Rotated},
+		{Peer: "bo", KeyID: control.KeyID{4, 7: 4}, State: kdc.RotationPending},
+	}}, nil
+}
+
 func (*fake) Sessions(f kdc.SessionFilter) []kdc.SessionInfo {
 	all := []kdc.SessionInfo{
 		{ID: fakeFirst, Requester: "ana", Responder: "bo", Since: fakeTime, AsOf: control.AsOf{Epoch: 1, Revision: 9},

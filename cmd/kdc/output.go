@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ssmnet/cmd/internal/cli"
+	"ssmnet/kdc/admin"
 )
 
 // stamp is a moment as tables show it; nothing where there is none.
@@ -53,6 +54,15 @@ func addresses(c *cli.Context, flag string, texts []string) ([]netip.Addr, error
 		list = append(list, a)
 	}
 	return list, nil
+}
+
+// waitFlag reads --wait.
+func waitFlag(c *cli.Context) (time.Duration, error) {
+	wait := c.Duration("wait")
+	if wait < 0 || wait > admin.MaxWait {
+		return 0, cli.BadUsage(c, "--wait %v is out of bounds: 0s to %v", wait, admin.MaxWait)
+	}
+	return wait, nil
 }
 
 // count is "1 grant", "2 grants".

@@ -3,6 +3,7 @@ package main
 import (
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/kdc"
+	"ssmnet/packet/control"
 )
 
 func peerCommand() *cli.Command {
@@ -12,7 +13,7 @@ func peerCommand() *cli.Command {
 		Description: cli.Describe("", "kdc peer add web-1 --tag web", "kdc peer list"),
 		Subcommands: []*cli.Command{
 			peerAddCommand(), peerListCommand(), peerShowCommand(), peerSetCommand(),
-			peerSuspendCommand(), peerResumeCommand(), peerRemoveCommand(), peerTokenCommand(),
+			peerSuspendCommand(), peerResumeCommand(), peerRemoveCommand(), peerTokenCommand(), peerRotateCommand(),
 		},
 	}
 }
@@ -42,6 +43,9 @@ func printPeer(c *cli.Context, p kdc.PeerInfo) error {
 	}
 	if p.State == kdc.StateEnrolled || p.State == kdc.StateSuspended {
 		t.Row("key id", p.KeyID)
+	}
+	if p.NextKeyID != (control.KeyID{}) {
+		t.Row("rotating to", p.NextKeyID)
 	}
 	t.Row("online", yesNo(p.Online))
 	if p.Online {

@@ -42,9 +42,9 @@ func sessionRevoke(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	wait := c.Duration("wait")
-	if wait < 0 || wait > admin.MaxWait {
-		return cli.BadUsage(c, "--wait %v is out of bounds: 0s to %v", wait, admin.MaxWait)
+	wait, err := waitFlag(c)
+	if err != nil {
+		return err
 	}
 	receipts, err := askFor(c, wait+answerTimeout, func(ctx context.Context, k *admin.Client) ([]kdc.Receipt, error) {
 		return k.RevokeSessions(ctx, f, wait)

@@ -74,6 +74,16 @@ func (c *Client) NewToken(ctx context.Context, name string, ttl time.Duration) (
 	return callPeer[kdc.Enrolment](ctx, c, http.MethodPost, name, "/token", tokenBody{ttl})
 }
 
+// RotatePeer is kdc.KDC.RotatePeer; wait is at most MaxWait.
+func (c *Client) RotatePeer(ctx context.Context, name string, wait time.Duration) (kdc.Rotations, error) {
+	return callPeer[kdc.Rotations](ctx, c, http.MethodPost, name, "/rotate", waitBody{wait})
+}
+
+// RotateAll is kdc.KDC.RotateAll; wait is at most MaxWait.
+func (c *Client) RotateAll(ctx context.Context, wait time.Duration) (kdc.Rotations, error) {
+	return call[kdc.Rotations](ctx, c, http.MethodPost, "/v1/rotate", waitBody{wait})
+}
+
 // CheckPolicy is kdc.KDC.CheckPolicy.
 func (c *Client) CheckPolicy(ctx context.Context, text []byte) (kdc.PolicyReport, error) {
 	return call[kdc.PolicyReport](ctx, c, http.MethodPost, "/v1/policy/check", text)

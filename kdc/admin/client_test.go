@@ -70,11 +70,14 @@ func (r roundTrip) run(t *testing.T) {
 
 func TestRoundTripOfPeers(t *testing.T) {
 	info := kdc.PeerInfo{Name: "ana", Addresses: []netip.Addr{addr("100.80.0.2")}, Subnets: []netip.Prefix{},
-		Tags: []string{"web"}, State: kdc.StateEnrolled, Created: when, KeyID: control.KeyID{1}, Online: true,
+		Tags: []string{"web"}, State: kdc.StateEnrolled, Created: when, KeyID: control.KeyID{1}, NextKeyID: control.KeyID{4}, Online: true,
 		Source: "192.0.2.1:4000", Endpoints: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:7601")},
 		Boot: control.Boot{2}, Since: when, LastSeen: when, Software: "ssm 1", Sessions: 3}
 	enrolment := kdc.Enrolment{Name: "ana", Addresses: info.Addresses, Token: "token", Expires: when,
 		Identity: []byte("id")}
+	rotations := kdc.Rotations{Skipped: 2, Rotations: []kdc.Rotation{
+		{Peer: "ana", KeyID: control.KeyID{3}, State: kdc.Rotated},
+	}}
 	for _, tt := range []roundTrip{
 		{"add", func(c *Client, x context.Context) (any, error) {
 			return c.AddPeer(x, kdc.NewPeer{Name: "ana", Subnets: []netip.Prefix{prefix("10.0.0.0/8")}, TokenTTL: time.Hour})
@@ -93,6 +96,10 @@ func TestRoundTripOfPeers(t *testing.T) {
 			"RemovePeer ana", acked},
 		{"token", func(c *Client, x context.Context) (any, error) { return c.NewToken(x, "ana", time.Minute) },
 			"NewToken ana 1m0s", enrolment},
+		{"rotate", func(c *Client, x context.Context) (any, error) { return c.RotatePeer(x, "ana", time.Second) },
+			"RotatePeer ana 1s", rotations},
+		{"rotate all", func(c *Client, x context.Context) (any, error) { return c.RotateAll(x, time.Minute) },
+			"RotateAll 1m0s", rotations},
 	} {
 		t.Run(tt.name, tt.run)
 	}

@@ -10,6 +10,8 @@
 //	POST   /v1/peers/NAME/suspend                                   -> {"receipts": [kdc.Receipt]}
 //	POST   /v1/peers/NAME/resume                                    -> {}
 //	POST   /v1/peers/NAME/token      {"token_ttl": NS}              -> kdc.Enrolment
+//	POST   /v1/peers/NAME/rotate     {"wait": NS}                   -> kdc.Rotations
+//	POST   /v1/rotate                {"wait": NS}                   -> kdc.Rotations, of all peers
 //	POST   /v1/policy/check          the document                   -> kdc.PolicyReport
 //	PUT    /v1/policy                the document                   -> kdc.PolicyReport
 //	           ?if_revision=N&note=TEXT

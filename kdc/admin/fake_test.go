@@ -77,6 +77,16 @@ func (f *fake) NewToken(_ context.Context, name string, ttl time.Duration) (kdc.
 	return give[kdc.Enrolment](f), f.err
 }
 
+func (f *fake) RotatePeer(_ context.Context, name string, wait time.Duration) (kdc.Rotations, error) {
+	f.note("RotatePeer", name, wait)
+	return give[kdc.Rotations](f), f.err
+}
+
+func (f *fake) RotateAll(_ context.Context, wait time.Duration) (kdc.Rotations, error) {
+	f.note("RotateAll", wait)
+	return give[kdc.Rotations](f), f.err
+}
+
 func (f *fake) CheckPolicy(_ context.Context, text []byte) (kdc.PolicyReport, error) {
 	f.note("CheckPolicy", string(text))
 	return give[kdc.PolicyReport](f), f.err

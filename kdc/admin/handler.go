@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"ssmnet/kdc"
 	"ssmnet/packet/control"
@@ -26,6 +27,8 @@ func Handler(k Operations) http.Handler {
 		"POST /v1/peers/{name}/suspend": h.suspendPeer,
 		"POST /v1/peers/{name}/resume":  h.resumePeer,
 		"POST /v1/peers/{name}/token":   h.newToken,
+		"POST /v1/peers/{name}/rotate":  h.rotatePeer,
+		"POST /v1/rotate":               h.rotateAll,
 		"POST /v1/policy/check":         h.checkPolicy,
 		"PUT /v1/policy":                h.applyPolicy,
 		"GET /v1/policy":                h.policy,
@@ -90,6 +93,28 @@ func (h handler) newToken(r *request) (any, error) {
 	return enrolment(h.k.NewToken(r.Context(), r.PathValue("name"), t.TTL))
 }
 
+func (h handler) rotatePeer(r *request) (any, error) {
+	var b waitBody
+	if err := r.decode(&b); err != nil {
+		return nil, err
+	}
+	if err := checkWait(b.Wait); err != nil {
+		return nil, err
+	}
+	return rotations(h.k.RotatePeer(r.Context(), r.PathValue("name"), b.Wait))
+}
+
+func (h handler) rotateAll(r *request) (any, error) {
+	var b waitBody
+	if err := r.decode(&b); err != nil {
+		return nil, err
+	}
+	if err := checkWait(b.Wait); err != nil {
+		return nil, err
+	}
+	return rotations(h.k.RotateAll(r.Context(), b.Wait))
+}
+
 func (h handler) checkPolicy(r *request) (any, error) {
 	text, err := r.body(kdc.MaxPolicy)
 	if err != nil {
@@ -152,10 +177,17 @@ func (h handler) revokeSessions(r *request) (any, error) {
 	if err := r.decode(&b); err != nil {
 		return nil, err
 	}
-	if b.Wait < 0 || b.Wait > MaxWait {
-		return nil, invalid("wait %v is out of bounds: 0s to %v", b.Wait, MaxWait)
+	if err := checkWait(b.Wait); err != nil {
+		return nil, err
 	}
 	return receipts(h.k.RevokeSessions(r.Context(), b.SessionFilter, b.Wait))
+}
+
+func checkWait(d time.Duration) error {
+	if d < 0 || d > MaxWait {
+		return invalid("wait %v is out of bounds: 0s to %v", d, MaxWait)
+	}
+	return nil
 }
 
 // revision reads a policy revision out of the query.
@@ -191,6 +223,11 @@ func enrolment(e kdc.Enrolment, err error) (any, error) {
 func report(p kdc.PolicyReport, err error) (any, error) {
 	p.Warnings, p.Revoked = list(p.Warnings), list(p.Revoked)
 	return p, err
+}
+
+func rotations(r kdc.Rotations, err error) (any, error) {
+	r.Rotations = list(r.Rotations)
+	return r, err
 }
 
 func receipts(rs []kdc.Receipt, err error) (any, error) { return receiptsBody{list(rs)}, err }

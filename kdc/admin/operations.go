@@ -19,6 +19,8 @@ type Operations interface {
 	ResumePeer(ctx context.Context, name string) error
 	RemovePeer(ctx context.Context, name string) ([]kdc.Receipt, error)
 	NewToken(ctx context.Context, name string, ttl time.Duration) (kdc.Enrolment, error)
+	RotatePeer(ctx context.Context, name string, wait time.Duration) (kdc.Rotations, error)
+	RotateAll(ctx context.Context, wait time.Duration) (kdc.Rotations, error)
 
 	CheckPolicy(ctx context.Context, text []byte) (kdc.PolicyReport, error)
 	ApplyPolicy(ctx context.Context, text []byte, ifRevision *uint64, note string) (kdc.PolicyReport, error)
@@ -30,7 +32,7 @@ type Operations interface {
 
 var _ Operations = (*kdc.KDC)(nil)
 
-// MaxWait bounds how long a revocation waits for receipts.
+// MaxWait bounds how long a revocation waits for receipts, and a rotation for new keys to be in use.
 const MaxWait = 10 * time.Minute
 
 // Bodies that are not types of package kdc.
@@ -48,6 +50,9 @@ type (
 	}
 	tokenBody struct {
 		TTL time.Duration `json:"token_ttl"`
+	}
+	waitBody struct {
+		Wait time.Duration `json:"wait"`
 	}
 	revokeBody struct {
 		kdc.SessionFilter
