@@ -22,6 +22,7 @@ var (
 func (a *acquirer) message(l *link, conn *control.Conn, e control.Envelope) {
 	switch m := e.Message.(type) {
 	case *control.Welcome:
+		a.promote(l, conn)
 		a.welcomed(l, conn)
 		a.configure(m.Config)
 	case *control.Update:
@@ -35,6 +36,8 @@ func (a *acquirer) message(l *link, conn *control.Conn, e control.Envelope) {
 		a.offered(l, conn, e.ID, m)
 	case *control.Revoke:
 		a.revoke(conn, e.ID, m)
+	case *control.RotateKey:
+		a.rotate(l, conn, m)
 	case *control.Endpoint:
 		a.moved(m)
 	case *control.Ping:
@@ -62,6 +65,9 @@ func (a *acquirer) reply(conn *control.Conn, id uint64, m control.Message) {
 
 // refusedBy notes that a KDC will not have us, or did not understand.
 func (a *acquirer) refusedBy(l *link, conn *control.Conn, m *control.Refusal) {
+	if m.Refused == control.TypeHello && a.links.live[conn] == a.keys.next.ID {
+		l.currentFirst.Store(true)
+	}
 	switch {
 	case m.Refused == control.TypeHello && m.Reason == control.Conflict:
 		l.fault = errDisplaced
