@@ -31,7 +31,7 @@ type link struct {
 	stop     context.CancelFunc
 
 	renew        chan struct{} // one slot: a connection under another key is due
-	currentFirst atomic.Bool   // this KDC has the next key and yet no use of it: the next dial tries the current one first
+	currentFirst atomic.Bool   // this KDC took the next key and did not welcome us: the next dial tries the current one first
 }
 
 // links are the KDCs in the order in which they are asked.
@@ -255,12 +255,14 @@ func (a *acquirer) unreachable(l *link, err error) {
 
 // disconnected forgets a connection; requests under way on it go to the next KDC.
 func (a *acquirer) disconnected(l *link, conn *control.Conn, err error) {
+	key := a.links.live[conn]
 	delete(a.links.live, conn)
 	if errors.Is(l.fault, errRefusedHello) || errors.Is(l.fault, errDisplaced) {
 		err = l.fault // says more than that the KDC then hung up
 	}
 	if l.greeting == conn {
 		l.greeting = nil
+		l.currentFirst.Store(key == a.keys.next.ID)
 		if l.conn == nil {
 			l.fault = err
 		}

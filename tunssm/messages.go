@@ -65,9 +65,6 @@ func (a *acquirer) reply(conn *control.Conn, id uint64, m control.Message) {
 
 // refusedBy notes that a KDC will not have us, or did not understand.
 func (a *acquirer) refusedBy(l *link, conn *control.Conn, m *control.Refusal) {
-	if m.Refused == control.TypeHello && a.links.live[conn] == a.keys.next.ID {
-		l.currentFirst.Store(true)
-	}
 	switch {
 	case m.Refused == control.TypeHello && m.Reason == control.Conflict:
 		l.fault = errDisplaced

@@ -25,8 +25,8 @@ import (
 type host struct {
 	w        *world
 	name     string
-	addr     netip.AddrPort // on the underlay
-	v4, v6   netip.Addr     // inside
+	addr     netip.AddrPort   // on the underlay
+	v4, v6   netip.Addr       // inside
 	identity control.Identity // as saved last
 	edge     *fake.Host
 	ssm      *tunssm.SSM
