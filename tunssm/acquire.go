@@ -172,7 +172,7 @@ func (a *acquirer) step2Request(t *attempt) {
 		return
 	}
 	t.spi = a.reserveSPI()
-	r, err := control.NewRequester(a.self(), control.Want{Flow: t.flow, Peer: t.goal.peer}, t.spi)
+	r, err := control.NewRequester(a.self(l.conn), control.Want{Flow: t.flow, Peer: t.goal.peer}, t.spi)
 	if err != nil {
 		a.log.Error("cannot make a request", "step", 2, "for", t.goal, "error", err)
 		a.fail(t, control.Unavailable)

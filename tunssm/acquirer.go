@@ -25,9 +25,11 @@ const (
 // acquirer owns all that changes, on one goroutine: what the fields below point to is touched by no other.
 type acquirer struct {
 	*dataPath
-	identity control.Identity
+	name     string
+	kdcs     []string // as saved
+	keys     *keyring
+	save     func(control.Identity) error
 	boot     control.Boot
-	learn    func(kdcs []string) error
 	reach    func() control.Reach
 	told     control.Reach // what the KDCs have been told of it
 	homed    time.Time     // when it last changed; zero where it has not
@@ -67,7 +69,7 @@ type acquirer struct {
 // run is the loop: it ends, with every session destroyed and every KDC told, when ctx does.
 func (a *acquirer) run(ctx context.Context) {
 	defer close(a.ended)
-	a.dialAll(ctx, a.identity.KDCs)
+	a.dialAll(ctx, a.kdcs)
 	a.contact, a.told = time.Now(), a.reach()
 	a.timers.after(tendInterval, a.tendAll)
 	a.timers.after(ordersFor, a.forgetOrders)
@@ -91,9 +93,9 @@ func (a *acquirer) forgetOrders() {
 	a.timers.after(ordersFor, a.forgetOrders)
 }
 
-// self is what this SSM says of itself in an exchange.
-func (a *acquirer) self() control.Self {
-	return control.Self{Name: a.identity.Name, KeyID: a.identity.KeyID, Boot: a.boot, AsOf: a.asOf}
+// self is what this SSM says of itself in an exchange on a connection.
+func (a *acquirer) self(conn *control.Conn) control.Self {
+	return control.Self{Name: a.name, KeyID: a.links.live[conn], Boot: a.boot, AsOf: a.asOf}
 }
 
 // acceptable refuses keys for a session that must not be: revoked meanwhile, of an order beyond all sense, or with a

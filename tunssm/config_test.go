@@ -76,8 +76,8 @@ func TestKDCList(t *testing.T) {
 		config.AsOf, config.KDCs = control.AsOf{Epoch: 1, Revision: 2}, list
 		w.kdcs[0].tell("a", &control.Update{Config: config})
 		synctest.Wait()
-		if len(a.learned) != 1 || !slices.Equal(a.learned[0], list) {
-			t.Fatalf("learned %v", a.learned)
+		if len(a.learned()) != 1 || !slices.Equal(a.learned()[0], list) {
+			t.Fatalf("learned %v", a.learned())
 		}
 		st := a.status()
 		if len(st.KDCs) != 2 || st.KDCs[0].Address != list[0] || !st.KDCs[0].Connected || !st.KDCs[1].Connected {
@@ -145,14 +145,14 @@ func TestWrongKDCList(t *testing.T) {
 		w.net.Cut(kdcAddress(1))
 		time.Sleep(lastBackoff * 2)
 		links(kdcAddress(8), kdcAddress(9), good[0], good[1])
-		if st := a.status(); !st.KDCs[2].Connected || !st.KDCs[3].Connected || len(a.learned) != 0 {
-			t.Fatalf("%+v, learned %v", st.KDCs, a.learned)
+		if st := a.status(); !st.KDCs[2].Connected || !st.KDCs[3].Connected || len(a.learned()) != 0 {
+			t.Fatalf("%+v, learned %v", st.KDCs, a.learned())
 		}
 		w.connect("a", "b")
 		tell(4, good...)
 		links(good...)
-		if len(a.learned) != 0 {
-			t.Fatalf("learned %v", a.learned)
+		if len(a.learned()) != 0 {
+			t.Fatalf("learned %v", a.learned())
 		}
 
 		third := newCenter(t, w.net, kdcAddress(2))
@@ -166,8 +166,8 @@ func TestWrongKDCList(t *testing.T) {
 		w.net.Refuse(kdcAddress(2), false)
 		time.Sleep(lastBackoff * 2)
 		links(kdcAddress(2))
-		if len(a.learned) != 1 || !slices.Equal(a.learned[0], []string{kdcAddress(2)}) {
-			t.Fatalf("learned %v", a.learned)
+		if len(a.learned()) != 1 || !slices.Equal(a.learned()[0], []string{kdcAddress(2)}) {
+			t.Fatalf("learned %v", a.learned())
 		}
 	})
 }

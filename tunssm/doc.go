@@ -20,6 +20,11 @@
 // confirmed session with the greatest (order, session id), a requester that has none on its provisional one; the
 // responder sends nothing on an unconfirmed one. Those superseded stay open to receive for 30 s.
 //
+// # Permanent keys
+//
+// While the permanent key is rotated (rotate.go) there are two, saved before the new one is used, and connections under
+// both. Sessions have keys of their own and do not notice.
+//
 // # Endpoints
 //
 // The peer, not the session, owns the endpoint: the underlay address that its newest opened frame came from. Until there

@@ -3,9 +3,11 @@ package tunssm
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ssmnet/packet/control"
@@ -28,14 +30,17 @@ type link struct {
 	fault    error         // why there is no connection
 	since    time.Time     // of conn, or of the fault
 	stop     context.CancelFunc
+
+	renew        chan struct{} // one slot: a connection under another key is due
+	currentFirst atomic.Bool   // this KDC took the next key and did not welcome us: the next dial tries the current one first
 }
 
 // links are the KDCs in the order in which they are asked.
 type links struct {
 	list  []*link
-	told  []string               // addresses that a KDC has named last; followed once one of them has worked
-	live  map[*control.Conn]bool // every connection that has a reader
-	tasks sync.WaitGroup         // dialers and readers
+	told  []string                        // addresses that a KDC has named last; followed once one of them has worked
+	live  map[*control.Conn]control.KeyID // every connection that has a reader, and the key it runs under
+	tasks sync.WaitGroup                  // dialers and readers
 	stop  context.CancelFunc
 	ctx   context.Context
 }
@@ -47,7 +52,7 @@ func (a *acquirer) follow(addresses []string) {
 		return
 	}
 	a.links.told = addresses
-	a.dialAll(a.links.ctx, append(slices.Clone(addresses), a.identity.KDCs...))
+	a.dialAll(a.links.ctx, append(slices.Clone(addresses), a.kdcs...))
 	a.adopt()
 }
 
@@ -59,11 +64,11 @@ func (a *acquirer) adopt() {
 		return
 	}
 	a.dialAll(a.links.ctx, told)
-	if slices.Equal(told, a.identity.KDCs) {
+	if slices.Equal(told, a.kdcs) {
 		return
 	}
-	a.identity.KDCs = told
-	if err := a.learn(told); err != nil {
+	a.kdcs = told
+	if err := a.save(a.identity()); err != nil {
 		a.log.Warn("cannot keep the new KDC addresses", "error", err)
 	}
 }
@@ -73,7 +78,7 @@ func (a *acquirer) dialAll(ctx context.Context, addresses []string) {
 	if a.links.ctx == nil {
 		// Dialers end in goodbye, after the last report, not with ctx.
 		a.links.ctx, a.links.stop = context.WithCancel(context.WithoutCancel(ctx))
-		a.links.live = map[*control.Conn]bool{}
+		a.links.live = map[*control.Conn]control.KeyID{}
 	}
 	var list []*link
 	for _, address := range addresses {
@@ -85,7 +90,9 @@ func (a *acquirer) dialAll(ctx context.Context, addresses []string) {
 			list = append(list, a.links.list[at])
 			continue
 		}
-		l := &link{address: address, since: time.Now(), fault: errors.New("not yet connected")}
+		l := &link{
+			address: address, since: time.Now(), fault: errors.New("not yet connected"), renew: make(chan struct{}, 1),
+		}
 		var dialCtx context.Context
 		dialCtx, l.stop = context.WithCancel(a.links.ctx)
 		a.links.tasks.Go(func() { a.dial(dialCtx, l) })
@@ -99,10 +106,14 @@ func (a *acquirer) dialAll(ctx context.Context, addresses []string) {
 	a.links.list = list
 }
 
-// dial keeps l connected: on its own goroutine, it reads nothing of the acquirer but what never changes.
+// dial keeps l connected: on its own goroutine, it reads nothing of the acquirer but what never changes, and the keyring.
 func (a *acquirer) dial(ctx context.Context, l *link) {
 	backoff := firstBackoff
 	for ctx.Err() == nil {
+		select {
+		case <-l.renew: // the connection that is made now will do
+		default:
+		}
 		conn, err := a.connect(ctx, l)
 		if err != nil {
 			a.toAcquirer(func(a *acquirer) { a.unreachable(l, err) })
@@ -114,6 +125,8 @@ func (a *acquirer) dial(ctx context.Context, l *link) {
 		select {
 		case <-conn.Done():
 		case <-ctx.Done():
+		case <-l.renew:
+			continue
 		case <-time.After(a.jitter(renewAfter)):
 			continue
 		}
@@ -129,15 +142,11 @@ func (a *acquirer) dial(ctx context.Context, l *link) {
 func (a *acquirer) connect(ctx context.Context, l *link) (*control.Conn, error) {
 	dialCtx, cancel := context.WithTimeout(ctx, control.HandshakeTimeout)
 	defer cancel()
-	nc, err := a.host.Dial(dialCtx, l.address)
+	conn, key, err := a.authenticate(dialCtx, l)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := control.Connect(dialCtx, nc, a.identity.KeyID, a.identity.Key)
-	if err != nil {
-		return nil, err
-	}
-	if !a.toAcquirer(func(a *acquirer) { a.greet(l, conn) }) {
+	if !a.toAcquirer(func(a *acquirer) { a.greet(l, conn, key) }) {
 		conn.Close()
 		return nil, ErrEnded
 	}
@@ -147,6 +156,22 @@ func (a *acquirer) connect(ctx context.Context, l *link) (*control.Conn, error) 
 		a.read(l, conn)
 	})
 	return conn, nil
+}
+
+// authenticate dials and shakes hands under the first key that the KDC knows, which it names.
+func (a *acquirer) authenticate(ctx context.Context, l *link) (conn *control.Conn, id control.KeyID, err error) {
+	keys := a.keys.trial(l.currentFirst.Swap(false))
+	for _, key := range keys {
+		if conn == nil && (err == nil || errors.Is(err, control.ErrHandshake)) {
+			var nc net.Conn
+			if nc, err = a.host.Dial(ctx, l.address); err == nil {
+				conn, err = control.Connect(ctx, nc, key.ID, key.Key)
+				id = key.ID
+			}
+		}
+		key.Key.Destroy()
+	}
+	return conn, id, err
 }
 
 // read hands each message to the acquirer.
@@ -175,9 +200,9 @@ func wait(ctx context.Context, d time.Duration) {
 }
 
 // greet says Hello on a new connection and reports every live session.
-func (a *acquirer) greet(l *link, conn *control.Conn) {
+func (a *acquirer) greet(l *link, conn *control.Conn, key control.KeyID) {
 	l.greeting = conn
-	a.links.live[conn] = true
+	a.links.live[conn] = key
 	if addr, ok := remote(conn); ok {
 		l.at = addr
 	}
@@ -234,12 +259,14 @@ func (a *acquirer) unreachable(l *link, err error) {
 
 // disconnected forgets a connection; requests under way on it go to the next KDC.
 func (a *acquirer) disconnected(l *link, conn *control.Conn, err error) {
+	key := a.links.live[conn]
 	delete(a.links.live, conn)
 	if errors.Is(l.fault, errRefusedHello) || errors.Is(l.fault, errDisplaced) {
 		err = l.fault // says more than that the KDC then hung up
 	}
 	if l.greeting == conn {
 		l.greeting = nil
+		l.currentFirst.Store(key == a.keys.next.ID)
 		if l.conn == nil {
 			l.fault = err
 		}

@@ -21,6 +21,7 @@ var (
 func (a *acquirer) message(l *link, conn *control.Conn, e control.Envelope) {
 	switch m := e.Message.(type) {
 	case *control.Welcome:
+		a.promote(l, conn)
 		a.welcomed(l, conn)
 		a.configure(m.Config)
 	case *control.Update:
@@ -36,6 +37,8 @@ func (a *acquirer) message(l *link, conn *control.Conn, e control.Envelope) {
 		a.revoke(conn, e.ID, m)
 	case *control.Narrow:
 		a.narrow(conn, e.ID, m)
+	case *control.RotateKey:
+		a.rotate(l, conn, m)
 	case *control.Endpoint:
 		a.moved(m)
 	case *control.Ping:

@@ -57,7 +57,7 @@ func (s *SSM) Ping(ctx context.Context, peer string) (time.Duration, error) {
 
 // ping sends an echo, now or as soon as there is a session.
 func (a *acquirer) ping(p *ping) {
-	if !control.ValidName(p.peer) || p.peer == a.identity.Name {
+	if !control.ValidName(p.peer) || p.peer == a.name {
 		p.done <- &RefusedError{p.peer, control.Unknown}
 		return
 	}

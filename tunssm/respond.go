@@ -10,7 +10,7 @@ import (
 // offered is step 3 at the responder: install, then accept, so that the requester's first frame finds its SPI.
 func (a *acquirer) offered(l *link, conn *control.Conn, id uint64, o *control.KeyOffer) {
 	name, na, boot := o.A.Name, o.Na, o.A.Boot
-	keys, accept, err := control.Respond(a.self(), o, a.reserveSPI(), a.orders.next(name, boot))
+	keys, accept, err := control.Respond(a.self(conn), o, a.reserveSPI(), a.orders.next(name, boot))
 	var s *session
 	if err == nil {
 		s, err = a.step3Install(keys, l)

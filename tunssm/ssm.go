@@ -14,11 +14,11 @@ import (
 
 // Options are what an SSM is made of.
 type Options struct {
-	Identity control.Identity
+	Identity control.Identity // New copies its keys
 	Host     Host
-	Endpoint netip.AddrPort            // where peers can reach this host from outside; zero for none
-	Learn    func(kdcs []string) error // keeps the KDCs' changed addresses; nil: they are forgotten at the end
-	Software string                    // version, told to the KDC
+	Endpoint netip.AddrPort               // where peers can reach this host from outside; zero for none
+	Save     func(control.Identity) error // keeps what has changed, and borrows the keys; nil: it is forgotten at the end
+	Software string                       // version, told to the KDC
 	Log      *slog.Logger
 	Now      func() time.Time // the wall clock; nil: time.Now
 	// Random draws a duration from zero to less than below, for what is jittered; it is safe for concurrent use. nil: by
@@ -34,8 +34,8 @@ type SSM struct {
 
 // New makes an SSM. It owns o.Host from here on.
 func New(o Options) *SSM {
-	if o.Learn == nil {
-		o.Learn = func([]string) error { return nil }
+	if o.Save == nil {
+		o.Save = func(control.Identity) error { return nil }
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -45,8 +45,8 @@ func New(o Options) *SSM {
 	}
 	d := newDataPath(o.Host, o.Log)
 	a := &acquirer{
-		dataPath: d, identity: o.Identity, boot: control.NewBoot(), learn: o.Learn, software: o.Software,
-		now: o.Now, random: o.Random,
+		dataPath: d, name: o.Identity.Name, kdcs: o.Identity.KDCs, keys: newKeyring(o.Identity), save: o.Save,
+		boot: control.NewBoot(), software: o.Software, now: o.Now, random: o.Random,
 		out: newOutbound(d), timers: newTimers(), holds: newHolds(), denials: denials{},
 		attempts: map[goal]*attempt{}, asking: map[netip.Addr]int{}, steps: newSteps(), pending: map[uint64]*attempt{}, peers: map[string]*peer{}, orders: orders{},
 		revoked: map[control.SessionID]bool{}, inside: map[string]netip.Addr{}, began: time.Now(),
@@ -64,7 +64,7 @@ func New(o Options) *SSM {
 }
 
 // Run carries packets until ctx ends or the interface or the socket fails. It owns every goroutine: when it returns, the
-// sessions are destroyed, the KDCs told, and the host's parts closed.
+// sessions and the permanent keys are destroyed, the KDCs told, and the host's parts closed.
 func (s *SSM) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -83,6 +83,7 @@ func (s *SSM) Run(ctx context.Context) error {
 	s.path.host.UDP.Close()
 	loops.Wait()
 	s.acq.links.tasks.Wait()
+	s.acq.keys.destroy()
 	if cause := context.Cause(ctx); cause != ctx.Err() {
 		return cause
 	}

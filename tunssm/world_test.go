@@ -38,7 +38,8 @@ type station struct {
 	host     *fake.Host
 	in4      netip.Addr
 	in6      netip.Addr
-	learned  [][]string
+	saved    []control.Identity           // copies
+	full     func(control.Identity) error // says that saving it fails; nil: it does not
 	stop     context.CancelFunc
 	done     chan error
 }
@@ -104,12 +105,36 @@ func (w *world) prepare(name string, i int) *station {
 func (s *station) run(id control.Identity) {
 	s.SSM = New(Options{
 		Identity: id, Software: "test", Log: slog.New(slog.DiscardHandler),
-		Host:  Host{TUN: s.host.TUN, UDP: s.host.UDP, Route: s.host.Route, Dial: s.host.Dial},
-		Learn: func(kdcs []string) error { s.learned = append(s.learned, kdcs); return nil },
+		Host: Host{TUN: s.host.TUN, UDP: s.host.UDP, Route: s.host.Route, Dial: s.host.Dial},
+		Save: s.save,
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop, s.done = stop, make(chan error, 1)
 	go func() { s.done <- s.Run(ctx) }()
+}
+
+// save keeps a copy of an identity, as a file would.
+func (s *station) save(id control.Identity) error {
+	if s.full != nil {
+		if err := s.full(id); err != nil {
+			return err
+		}
+	}
+	b, err := id.Marshal()
+	if err != nil {
+		return err
+	}
+	kept, err := control.ParseIdentity(b)
+	s.saved = append(s.saved, kept)
+	return err
+}
+
+// learned are the lists of KDCs that were saved.
+func (s *station) learned() (list [][]string) {
+	for _, id := range s.saved {
+		list = append(list, id.KDCs)
+	}
+	return list
 }
 
 func (s *station) end() {

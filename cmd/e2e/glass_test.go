@@ -78,6 +78,13 @@ func (k *keys) add(id control.KeyID, name string, key secret.Key) {
 	k.held[id] = holder{name, key}
 }
 
+// learn takes in a key that a message delivers.
+func (k *keys) learn(id control.KeyID, name string, key []byte) {
+	if key, err := secret.KeyFrom(key); err == nil {
+		k.add(id, name, key)
+	}
+}
+
 func (k *keys) find(id control.KeyID) (holder, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

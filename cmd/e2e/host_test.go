@@ -25,9 +25,9 @@ import (
 type host struct {
 	w        *world
 	name     string
-	addr     netip.AddrPort // on the underlay
-	v4, v6   netip.Addr     // inside
-	identity control.Identity
+	addr     netip.AddrPort   // on the underlay
+	v4, v6   netip.Addr       // inside
+	identity control.Identity // as saved last
 	edge     *fake.Host
 	ssm      *tunssm.SSM
 	stop     func()
@@ -100,8 +100,8 @@ func (h *host) start() {
 	h.w.mu.Unlock()
 	h.edge = h.w.network.Host(h.addr)
 	h.ssm = tunssm.New(tunssm.Options{
-		Identity: h.identity, Log: slog.New(slog.DiscardHandler), Software: "test",
-		Host: tunssm.Host{TUN: h.edge.TUN, UDP: h.edge.UDP, Route: h.edge.Route, Dial: h.dial},
+		Identity: h.saved(), Log: slog.New(slog.DiscardHandler), Software: "test",
+		Host: tunssm.Host{TUN: h.edge.TUN, UDP: h.edge.UDP, Route: h.edge.Route, Dial: h.dial}, Save: h.save,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var tasks sync.WaitGroup
@@ -114,6 +114,25 @@ func (h *host) start() {
 	})
 	h.stop = sync.OnceFunc(func() { cancel(); tasks.Wait() })
 	h.w.t.Cleanup(h.stop)
+}
+
+// save keeps the identity, as a file would; the next run starts with it.
+func (h *host) save(id control.Identity) error {
+	b, err := id.Marshal()
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.identity, err = control.ParseIdentity(b)
+	return err
+}
+
+// saved is the identity as on disk.
+func (h *host) saved() control.Identity {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.identity
 }
 
 // crash ends the run without a word to anybody.

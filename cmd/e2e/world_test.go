@@ -260,10 +260,11 @@ func (w *world) pass(from, to string, m control.Message) bool {
 	w.mu.Lock()
 	tamper, dead := w.tamper, w.dead[from] || w.dead[to]
 	w.mu.Unlock()
-	if g, ok := m.(*control.EnrolGrant); ok {
-		if key, err := secret.KeyFrom(g.Key); err == nil {
-			w.keys.add(g.KeyID, g.Name, key)
-		}
+	switch m := m.(type) {
+	case *control.EnrolGrant:
+		w.keys.learn(m.KeyID, m.Name, m.Key)
+	case *control.RotateKey:
+		w.keys.learn(m.KeyID, to, m.Key)
 	}
 	if dead {
 		return false

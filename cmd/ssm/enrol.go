@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -179,6 +180,28 @@ func saveIdentity(path string, id control.Identity) error {
 	}
 	defer clear(b)
 	return secret.WriteFile(path, b)
+}
+
+// errReplaced: an operator has put another identity in place of the one that an SSM runs under.
+var errReplaced = errors.New("the identity there is another by now")
+
+// updateIdentity is saveIdentity over an earlier state of the same identity. Where that is gone, or another identity is
+// there, somebody is enrolling this host anew, and nothing is written.
+func updateIdentity(path string, id control.Identity) error {
+	b, err := secret.ReadFile(path, control.MaxIdentity)
+	if err != nil {
+		return err
+	}
+	defer clear(b)
+	was, err := control.ParseIdentity(b)
+	if err != nil {
+		return err
+	}
+	defer was.Destroy()
+	if was.KeyID != id.KeyID && was.Next.ID != id.KeyID {
+		return fmt.Errorf("%s: %w", path, errReplaced)
+	}
+	return saveIdentity(path, id)
 }
 
 // loadIdentity reads it back, and says what to do where there is none or it is faulty.

@@ -16,6 +16,7 @@ import (
 
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/cmd/internal/daemon"
+	"ssmnet/packet/control"
 	"ssmnet/packet/secret"
 	"ssmnet/tunssm"
 	"ssmnet/tunssm/admin"
@@ -55,7 +56,7 @@ func run(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	defer identity.Key.Destroy()
+	defer identity.Destroy()
 	socket, err := daemon.ListenUnix(in(c, socketName))
 	if errors.Is(err, daemon.ErrRunning) {
 		return cli.Failedf("an SSM runs on %s already: %w", cli.Dir(c), err)
@@ -90,12 +91,11 @@ func run(c *cli.Context) error {
 	}
 	ssm := tunssm.New(tunssm.Options{
 		Identity: identity, Host: host, Endpoint: endpoint, Software: cli.Release(), Log: log,
-		Learn: func(kdcs []string) error {
-			changed := identity
-			changed.KDCs = kdcs
-			return locked(cli.Dir(c), func() error { return saveIdentity(in(c, identityName), changed) })
+		Save: func(id control.Identity) error {
+			return locked(cli.Dir(c), func() error { return updateIdentity(in(c, identityName), id) })
 		},
 	})
+	identity.Destroy() // the SSM has its own copy, whose keys end when they are rotated away
 	return serve(ctx, hosted{ssm, journal, routes, in(c, decisionsName)}, socket, log)
 }
 

@@ -66,7 +66,7 @@ func up(c *cli.Context) error {
 	if err != nil {
 		return err // rather than in the log of a child
 	}
-	identity.Key.Destroy()
+	identity.Destroy()
 	child, err := startRun(c)
 	if err != nil {
 		return err
