@@ -40,7 +40,8 @@ func addRouter(t *testing.T, n *Net) *router {
 	return r
 }
 
-// rebind gives the router other outer addresses, or another port for the frames, and makes it forget all that it knew.
+// rebind gives the router other outer addresses, or another port for the frames, and makes it forget all that it knew. It
+// takes nothing unasked from outside: what the other side sends while nothing is known would have the port to itself.
 func (r *router) rebind(t *testing.T, number, port int) {
 	t.Helper()
 	if number != r.number {
@@ -57,6 +58,14 @@ table inet nat {
 		oifname "bridge" meta nfproto ipv4 udp sport %d snat ip to 10.77.0.%d:%d
 		oifname "bridge" meta nfproto ipv6 udp sport %d snat ip6 to [fd77::%d]:%d
 		oifname "bridge" masquerade
+	}
+	chain in {
+		type filter hook input priority 0
+		iifname "bridge" meta l4proto udp ct state new drop
+	}
+	chain through {
+		type filter hook forward priority 0
+		iifname "bridge" meta l4proto udp ct state new drop
 	}
 }
 `, framePort, number, port, framePort, number, port), 0o600)
