@@ -26,6 +26,9 @@
 // The gate (KDC.gate) makes each message be handled under one snapshot: so a Grant never leaves after the Update that
 // would make its requester refuse it, and nothing is granted that the newest snapshot denies.
 //
+// A KDC that has had no contact with its store for grace is detached: it issues nothing until its snapshot is known to be
+// the store's again (contact.go).
+//
 // # Live sessions
 //
 // The KDC stores no session. It knows those that it granted and those that the SSMs report, which after Hello is all of
@@ -54,6 +57,6 @@
 // # Locks
 //
 // In the order in which they are taken: KDC.changing, held by an operation that changes the store; KDC.telling, while
-// Updates go out; KDC.gate; KDC.mu, for operations on the maps of what is live. Nobody waits for the network or the
+// Updates go out; KDC.gate; KDC.mu, for operations on the maps of what is live; contact.mu. Nobody waits for the network or the
 // disk under gate or mu: control.Conn.Send does not, and the audit record is a queue.
 package kdc

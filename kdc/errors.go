@@ -13,6 +13,8 @@ var (
 	ErrPolicy = errors.New("faulty policy")
 	// ErrNotServing: the operation needs Serve to be running.
 	ErrNotServing = errors.New("the KDC is not serving")
+	// ErrDetached: the KDC has been cut off from its store for too long to change anything.
+	ErrDetached = errors.New("the KDC is detached from its store")
 	// ErrExists: the directory already holds a KDC.
 	ErrExists = errors.New("already initialised")
 	// ErrNotInitialised: the directory holds no KDC.

@@ -34,6 +34,7 @@ type KDC struct {
 	settings atomic.Pointer[Config]
 	snapshot atomic.Pointer[snapshot]
 	swept    atomic.Uint64 // revision whose snapshot and consequences are out
+	contact  contact       // with the store
 
 	// gate makes one message be handled under one snapshot: held for reading by whatever decides, for writing by
 	// publish and by leave. Nobody waits for the network under it: Conn.Send never does.
@@ -105,6 +106,7 @@ func New(o Options) (*KDC, error) {
 	}
 	k.timers = timers{running: &k.running, set: map[*timer]struct{}{}}
 	k.settings.Store(&o.Config)
+	k.contact.asOf = k.began
 	if err := k.directory.load(context.Background()); err != nil {
 		return nil, err
 	}

@@ -20,7 +20,9 @@ type Status struct {
 	RequestsPerSecond float64        `json:"requests_per_second"` // over the last seconds
 	PolicyRevision    uint64         `json:"policy_revision"`     // zero: no policy, all denied
 	AsOf              control.AsOf   `json:"as_of"`
-	Audit             string         `json:"audit"` // "ok", or why decisions cannot be recorded
+	Audit             string         `json:"audit"`    // "ok", or why decisions cannot be recorded
+	Store             string         `json:"store"`    // "ok", or for how long, and why, the KDC has been cut off from it
+	Detached          bool           `json:"detached"` // cut off for so long that no key is issued
 	Addresses         []string       `json:"addresses"`
 	Listen            []string       `json:"listen"`
 	Overlays          []netip.Prefix `json:"overlays"`

@@ -67,6 +67,8 @@ func explain(c *cli.Context, err error) error {
 		return cli.Usagef("%w", err)
 	case errors.Is(err, kdc.ErrNotServing):
 		return cli.Unreachablef("%w yet: try again", err)
+	case errors.Is(err, kdc.ErrDetached):
+		return cli.Unreachablef("%w", err)
 	case errors.Is(err, daemon.ErrNotRunning):
 		return cli.Unreachablef("the KDC is not running: nothing listens on %s; %s",
 			filepath.Join(cli.Dir(c), socketName), howToStart(c))

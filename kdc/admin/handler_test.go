@@ -124,7 +124,7 @@ func TestListsAreNeverNull(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	w := httptest.NewRecorder()
-	f := &fake{answer: kdc.Status{PeersKnown: 3, PeersOnline: 2, Requests: 12345678, PolicyRevision: 4, Audit: "ok"}}
+	f := &fake{answer: kdc.Status{PeersKnown: 3, PeersOnline: 2, Requests: 12345678, PolicyRevision: 4, Audit: "ok", Store: "ok"}}
 	Handler(f).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	if got := w.Header().Get("Content-Type"); !strings.HasPrefix(got, "text/plain; version=0.0.4") {
 		t.Errorf("Content-Type %q", got)
@@ -143,7 +143,8 @@ func TestMetrics(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"ssmnet_kdc_peers_known": "3", "ssmnet_kdc_peers_online": "2", "ssmnet_kdc_requests_total": "1.2345678e+07",
-		"ssmnet_kdc_policy_revision": "4", "ssmnet_kdc_audit_up": "1",
+		"ssmnet_kdc_policy_revision": "4", "ssmnet_kdc_audit_up": "1", "ssmnet_kdc_store_up": "1",
+		"ssmnet_kdc_detached": "0",
 	} {
 		if samples[name] != want {
 			t.Errorf("%s %s, want %s", name, samples[name], want)
