@@ -49,6 +49,7 @@ type KDC struct {
 	early       bool                            // there may be sessions of a newer state than the snapshot's
 	revoked     revokedIDs
 	collectors  map[*collector]struct{}
+	watchers    map[*watcher]struct{}
 	published   chan struct{} // closed, and replaced, when a snapshot and its consequences are out
 	transports  map[net.Conn]struct{}
 	listening   []string
@@ -100,7 +101,7 @@ func New(o Options) (*KDC, error) {
 		redemptions: map[control.KeyID]*rate.Limiter{}, repeats: map[denied]*repeated{},
 		warnings: rate.NewLimiter(warnRate, warnBurst),
 
-		collectors: map[*collector]struct{}{}, published: make(chan struct{}), transports: map[net.Conn]struct{}{},
+		collectors: map[*collector]struct{}{}, watchers: map[*watcher]struct{}{}, published: make(chan struct{}), transports: map[net.Conn]struct{}{},
 		changing: make(chan struct{}, 1), stopped: make(chan struct{}),
 		strangers: strangers{sites: map[netip.Prefix][]stranger{}},
 	}

@@ -113,6 +113,28 @@ type SessionInfo struct {
 	Grant     string            `json:"grant,omitempty"`     // id of the grant that permitted the request; likewise
 }
 
+// SessionEventKind says what has become of a session. Programs read it: append only.
+type SessionEventKind string
+
+const (
+	SessionLive    SessionEventKind = "live"    // it was there when the watch began; its time is that of its opening
+	SessionOpened  SessionEventKind = "opened"  // granted, or reported by its ends
+	SessionRevoked SessionEventKind = "revoked" // by an operator or by policy; its ends are being told
+	SessionClosed  SessionEventKind = "closed"  // its ends have destroyed it
+	EventsMissed   SessionEventKind = "missed"  // the reader was too slow for some events, which are lost to it
+)
+
+// SessionEvent is one line of WatchSessions.
+type SessionEvent struct {
+	Time      time.Time         `json:"time"`
+	Event     SessionEventKind  `json:"event"`
+	Session   control.SessionID `json:"session,omitzero"`
+	Requester string            `json:"requester,omitempty"`
+	Responder string            `json:"responder,omitempty"`
+	Reason    string            `json:"reason,omitempty"` // of a revocation
+	Missed    uint64            `json:"missed,omitempty"` // how many events
+}
+
 // SessionFilter chooses sessions: those that match every field that is set. With none set and All false it chooses
 // nothing to revoke, and everything to list.
 type SessionFilter struct {

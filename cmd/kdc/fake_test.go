@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"iter"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -84,6 +86,25 @@ func (*fake) Sessions(f kdc.SessionFilter) []kdc.SessionInfo {
 		}
 	}
 	return found
+}
+
+// WatchSessions ends after three events, as that of a KDC that stops.
+func (f *fake) WatchSessions(ctx context.Context, filter kdc.SessionFilter) (iter.Seq[kdc.SessionEvent], error) {
+	if filter.Peer == "busy" {
+		return nil, fmt.Errorf("%w watch sessions: at most 32 do at a time", kdc.ErrTooMany)
+	}
+	s := f.Sessions(filter)[0]
+	e := kdc.SessionEvent{
+		Time: fakeTime, Event: kdc.SessionLive, Session: s.ID, Requester: s.Requester, Responder: s.Responder,
+	}
+	revoked := e
+	revoked.Event, revoked.Reason = kdc.SessionRevoked, "operator"
+	missed := kdc.SessionEvent{Time: fakeTime, Event: kdc.EventsMissed, Missed: 7}
+	return slices.Values([]kdc.SessionEvent{e, revoked, missed}), nil
+}
+
+func (*fake) ResumePeer(context.Context, string) error {
+	return fmt.Errorf("%w (cut off for 2m0s: no route): use another KDC, or mend the store", kdc.ErrDetached)
 }
 
 // RevokeSessions tells in the receipts what it was asked.

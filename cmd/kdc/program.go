@@ -46,8 +46,13 @@ func askFor[T any](c *cli.Context, timeout time.Duration, call func(context.Cont
 	T, error) {
 	ctx, cancel := context.WithTimeout(c.Context, timeout)
 	defer cancel()
-	answer, err := call(ctx, admin.NewClient(daemon.Client(filepath.Join(cli.Dir(c), socketName))))
+	answer, err := call(ctx, client(c))
 	return answer, explain(c, err)
+}
+
+// client is one of the running KDC.
+func client(c *cli.Context) *admin.Client {
+	return admin.NewClient(daemon.Client(filepath.Join(cli.Dir(c), socketName)))
 }
 
 // explain gives an error of the KDC, or of the way to it, its exit code and a hint where one helps.

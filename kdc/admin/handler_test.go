@@ -43,6 +43,7 @@ func TestMalformedRequests(t *testing.T) {
 		{"query", "GET", "/v1/sessions?peer=%zz", "", 400, "invalid"},
 		{"session id", "GET", "/v1/sessions?id=ab", "", 400, "invalid"},
 		{"unknown filter", "GET", "/v1/sessions?all=1", "", 400, "invalid"},
+		{"watched session id", "GET", "/v1/sessions/watch?id=ab", "", 400, "invalid"},
 		{"revoke id", "POST", "/v1/sessions/revoke", `{"id":"xyz"}`, 400, "invalid"},
 		{"revoke wait", "POST", "/v1/sessions/revoke", `{"all":true,"wait":-1}`, 400, "invalid"},
 		{"revoke long wait", "POST", "/v1/sessions/revoke", fmt.Sprintf(`{"all":true,"wait":%d}`, MaxWait+1), 400, "invalid"},
