@@ -36,6 +36,12 @@
 // A side is believed about itself alone. A revocation is owed by each side until it acks or shows another boot. What
 // one side reports and the other, which has reported everything, does not hold, is revoked (oneside.go).
 //
+// # Clocks
+//
+// Every duration is on the monotonic clock (time.Since). The wall clock, KDC.now, decides a grant's until and a token's
+// TTL, and is what people read. It may be set, forward and back: the KDC looks at it at least once a minute, and what
+// until has ended may begin again.
+//
 // # Limits
 //
 // What a stranger, a token's holder or an enrolled peer can ask for is bounded (strangers.go, limits.go), so that none
