@@ -130,9 +130,15 @@ func startCenterOn(t testing.TB, s *store.Memory) *center {
 
 func startCenter(t testing.TB, s *store.Memory, key secret.Key) *center {
 	t.Helper()
+	return startCenterBehind(t, s, s, key)
+}
+
+// startCenterBehind is a KDC that reaches its store by way.
+func startCenterBehind(t testing.TB, way store.Store, s *store.Memory, key secret.Key) *center {
+	t.Helper()
 	c := &center{t: t, wire: newWire(), ledger: new(ledger), store: s, key: key, wall: new(wallClock)}
 	var err error
-	c.KDC, err = New(Options{Store: s, StoreKey: key, Audit: c.ledger, Now: c.wall.now, Config: Config{
+	c.KDC, err = New(Options{Store: way, StoreKey: key, Audit: c.ledger, Now: c.wall.now, Config: Config{
 		Listen: []string{":7600"}, Addresses: []string{"192.0.2.1:7600"}, Store: storeBolt, Grace: time.Minute,
 		Overlays: []netip.Prefix{netip.MustParsePrefix("100.80.0.0/12"), netip.MustParsePrefix("fd5e::/48")},
 	}})

@@ -31,7 +31,7 @@ func (k *KDC) replace(p *peer, record peerRecord) change {
 // change applies what plan makes of the present snapshot, and returns once the snapshot has it. Where somebody else has
 // changed the same meanwhile (another KDC on the store), it plans again.
 func (k *KDC) change(ctx context.Context, plan func(*snapshot) (change, error)) error {
-	if err := k.isServing(); err != nil {
+	if err := k.mayChange(); err != nil {
 		return err
 	}
 	select {

@@ -1,6 +1,8 @@
 package kdc
 
 import (
+	"fmt"
+	"net/netip"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -67,3 +69,60 @@ func TestDurationsAreMonotonic(t *testing.T) {
 		}
 	})
 }
+
+// TestTokenFollowsTheWallClock: what its TTL says is what a person reads on the wall.
+func TestTokenFollowsTheWallClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCenter(t)
+		c.wall.set(0)
+		e, err := c.AddPeer(t.Context(), NewPeer{Name: "a", TokenTTL: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.wall.set(decade)
+		if _, err := c.redeem(tokenOf(t, e)); err == nil {
+			t.Error("redeemed when the wall clock says that it has expired")
+		}
+		c.wall.set(-decade)
+		time.Sleep(2 * time.Hour)
+		if _, err := c.redeem(tokenOf(t, e)); err != nil {
+			t.Errorf("not redeemed when the wall clock says that it has not expired: %v", err)
+		}
+	})
+}
+
+// TestGrantReturns: a clock that is set back before a grant's until, like one that passes it, makes the KDC decide anew
+// within a minute.
+func TestGrantReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, allowAll)
+		p.wall.set(0)
+		until := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+		p.apply(fmt.Sprintf(subnetUntil, until))
+		p.ChangePeer(t.Context(), "b", PeerChange{AddSubnets: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16")}})
+		go keepAlive(p.a)
+		go keepAlive(p.b)
+		for _, step := range []struct {
+			ahead  time.Duration
+			routes int
+		}{{0, 1}, {decade, 0}, {0, 1}, {-decade, 1}, {decade, 0}} {
+			p.wall.set(step.ahead)
+			time.Sleep(time.Minute)
+			var last *control.Update
+			for _, m := range p.a.drained() {
+				if u, ok := m.(*control.Update); ok {
+					last = u
+				}
+			}
+			if last != nil {
+				p.a.welcome.Config = last.Config
+			}
+			if got := p.a.welcome.Config.Routes; len(got) != step.routes {
+				t.Errorf("clock ahead by %s: routes %v, want %d", step.ahead, got, step.routes)
+			}
+		}
+	})
+}
+
+const subnetUntil = `{"schema":"ssmnet.policy/v1","grants":[
+	{"id":"x","src":["a"],"dst":["10.9.0.0/16"],"allow":["*"],"until":%q}]}`

@@ -102,7 +102,7 @@ func (k *KDC) admit(c *connection, call uint64, hello *control.Hello) control.Re
 		k.warn("a displaced boot came back: is the identity copied?", "peer", c.name, "boot", c.boot, "source", c.source)
 		return control.Conflict
 	}
-	c.conn.Send(call, &control.Welcome{Config: c.config, KDC: k.boot})
+	c.conn.Send(call, &control.Welcome{Config: c.config, KDC: k.boot, Detached: k.detached()})
 	old, previous := p.conn, p.previous
 	p.conn, p.previous = c, nil
 	if older == (control.Boot{}) {
@@ -257,7 +257,7 @@ func (k *KDC) handle(c *connection, e control.Envelope) {
 	case *control.Lookup:
 		c.conn.Send(e.ID, k.lookup(c, m))
 	case *control.Ping:
-		c.conn.Send(e.ID, &control.Pong{AsOf: k.snapshot.Load().asOf})
+		k.pong(c, e.ID)
 	case *control.Pong:
 	case *control.Refusal:
 		k.warn("refused by the SSM", "peer", c.name, "type", m.Refused, "reason", m.Reason)

@@ -27,6 +27,9 @@
 // The gate (KDC.gate) makes each message be handled under one snapshot: so a Grant never leaves after the Update that
 // would make its requester refuse it, and nothing is granted that the newest snapshot denies.
 //
+// A KDC that has had no contact with its store for grace is detached: it issues nothing until its snapshot is known to be
+// the store's again (contact.go).
+//
 // # Live sessions
 //
 // The KDC stores no session. It knows those that it granted and those that the SSMs report, which after Hello is all of
@@ -34,6 +37,12 @@
 // A side is believed about itself alone. The ack of a Revoke or Narrow is owed by each side until it acks or shows
 // another boot: a side that comes back is told again. What
 // one side reports and the other, which has reported everything, does not hold, is revoked (oneside.go).
+//
+// # Clocks
+//
+// Every duration is on the monotonic clock (time.Since). The wall clock, KDC.now, decides a grant's until and a token's
+// TTL, and is what people read. It may be set, forward and back: the KDC looks at it at least once a minute, and what
+// until has ended may begin again.
 //
 // # Limits
 //
@@ -56,6 +65,6 @@
 // # Locks
 //
 // In the order in which they are taken: KDC.changing, held by an operation that changes the store; KDC.telling, while
-// Updates go out; KDC.gate; KDC.mu, for operations on the maps of what is live. Nobody waits for the network or the
+// Updates go out; KDC.gate; KDC.mu, for operations on the maps of what is live; contact.mu. Nobody waits for the network or the
 // disk under gate or mu: control.Conn.Send does not, and the audit record is a queue.
 package kdc

@@ -13,6 +13,10 @@ var (
 	ErrPolicy = errors.New("faulty policy")
 	// ErrNotServing: the operation needs Serve to be running.
 	ErrNotServing = errors.New("the KDC is not serving")
+	// ErrDetached: the KDC has been cut off from its store for too long to change anything.
+	ErrDetached = errors.New("the KDC is detached from its store")
+	// ErrTooMany: others do the same, as many as there may be.
+	ErrTooMany = errors.New("too many")
 	// ErrExists: the directory already holds a KDC.
 	ErrExists = errors.New("already initialised")
 	// ErrNotInitialised: the directory holds no KDC.

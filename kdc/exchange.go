@@ -70,6 +70,8 @@ func (k *KDC) requested(c *connection, call uint64, r *control.KeyRequest) {
 	switch {
 	case !k.enter(x):
 		k.deny(x, control.Busy)
+	case k.detached():
+		k.deny(x, control.Detached)
 	case s.asOf.Before(r.AsOf):
 		k.await(x)
 	default:
@@ -121,6 +123,9 @@ func (k *KDC) identify(s *snapshot, x *exchange) control.Reason {
 func (k *KDC) decide(s *snapshot, x *exchange) (verdict, control.Reason) {
 	if k.audit.failing() != nil {
 		return verdict{}, control.Unavailable
+	}
+	if k.detached() {
+		return verdict{}, control.Detached
 	}
 	x.why = ""
 	var d policy.Decision

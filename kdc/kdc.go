@@ -34,6 +34,7 @@ type KDC struct {
 	settings atomic.Pointer[Config]
 	snapshot atomic.Pointer[snapshot]
 	swept    atomic.Uint64 // revision whose snapshot and consequences are out
+	contact  contact       // with the store
 
 	// gate makes one message be handled under one snapshot: held for reading by whatever decides, for writing by
 	// publish and by leave. Nobody waits for the network under it: Conn.Send never does.
@@ -48,6 +49,7 @@ type KDC struct {
 	early       bool                            // there may be sessions of a newer state than the snapshot's
 	revoked     revokedIDs
 	collectors  map[*collector]struct{}
+	watchers    map[*watcher]struct{}
 	published   chan struct{} // closed, and replaced, when a snapshot and its consequences are out
 	transports  map[net.Conn]struct{}
 	listening   []string
@@ -99,12 +101,13 @@ func New(o Options) (*KDC, error) {
 		redemptions: map[control.KeyID]*rate.Limiter{}, repeats: map[denied]*repeated{},
 		warnings: rate.NewLimiter(warnRate, warnBurst),
 
-		collectors: map[*collector]struct{}{}, published: make(chan struct{}), transports: map[net.Conn]struct{}{},
+		collectors: map[*collector]struct{}{}, watchers: map[*watcher]struct{}{}, published: make(chan struct{}), transports: map[net.Conn]struct{}{},
 		changing: make(chan struct{}, 1), stopped: make(chan struct{}),
 		strangers: strangers{sites: map[netip.Prefix][]stranger{}},
 	}
 	k.timers = timers{running: &k.running, set: map[*timer]struct{}{}}
 	k.settings.Store(&o.Config)
+	k.contact.asOf = k.began
 	if err := k.directory.load(context.Background()); err != nil {
 		return nil, err
 	}

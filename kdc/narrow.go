@@ -28,6 +28,7 @@ func (k *KDC) narrow(s *snapshot, sessions []*session) {
 				orders[c] = append(orders[c], m)
 			}
 		}
+		k.tellWatchers(SessionNarrowed, x, 0)
 		k.audit.add(event{
 			Event: "narrow", Session: x.id, Requester: x.sides[0].peer, Responder: x.sides[1].peer, AsOf: s.asOf,
 		})

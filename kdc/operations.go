@@ -20,7 +20,9 @@ type Status struct {
 	RequestsPerSecond float64        `json:"requests_per_second"` // over the last seconds
 	PolicyRevision    uint64         `json:"policy_revision"`     // zero: no policy, all denied
 	AsOf              control.AsOf   `json:"as_of"`
-	Audit             string         `json:"audit"` // "ok", or why decisions cannot be recorded
+	Audit             string         `json:"audit"`    // "ok", or why decisions cannot be recorded
+	Store             string         `json:"store"`    // "ok", or for how long, and why, the KDC has been cut off from it
+	Detached          bool           `json:"detached"` // cut off for so long that no key is issued
 	Addresses         []string       `json:"addresses"`
 	Listen            []string       `json:"listen"`
 	Overlays          []netip.Prefix `json:"overlays"`
@@ -111,6 +113,29 @@ type SessionInfo struct {
 	Suite     string            `json:"suite,omitempty"`     // unknown where another run of the KDC issued it
 	Selectors []string          `json:"selectors,omitempty"` // likewise, until policy has been seen to have them
 	Grant     string            `json:"grant,omitempty"`     // id of the grant that permitted the request; likewise
+}
+
+// SessionEventKind says what has become of a session. Programs read it: append only.
+type SessionEventKind string
+
+const (
+	SessionLive     SessionEventKind = "live"     // it was there when the watch began; its time is that of its opening
+	SessionOpened   SessionEventKind = "opened"   // granted, or reported by its ends
+	SessionNarrowed SessionEventKind = "narrowed" // policy permits less of it; its ends are being told
+	SessionRevoked  SessionEventKind = "revoked"  // by an operator or by policy; its ends are being told
+	SessionClosed   SessionEventKind = "closed"   // its ends have destroyed it
+	EventsMissed    SessionEventKind = "missed"   // the reader was too slow for some events, which are lost to it
+)
+
+// SessionEvent is one line of WatchSessions.
+type SessionEvent struct {
+	Time      time.Time         `json:"time"`
+	Event     SessionEventKind  `json:"event"`
+	Session   control.SessionID `json:"session,omitzero"`
+	Requester string            `json:"requester,omitempty"`
+	Responder string            `json:"responder,omitempty"`
+	Reason    string            `json:"reason,omitempty"` // of a revocation
+	Missed    uint64            `json:"missed,omitempty"` // how many events
 }
 
 // SessionFilter chooses sessions: those that match every field that is set. With none set and All false it chooses

@@ -212,17 +212,21 @@ func (k *KDC) reviewExchanges(s *snapshot) {
 func (k *KDC) update(routes bool) {
 	k.telling.Lock()
 	defer k.telling.Unlock()
-	k.mu.Lock()
-	var to []*connection
-	for _, p := range k.peers {
-		if p.conn != nil {
-			to = append(to, p.conn)
-		}
-	}
-	k.mu.Unlock()
-	for _, c := range to {
+	for _, c := range k.everyone() {
 		k.tell(c, routes)
 	}
+}
+
+// everyone lists the connections of the peers that are online.
+func (k *KDC) everyone() (list []*connection) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, p := range k.peers {
+		if p.conn != nil {
+			list = append(list, p.conn)
+		}
+	}
+	return list
 }
 
 func (k *KDC) tell(c *connection, routes bool) {

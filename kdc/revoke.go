@@ -100,6 +100,7 @@ func (k *KDC) revoke(sessions []*session, reason control.Reason) *revocation {
 			}
 		}
 		k.dropSession(s)
+		k.tellWatchers(SessionRevoked, s, reason)
 		k.audit.add(event{
 			Event: "revoke", Session: s.id, Requester: s.sides[0].peer, Responder: s.sides[1].peer, Reason: reason.String(),
 		})

@@ -26,6 +26,7 @@ func (k *KDC) Serve(ctx context.Context, listeners ...net.Listener) error {
 	}()
 	k.audit.add(event{Event: "serve", AsOf: k.snapshot.Load().asOf})
 	k.running.Go(func() { cancel(k.follow(ctx)) })
+	k.running.Go(func() { k.keepContact(ctx) })
 	k.mu.Lock()
 	k.listening = nil
 	for _, l := range listeners {

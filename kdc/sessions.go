@@ -85,6 +85,7 @@ func (s *session) other(name string) *side {
 func (k *KDC) addSession(s *session) bool {
 	if old := k.sessions[s.id]; old != nil {
 		k.dropSession(old)
+		k.tellWatchers(SessionClosed, old, 0)
 	}
 	if len(k.sessions) >= maxSessions || k.live(s.by).budget >= maxSessionsOfPeer {
 		return false
@@ -94,6 +95,7 @@ func (k *KDC) addSession(s *session) bool {
 		k.live(end.peer).sessions[s.id] = s
 	}
 	k.live(s.by).budget++
+	k.tellWatchers(SessionOpened, s, 0)
 	return true
 }
 
@@ -118,6 +120,7 @@ func (k *KDC) letGo(s *session, end *side) {
 	end.held = false
 	if !s.sides[0].held && !s.sides[1].held {
 		k.dropSession(s)
+		k.tellWatchers(SessionClosed, s, 0)
 	}
 }
 

@@ -51,6 +51,7 @@ func (k *KDC) Status() Status {
 	if err := k.audit.failing(); err != nil {
 		st.Audit = err.Error()
 	}
+	st.Store, st.Detached = k.storeState()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, p := range k.peers {

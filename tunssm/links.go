@@ -235,15 +235,15 @@ func (a *acquirer) pingLater(l *link, conn *control.Conn) {
 }
 
 // welcomed makes conn the one that l uses; the one before it, renewed, may finish what is on the way.
-func (a *acquirer) welcomed(l *link, conn *control.Conn) {
+func (a *acquirer) welcomed(l *link, conn *control.Conn, detached bool) {
 	if conn != l.greeting {
 		return
 	}
 	if old := l.conn; old != nil && old != conn {
 		a.timers.after(retireOld, func() { old.Close() })
 	}
-	l.conn, l.greeting, l.fault, l.since, l.detached = conn, nil, nil, time.Now(), false
-	a.log.Info("welcomed by a KDC", "kdc", l.address)
+	l.conn, l.greeting, l.fault, l.since, l.detached = conn, nil, nil, time.Now(), detached
+	a.log.Info("welcomed by a KDC", "kdc", l.address, "detached", detached)
 	a.adopt()
 }
 

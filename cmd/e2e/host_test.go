@@ -30,6 +30,7 @@ type host struct {
 	identity control.Identity // as saved last
 	edge     *fake.Host
 	ssm      *tunssm.SSM
+	wall     wallClock
 	stop     func()
 
 	mu    sync.Mutex
@@ -101,6 +102,7 @@ func (h *host) start() {
 	h.edge = h.w.network.Host(h.addr)
 	h.ssm = tunssm.New(tunssm.Options{
 		Identity: h.saved(), Log: slog.New(slog.DiscardHandler), Software: "test",
+		Now:  h.wall.now,
 		Host: tunssm.Host{TUN: h.edge.TUN, UDP: h.edge.UDP, Route: h.edge.Route, Dial: h.dial}, Save: h.save,
 	})
 	ctx, cancel := context.WithCancel(context.Background())

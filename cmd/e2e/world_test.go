@@ -99,6 +99,7 @@ type center struct {
 	glass   *glass
 	ledger  *ledger
 	watch   *heldStore
+	wall    wallClock
 	stop    func()
 }
 
@@ -132,7 +133,7 @@ func (c *center) start() {
 		addresses = append(addresses, c.w.kdcAddress(i))
 	}
 	var err error
-	c.KDC, err = kdc.New(kdc.Options{Store: c.watch, StoreKey: c.w.storeKey, Audit: c.ledger, Config: kdc.Config{
+	c.KDC, err = kdc.New(kdc.Options{Store: c.watch, StoreKey: c.w.storeKey, Audit: c.ledger, Now: c.wall.now, Config: kdc.Config{
 		Listen: []string{":7600"}, Addresses: addresses, Store: "bolt", Grace: time.Minute,
 		Overlays: []netip.Prefix{netip.MustParsePrefix("100.80.0.0/12"), netip.MustParsePrefix("fd5e::/48")},
 	}})
@@ -152,45 +153,6 @@ func (c *center) start() {
 	})
 	c.w.t.Cleanup(c.stop)
 	synctest.Wait() // until it serves
-}
-
-// heldStore is a handle of the store whose watch can be held back.
-type heldStore struct {
-	*store.Memory
-	mu    sync.Mutex
-	freed chan struct{} // nil: nothing is held
-}
-
-// hold keeps changes from the KDC until the function that it returns is called.
-func (h *heldStore) hold() (free func()) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	freed := make(chan struct{})
-	h.freed = freed
-	return sync.OnceFunc(func() { close(freed) })
-}
-
-func (h *heldStore) Watch(ctx context.Context, after store.Revision) <-chan store.Batch {
-	out := make(chan store.Batch)
-	go func() {
-		defer close(out)
-		for b := range h.Memory.Watch(ctx, after) {
-			h.mu.Lock()
-			freed := h.freed
-			h.mu.Unlock()
-			if freed != nil {
-				select {
-				case <-freed:
-				case <-ctx.Done():
-				}
-			}
-			select {
-			case out <- b:
-			case <-ctx.Done():
-			}
-		}
-	}()
-	return out
 }
 
 // ledger is an audit record in memory.

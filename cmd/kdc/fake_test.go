@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"iter"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -35,6 +37,7 @@ func (*fake) Status() kdc.Status {
 	return kdc.Status{
 		Since: fakeTime, Uptime: 3661, PeersKnown: 2, PeersOnline: 1, Sessions: 2, Requests: 30, Grants: 20, Denials: 10,
 		RequestsPerSecond: 1.25, PolicyRevision: 4, AsOf: control.AsOf{Epoch: 1, Revision: 9}, Audit: "ok",
+		Store:     "ok",
 		Addresses: []string{"192.0.2.1:7600"}, Listen: []string{"[::]:7600"},
 		Overlays: []netip.Prefix{netip.MustParsePrefix("100.80.0.0/12")},
 	}
@@ -95,6 +98,25 @@ func (*fake) Sessions(f kdc.SessionFilter) []kdc.SessionInfo {
 		}
 	}
 	return found
+}
+
+// WatchSessions ends after three events, as that of a KDC that stops.
+func (f *fake) WatchSessions(ctx context.Context, filter kdc.SessionFilter) (iter.Seq[kdc.SessionEvent], error) {
+	if filter.Peer == "busy" {
+		return nil, fmt.Errorf("%w watch sessions: at most 32 do at a time", kdc.ErrTooMany)
+	}
+	s := f.Sessions(filter)[0]
+	e := kdc.SessionEvent{
+		Time: fakeTime, Event: kdc.SessionLive, Session: s.ID, Requester: s.Requester, Responder: s.Responder,
+	}
+	revoked := e
+	revoked.Event, revoked.Reason = kdc.SessionRevoked, "operator"
+	missed := kdc.SessionEvent{Time: fakeTime, Event: kdc.EventsMissed, Missed: 7}
+	return slices.Values([]kdc.SessionEvent{e, revoked, missed}), nil
+}
+
+func (*fake) ResumePeer(context.Context, string) error {
+	return fmt.Errorf("%w (cut off for 2m0s: no route): use another KDC, or mend the store", kdc.ErrDetached)
 }
 
 // RevokeSessions tells in the receipts what it was asked.

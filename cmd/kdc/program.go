@@ -46,8 +46,13 @@ func askFor[T any](c *cli.Context, timeout time.Duration, call func(context.Cont
 	T, error) {
 	ctx, cancel := context.WithTimeout(c.Context, timeout)
 	defer cancel()
-	answer, err := call(ctx, admin.NewClient(daemon.Client(filepath.Join(cli.Dir(c), socketName))))
+	answer, err := call(ctx, client(c))
 	return answer, explain(c, err)
+}
+
+// client is one of the running KDC.
+func client(c *cli.Context) *admin.Client {
+	return admin.NewClient(daemon.Client(filepath.Join(cli.Dir(c), socketName)))
 }
 
 // explain gives an error of the KDC, or of the way to it, its exit code and a hint where one helps.
@@ -67,6 +72,8 @@ func explain(c *cli.Context, err error) error {
 		return cli.Usagef("%w", err)
 	case errors.Is(err, kdc.ErrNotServing):
 		return cli.Unreachablef("%w yet: try again", err)
+	case errors.Is(err, kdc.ErrDetached):
+		return cli.Unreachablef("%w", err)
 	case errors.Is(err, daemon.ErrNotRunning):
 		return cli.Unreachablef("the KDC is not running: nothing listens on %s; %s",
 			filepath.Join(cli.Dir(c), socketName), howToStart(c))

@@ -10,7 +10,10 @@ func sessionCommand() *cli.Command {
 		Name:        "session",
 		Usage:       "the live sessions between peers",
 		Description: cli.Describe("", "kdc session list", "kdc session revoke --peer web-1"),
-		Subcommands: []*cli.Command{sessionListCommand(), sessionShowCommand(), sessionRevokeCommand()},
+		Subcommands: []*cli.Command{
+			sessionListCommand(), sessionShowCommand(), sessionRevokeCommand(),
+			sessionWatchCommand(),
+		},
 	}
 }
 

@@ -47,5 +47,10 @@ func statusTable(s kdc.Status) *cli.Table {
 	t.Row("policy", revision)
 	t.Row("as of", s.AsOf)
 	t.Row("audit", s.Audit)
+	store := s.Store
+	if s.Detached {
+		store += " (detached: no key is issued)"
+	}
+	t.Row("store", store)
 	return t
 }

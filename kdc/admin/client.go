@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -109,6 +110,12 @@ func (c *Client) Policy(ctx context.Context, revision uint64) (kdc.PolicyRevisio
 
 // Sessions is kdc.KDC.Sessions.
 func (c *Client) Sessions(ctx context.Context, f kdc.SessionFilter) ([]kdc.SessionInfo, error) {
+	b, err := call[sessionsBody](ctx, c, http.MethodGet, "/v1/sessions?"+query(f), nil)
+	return b.Sessions, err
+}
+
+// query is a filter in a URL.
+func query(f kdc.SessionFilter) string {
 	q := url.Values{}
 	if f.ID != (control.SessionID{}) {
 		q.Set("id", f.ID.String())
@@ -118,8 +125,29 @@ func (c *Client) Sessions(ctx context.Context, f kdc.SessionFilter) ([]kdc.Sessi
 			q.Set(key, name)
 		}
 	}
-	b, err := call[sessionsBody](ctx, c, http.MethodGet, "/v1/sessions?"+q.Encode(), nil)
-	return b.Sessions, err
+	return q.Encode()
+}
+
+// WatchSessions is kdc.KDC.WatchSessions. What it gives ends where ctx has not only if the KDC does.
+func (c *Client) WatchSessions(ctx context.Context, f kdc.SessionFilter) (iter.Seq[kdc.SessionEvent], error) {
+	resp, err := c.send(ctx, http.MethodGet, "/v1/sessions/watch?"+query(f), nil)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		_, err := read[empty](resp)
+		return nil, err
+	}
+	return func(yield func(kdc.SessionEvent) bool) {
+		defer resp.Body.Close()
+		lines := json.NewDecoder(resp.Body)
+		for {
+			var e kdc.SessionEvent
+			if lines.Decode(&e) != nil || !yield(e) {
+				return
+			}
+		}
+	}, nil
 }
 
 // RevokeSessions is kdc.KDC.RevokeSessions; wait is at most MaxWait.
@@ -145,14 +173,23 @@ func call[T any](ctx context.Context, c *Client, method, target string, body any
 			return answer, err
 		}
 	}
+	resp, err := c.send(ctx, method, target, payload)
+	if err != nil {
+		return answer, err
+	}
+	return read[T](resp)
+}
+
+func (c *Client) send(ctx context.Context, method, target string, payload []byte) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, method, "http://kdc"+target, bytes.NewReader(payload))
 	if err != nil {
-		return answer, err
+		return nil, err
 	}
-	resp, err := c.http.Do(r)
-	if err != nil {
-		return answer, err
-	}
+	return c.http.Do(r)
+}
+
+// read takes an answer that has an end.
+func read[T any](resp *http.Response) (answer T, err error) {
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	defer clear(b) // an enrolment carries a key

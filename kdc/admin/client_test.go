@@ -111,7 +111,7 @@ func TestRoundTripOfPolicyAndSessions(t *testing.T) {
 	for _, tt := range []roundTrip{
 		{"status", func(c *Client, x context.Context) (any, error) { return c.Status(x) }, "Status",
 			kdc.Status{Since: when, Uptime: 1.5, PeersKnown: 2, Requests: 9, AsOf: control.AsOf{Epoch: 1, Revision: 4},
-				Audit: "ok", Addresses: []string{"a:1"}, Listen: []string{"[::]:7600"},
+				Audit: "ok", Store: "cut off for 2m: why", Detached: true, Addresses: []string{"a:1"}, Listen: []string{"[::]:7600"},
 				Overlays: []netip.Prefix{prefix("100.80.0.0/12")}}},
 		{"check", func(c *Client, x context.Context) (any, error) { return c.CheckPolicy(x, []byte("{\xff}")) },
 			"CheckPolicy {\xff}", report},
@@ -151,6 +151,7 @@ func TestErrorsCross(t *testing.T) {
 		{fmt.Errorf("peer ana: %w", kdc.ErrConflict), kdc.ErrConflict},
 		{fmt.Errorf("tag: %w", kdc.ErrInvalid), kdc.ErrInvalid},
 		{kdc.ErrNotServing, kdc.ErrNotServing},
+		{fmt.Errorf("%w (cut off for 2m)", kdc.ErrDetached), kdc.ErrDetached},
 		{fmt.Errorf("%w: %w", kdc.ErrPolicy, faults), kdc.ErrPolicy},
 		{fmt.Errorf("waiting: %w", context.DeadlineExceeded), context.DeadlineExceeded},
 		{errors.New("disk on fire"), nil},

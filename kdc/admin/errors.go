@@ -26,6 +26,8 @@ var outcomes = []struct {
 	{"faulty_policy", http.StatusUnprocessableEntity, kdc.ErrPolicy},
 	{"not_serving", http.StatusServiceUnavailable, kdc.ErrNotServing},
 	{"too_large", http.StatusRequestEntityTooLarge, ErrTooLarge},
+	{"too_many", http.StatusTooManyRequests, kdc.ErrTooMany},
+	{"detached", http.StatusServiceUnavailable, kdc.ErrDetached},
 	{"timed_out", http.StatusGatewayTimeout, context.DeadlineExceeded},
 }
 

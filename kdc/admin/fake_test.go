@@ -3,8 +3,10 @@ package admin
 import (
 	"context"
 	"fmt"
+	"iter"
 	"net/netip"
 	"reflect"
+	"slices"
 	"time"
 
 	"ssmnet/kdc"
@@ -105,6 +107,11 @@ func (f *fake) Policy(_ context.Context, revision uint64) (kdc.PolicyRevision, e
 func (f *fake) Sessions(filter kdc.SessionFilter) []kdc.SessionInfo {
 	f.note("Sessions", filter)
 	return give[[]kdc.SessionInfo](f)
+}
+
+func (f *fake) WatchSessions(_ context.Context, filter kdc.SessionFilter) (iter.Seq[kdc.SessionEvent], error) {
+	f.note("WatchSessions", filter)
+	return slices.Values(give[[]kdc.SessionEvent](f)), f.err
 }
 
 func (f *fake) RevokeSessions(_ context.Context, filter kdc.SessionFilter, wait time.Duration) ([]kdc.Receipt, error) {

@@ -1,13 +1,14 @@
 package admin
 
 import (
+	"encoding/json"
+	"iter"
 	"net/http"
 	"net/url"
 	"strconv"
 	"time"
 
 	"ssmnet/kdc"
-	"ssmnet/packet/control"
 )
 
 // handler answers requests out of a KDC. Each method is one line of the table in the package's doc.
@@ -37,6 +38,7 @@ func Handler(k Operations) http.Handler {
 	} {
 		mux.Handle(pattern, serve)
 	}
+	mux.HandleFunc("GET /v1/sessions/watch", h.watchSessions)
 	mux.Handle("GET /metrics", metricsHandler(k))
 	return mux
 }
@@ -158,18 +160,34 @@ func (h handler) policy(r *request) (any, error) {
 }
 
 func (h handler) sessions(r *request) (any, error) {
-	q, err := r.query("id", "peer", "pair_a", "pair_b")
+	f, err := r.sessionFilter()
 	if err != nil {
 		return nil, err
 	}
-	f := kdc.SessionFilter{Peer: q.Get("peer"), PairA: q.Get("pair_a"), PairB: q.Get("pair_b")}
-	if q.Has("id") {
-		if f.ID, err = control.ParseSessionID(q.Get("id")); err != nil {
-			return nil, invalid("id: %v", err)
+	return sessionsBody{list(h.k.Sessions(f))}, nil
+}
+
+// watchSessions sends each event as it comes. It is no endpoint: its answer has no end of its own.
+func (h handler) watchSessions(w http.ResponseWriter, r *http.Request) {
+	f, err := (&request{r, w}).sessionFilter()
+	var events iter.Seq[kdc.SessionEvent]
+	if err == nil {
+		events, err = h.k.WatchSessions(r.Context(), f)
+	}
+	if err != nil {
+		status, failed := describe(err)
+		reply(w, status, failed)
+		return
+	}
+	w.Header().Set("Content-Type", "application/jsonl")
+	w.Header().Set("Cache-Control", "no-store")
+	out, lines := http.NewResponseController(w), json.NewEncoder(w)
+	out.Flush()
+	for e := range events {
+		if lines.Encode(e) != nil || out.Flush() != nil {
+			return
 		}
 	}
-	all := list(h.k.Sessions(f))
-	return sessionsBody{all}, nil
 }
 
 func (h handler) revokeSessions(r *request) (any, error) {

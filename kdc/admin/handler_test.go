@@ -43,6 +43,7 @@ func TestMalformedRequests(t *testing.T) {
 		{"query", "GET", "/v1/sessions?peer=%zz", "", 400, "invalid"},
 		{"session id", "GET", "/v1/sessions?id=ab", "", 400, "invalid"},
 		{"unknown filter", "GET", "/v1/sessions?all=1", "", 400, "invalid"},
+		{"watched session id", "GET", "/v1/sessions/watch?id=ab", "", 400, "invalid"},
 		{"revoke id", "POST", "/v1/sessions/revoke", `{"id":"xyz"}`, 400, "invalid"},
 		{"revoke wait", "POST", "/v1/sessions/revoke", `{"all":true,"wait":-1}`, 400, "invalid"},
 		{"revoke long wait", "POST", "/v1/sessions/revoke", fmt.Sprintf(`{"all":true,"wait":%d}`, MaxWait+1), 400, "invalid"},
@@ -130,7 +131,7 @@ func TestListsAreNeverNull(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	w := httptest.NewRecorder()
-	f := &fake{answer: kdc.Status{PeersKnown: 3, PeersOnline: 2, Requests: 12345678, PolicyRevision: 4, Audit: "ok"}}
+	f := &fake{answer: kdc.Status{PeersKnown: 3, PeersOnline: 2, Requests: 12345678, PolicyRevision: 4, Audit: "ok", Store: "ok"}}
 	Handler(f).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	if got := w.Header().Get("Content-Type"); !strings.HasPrefix(got, "text/plain; version=0.0.4") {
 		t.Errorf("Content-Type %q", got)
@@ -149,7 +150,8 @@ func TestMetrics(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"ssmnet_kdc_peers_known": "3", "ssmnet_kdc_peers_online": "2", "ssmnet_kdc_requests_total": "1.2345678e+07",
-		"ssmnet_kdc_policy_revision": "4", "ssmnet_kdc_audit_up": "1",
+		"ssmnet_kdc_policy_revision": "4", "ssmnet_kdc_audit_up": "1", "ssmnet_kdc_store_up": "1",
+		"ssmnet_kdc_detached": "0",
 	} {
 		if samples[name] != want {
 			t.Errorf("%s %s, want %s", name, samples[name], want)

@@ -33,6 +33,10 @@ var metrics = []struct {
 		func(s kdc.Status) float64 { return float64(s.PolicyRevision) }},
 	{metric("audit_up", "1 while decisions can be recorded."), prometheus.GaugeValue,
 		func(s kdc.Status) float64 { return truth(s.Audit == "ok") }},
+	{metric("store_up", "1 while changes to the store arrive."), prometheus.GaugeValue,
+		func(s kdc.Status) float64 { return truth(s.Store == "ok") }},
+	{metric("detached", "1 while cut off from the store for so long that no key is issued."), prometheus.GaugeValue,
+		func(s kdc.Status) float64 { return truth(s.Detached) }},
 }
 
 func metric(name, help string) *prometheus.Desc {

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"iter"
 	"time"
 
 	"ssmnet/kdc"
@@ -27,6 +28,7 @@ type Operations interface {
 	Policy(ctx context.Context, revision uint64) (kdc.PolicyRevision, error)
 
 	Sessions(f kdc.SessionFilter) []kdc.SessionInfo
+	WatchSessions(ctx context.Context, f kdc.SessionFilter) (iter.Seq[kdc.SessionEvent], error)
 	RevokeSessions(ctx context.Context, f kdc.SessionFilter, wait time.Duration) ([]kdc.Receipt, error)
 }
 

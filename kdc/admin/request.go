@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"ssmnet/kdc"
+	"ssmnet/packet/control"
 )
 
 // maxBody bounds the JSON of a request, in bytes.
@@ -94,6 +95,21 @@ func (r *request) query(known ...string) (url.Values, error) {
 		}
 	}
 	return q, nil
+}
+
+// sessionFilter reads a filter out of the query.
+func (r *request) sessionFilter() (f kdc.SessionFilter, err error) {
+	q, err := r.query("id", "peer", "pair_a", "pair_b")
+	if err != nil {
+		return f, err
+	}
+	f = kdc.SessionFilter{Peer: q.Get("peer"), PairA: q.Get("pair_a"), PairB: q.Get("pair_b")}
+	if q.Has("id") {
+		if f.ID, err = control.ParseSessionID(q.Get("id")); err != nil {
+			return f, invalid("id: %v", err)
+		}
+	}
+	return f, nil
 }
 
 // invalid is an error that wraps kdc.ErrInvalid and reads as its own text.

@@ -59,7 +59,7 @@
 // are arrays with a field too few or too many; a malformed message ends the connection.
 //
 //	Hello, SessionReport...  ->          on connecting: boot, port, addresses; then every live session, 256 a report
-//	                         <- Welcome  name, addresses, overlays, routes, KDCs, as_of
+//	                         <- Welcome  name, addresses, overlays, routes, KDCs, as_of, detached
 //	KeyRequest               ->          <- KeyGrant | KeyDenial      (above)
 //	                         <- KeyOffer      KeyAccept | KeyDenial ->
 //	                         <- Revoke        RevokeAck ->            sessions to destroy
@@ -68,7 +68,8 @@
 //	SessionReport            ->                                       sessions opened and closed, coalesced for 200 ms
 //	Endpoint                 ->          <- Endpoint                  candidates changed: its own; those of a peer
 //	Lookup                   ->          <- LookupReply               name or flow to peer and decision; no session
-//	Ping                    <->  Pong                                 either side; a KDC's Pong carries as_of
+//	Ping                    <->  Pong                                 either side; a KDC's carries as_of and detached
+//	                         <- Pong                                  with request id 0: detached has changed
 //	                         <- RotateKey                             the next permanent key
 //	Enrol                    ->          <- EnrolGrant                under a token: the permanent key
 //	                         <- Refusal                               not understood, or a displaced boot
@@ -76,7 +77,7 @@
 // Their numbers and fields:
 //
 //	 1 Hello          Boot, Reach, AES, Sessions, Software
-//	 2 Welcome        Config, KDC
+//	 2 Welcome        Config, KDC, Detached
 //	 3 Update         Config
 //	 4 SessionReport  Opened, Closed, Last
 //	 5 KeyRequest     Flow, Peer, Na, Pub, SPI, AsOf
@@ -124,8 +125,9 @@
 //
 // AsOf = (epoch, store revision of the last change that decisions depend on) says which state of policy and peers a
 // decision was made under. Welcome, Pong, Update, Revoke, KeyOffer and KeyGrant carry it. An SSM keeps the highest it has
-// seen, sends it in KeyRequest, and refuses a KeyOffer or KeyGrant below it, so no stale KDC can widen what another has
-// narrowed.
+// seen, sends it in KeyRequest, and refuses a KeyOffer or KeyGrant below it. A KDC that has long been cut off from its store
+// is detached: it denies every KeyRequest, says so in Welcome and Pong, and contact with it does not count for what the
+// terms call grace. So no stale KDC can widen what another has narrowed.
 //
 // # Narrowing
 //

@@ -73,10 +73,11 @@ type Config struct {
 	AsOf      AsOf           `cbor:"7,keyasint"`
 }
 
-// Welcome answers Hello.
+// Welcome answers Hello. Detached is as in Pong.
 type Welcome struct {
-	Config Config `cbor:"1,keyasint"`
-	KDC    Boot   `cbor:"2,keyasint"` // this run of this KDC
+	Config   Config `cbor:"1,keyasint"`
+	KDC      Boot   `cbor:"2,keyasint"` // this run of this KDC
+	Detached bool   `cbor:"3,keyasint"`
 }
 
 // Update replaces what Welcome said.
@@ -230,7 +231,7 @@ type EnrolGrant struct {
 // Ping asks for a Pong.
 type Ping struct{}
 
-// Pong answers Ping. AsOf and Detached are the KDC's to say.
+// Pong answers Ping, or tells unasked that Detached has changed. AsOf and Detached are the KDC's to say.
 type Pong struct {
 	AsOf     AsOf `cbor:"1,keyasint"`
 	Detached bool `cbor:"2,keyasint"`

@@ -51,7 +51,7 @@ func everyMessage() []Message {
 	responder.SPI = 0
 	return []Message{
 		&Hello{Boot: partyA.Boot, Reach: reachFixture(), AES: true, Sessions: 3, Software: "ssm 1.0.0 linux/amd64"},
-		&Welcome{Config: configFixture(), KDC: Boot(filled(16, 0xe0))},
+		&Welcome{Config: configFixture(), KDC: Boot(filled(16, 0xe0)), Detached: true},
 		&Update{Config: configFixture()},
 		&SessionReport{Opened: []SessionEntry{entryFixture()}, Closed: []SessionID{session(1), session(2)}, Last: true},
 		&KeyRequest{Flow: flowToB(), Peer: "b", Na: na, Pub: pub, SPI: partyA.SPI, AsOf: AsOf{Epoch: 2, Revision: 40}},

@@ -28,35 +28,55 @@ func WantsJSON(c *Context) bool { return c.String("output") == "json" }
 
 // JSON writes value, which must encode as an object, indented and with the schema ("ssmnet.status/v1") as first key.
 func JSON(w io.Writer, schema string, value any) error {
+	whole, err := object(schema, value)
+	if err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	if err := json.Indent(&out, whole, "", "  "); err != nil {
+		return fmt.Errorf("cli: %s: %w", schema, err)
+	}
+	out.WriteByte('\n')
+	_, err = out.WriteTo(w)
+	return err
+}
+
+// JSONLine writes value as JSON does, but on one line: one of many.
+func JSONLine(w io.Writer, schema string, value any) error {
+	whole, err := object(schema, value)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(whole, '\n'))
+	return err
+}
+
+// object encodes value with the schema as first key.
+func object(schema string, value any) ([]byte, error) {
 	var body bytes.Buffer
 	e := json.NewEncoder(&body)
 	e.SetEscapeHTML(false) // read by programs and people, never by a browser
 	if err := e.Encode(value); err != nil {
-		return fmt.Errorf("cli: %s: %w", schema, err)
+		return nil, fmt.Errorf("cli: %s: %w", schema, err)
 	}
-	object := bytes.TrimSpace(body.Bytes())
-	if len(object) < 2 || object[0] != '{' {
-		return fmt.Errorf("cli: %s: %T does not encode as an object", schema, value)
+	encoded := bytes.TrimSpace(body.Bytes())
+	if len(encoded) < 2 || encoded[0] != '{' {
+		return nil, fmt.Errorf("cli: %s: %T does not encode as an object", schema, value)
 	}
 	var keys map[string]json.RawMessage
-	if err := json.Unmarshal(object, &keys); err != nil {
-		return fmt.Errorf("cli: %s: %w", schema, err)
+	if err := json.Unmarshal(encoded, &keys); err != nil {
+		return nil, fmt.Errorf("cli: %s: %w", schema, err)
 	}
 	if _, taken := keys["schema"]; taken {
-		return fmt.Errorf("cli: %s: %T has a schema of its own", schema, value)
+		return nil, fmt.Errorf("cli: %s: %T has a schema of its own", schema, value)
 	}
-	var whole, out bytes.Buffer
+	var whole bytes.Buffer
 	fmt.Fprintf(&whole, `{"schema":%q`, schema)
 	if len(keys) > 0 {
 		whole.WriteByte(',')
 	}
-	whole.Write(object[1:])
-	if err := json.Indent(&out, whole.Bytes(), "", "  "); err != nil {
-		return fmt.Errorf("cli: %s: %w", schema, err)
-	}
-	out.WriteByte('\n')
-	_, err := out.WriteTo(w)
-	return err
+	whole.Write(encoded[1:])
+	return whole.Bytes(), nil
 }
 
 // Table is rows under a header, aligned. Values are never cut short.
