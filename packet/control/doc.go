@@ -139,8 +139,8 @@
 // The digest of a list of selectors is the first 16 bytes of the SHA-256 of the list as it stands in Terms. Both sides come
 // to the same list, which they make so: for each selector of the session, in their order, it takes in the selector itself
 // where one of the Narrow covers it, otherwise its intersections with those of the Narrow, in their order. To take in one
-// that the list has a cover of does nothing; otherwise those that it covers are taken out, and it is put at the end unless
-// there are 512.
+// that the list has a cover of does nothing; otherwise those that it covers are taken out, and it is put at the end. The
+// list is complete once it has 512.
 //
 // A selector covers another whose Src and Dst lie within its own, where its Protocol is 0 or the same and, for TCP and UDP,
 // its Ports include the other's. Two intersect where of either prefix of the one and that of the other one lies within

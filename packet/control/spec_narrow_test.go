@@ -48,13 +48,10 @@ func specIntersect(had, now packet.Selector) (packet.Selector, bool) {
 
 func specNarrow(had, now packet.Selectors) (list packet.Selectors) {
 	take := func(s packet.Selector) {
-		if slices.ContainsFunc(list, func(l packet.Selector) bool { return specCovers(l, s) }) {
+		if len(list) == 512 || slices.ContainsFunc(list, func(l packet.Selector) bool { return specCovers(l, s) }) {
 			return
 		}
-		list = slices.DeleteFunc(list, func(l packet.Selector) bool { return specCovers(s, l) })
-		if len(list) < 512 {
-			list = append(list, s)
-		}
+		list = append(slices.DeleteFunc(list, func(l packet.Selector) bool { return specCovers(s, l) }), s)
 	}
 	for _, s := range had {
 		if slices.ContainsFunc(now, func(n packet.Selector) bool { return specCovers(n, s) }) {
