@@ -161,6 +161,18 @@ func (ss Selectors) Intersect(tt Selectors) Selectors {
 	return both
 }
 
+// Union gives selectors of the flows that one list or the other gives the right to start, as many as a pair may have; those
+// of ss go first.
+func (ss Selectors) Union(tt Selectors) Selectors {
+	all := slices.Clone(ss)
+	for _, t := range tt {
+		if len(all) < MaxSelectors {
+			all = all.with(t)
+		}
+	}
+	return all
+}
+
 // with adds s, unless it is covered; what it covers goes.
 func (ss Selectors) with(s Selector) Selectors {
 	if ss.Cover(s) {

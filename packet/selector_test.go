@@ -176,6 +176,39 @@ func TestIntersect(t *testing.T) {
 	}
 }
 
+// TestUnion holds the union of lists against what each of them matches.
+func TestUnion(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 10))
+	random, flows := randomSelectors(r)
+	list := func() (ss Selectors) {
+		for range r.IntN(5) {
+			ss = append(ss, random())
+		}
+		return ss
+	}
+	for range 2000 {
+		a, b := list(), list()
+		before := slices.Clone(a)
+		both := a.Union(b)
+		for _, f := range flows {
+			match := func(s Selector) bool { return s.Match(f) }
+			if slices.ContainsFunc(both, match) != (slices.ContainsFunc(a, match) || slices.ContainsFunc(b, match)) {
+				t.Fatalf("%v with %v is %v, which differs on %v", a, b, both, f)
+			}
+		}
+		if !slices.Equal(a, before) {
+			t.Fatal("a list was written to")
+		}
+	}
+	full := make(Selectors, MaxSelectors)
+	for i := range full {
+		full[i] = sel("10.0.0.0/8", "10.0.0.0/8", TCP, uint16(i), uint16(i))
+	}
+	if both := full.Union(Selectors{sel("10.0.0.0/8", "10.0.0.0/8", UDP, 1, 1)}); !slices.Equal(both, full) {
+		t.Errorf("%d selectors", len(both))
+	}
+}
+
 // TestIntersectBound: what does not fit one message is left out.
 func TestIntersectBound(t *testing.T) {
 	var a, b Selectors

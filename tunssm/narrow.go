@@ -37,7 +37,8 @@ func (a *acquirer) narrow(conn *control.Conn, id uint64, m *control.Narrow) {
 	a.reply(conn, id, ack)
 }
 
-// restrict narrows s. What it carried until now is remembered with the peer: those flows were cut (cutFlow).
+// restrict narrows s. What it carried until now is remembered with the peer, besides what was cut before: a connection may
+// be silent for long (cutFlow).
 func (a *acquirer) restrict(s *session, m *control.Narrow) {
 	was := s.scope.Load().selectors
 	now := was.Intersect(m.Selectors)
@@ -47,7 +48,11 @@ func (a *acquirer) restrict(s *session, m *control.Narrow) {
 	if s.entry.Selectors == told {
 		return // of several KDCs each tells it
 	}
-	s.peer.cut.Store(&was)
+	cut := was
+	if before := s.peer.cut.Load(); before != nil {
+		cut = was.Union(*before)
+	}
+	s.peer.cut.Store(&cut)
 	a.log.Info("narrowed a session", "session", s.id, "peer", s.peer.name, "selectors", len(now), "before", len(was),
 		"as_of", m.AsOf)
 }

@@ -160,7 +160,7 @@ func TestNarrowReset(t *testing.T) {
 		a, b, kdc := w.stations["a"], w.stations["b"], w.kdcs[0]
 		kdc.set(func(s *script) {
 			s.terms = func(terms *control.Terms) {
-				terms.Selectors = append(toPorts(a, b, packet.UDP, 9), toPorts(a, b, packet.TCP, 22)...)
+				terms.Selectors = append(toPorts(a, b, packet.UDP, 9), toPorts(a, b, packet.TCP, 22, 80)...)
 			}
 		})
 		s, _ := w.connect("a", "b")
@@ -171,7 +171,7 @@ func TestNarrowReset(t *testing.T) {
 		a.host.TUN.Inject(established)
 		b.wants(established)
 
-		left := toPorts(a, b, packet.UDP, 9)
+		left := append(toPorts(a, b, packet.UDP, 9), toPorts(a, b, packet.TCP, 80)...)
 		w.narrow(s, left, 2, "a", "b")
 		reset, ok := packet.AppendReset(nil, established)
 		if !ok {
@@ -187,8 +187,11 @@ func TestNarrowReset(t *testing.T) {
 			}
 		}
 		check()
+		left = left[:1]
+		w.narrow(s, left, 3, "a", "b")
+		check()
 		kdc.set(func(s *script) {
-			s.asOf = control.AsOf{Epoch: 1, Revision: 2}
+			s.asOf = control.AsOf{Epoch: 1, Revision: 3}
 			s.terms = func(terms *control.Terms) { terms.Selectors = left }
 		})
 		if err := a.Rekey("b"); err != nil {
