@@ -47,7 +47,7 @@ func (k *KDC) excessive(c *connection, e control.Envelope) bool {
 		k.warn("too many reports of sessions", "peer", c.name, "source", c.source)
 		c.hangUp()
 		return true
-	case *control.KeyAccept, *control.KeyDenial, *control.RevokeAck, *control.Pong:
+	case *control.KeyAccept, *control.KeyDenial, *control.RevokeAck, *control.NarrowAck, *control.Pong:
 		return false // they answer what the KDC has asked
 	}
 	return !c.limits.asks.Allow()

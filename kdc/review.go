@@ -71,7 +71,8 @@ func (s *snapshot) leaves(x *session) bool {
 
 // reviewSessions judges the live sessions anew, if policy has changed or some wait for it. KDC.gate is held for writing.
 func (k *KDC) reviewSessions(s *snapshot, changed bool) {
-	var doomed, wide []*session
+	var doomed []*session
+	wide := narrowing{}
 	k.mu.Lock()
 	if !changed && !k.early {
 		k.mu.Unlock()
@@ -83,7 +84,7 @@ func (k *KDC) reviewSessions(s *snapshot, changed bool) {
 		case ends:
 			doomed = append(doomed, x)
 		case narrows:
-			wide = append(wide, x)
+			wide[x] = nil
 		}
 	}
 	k.mu.Unlock()

@@ -128,7 +128,8 @@ func (k *KDC) letGo(s *session, end *side) {
 func (k *KDC) reported(c *connection, m *control.SessionReport) {
 	s := k.snapshot.Load()
 	var refuse []control.SessionID
-	var doomed, wide []*session
+	var doomed []*session
+	wide := narrowing{}
 	reason := control.Changed
 	k.mu.Lock()
 	p := k.live(c.name)
@@ -136,12 +137,9 @@ func (k *KDC) reported(c *connection, m *control.SessionReport) {
 		if c.roll != nil {
 			c.roll[e.ID] = struct{}{}
 		}
-		why := k.opened(s, c, e)
+		why := k.opened(s, c, e, wide)
 		switch known := k.sessions[e.ID]; {
 		case why == 0:
-			if k.judge(s, known) == narrows {
-				wide = append(wide, known)
-			}
 		case known != nil && k.judge(s, known) == ends:
 			doomed = append(doomed, known)
 		default:
@@ -171,8 +169,8 @@ func (k *KDC) reported(c *connection, m *control.SessionReport) {
 	k.narrow(s, wide)
 }
 
-// opened takes one reported session in, or says why it must go. k.mu is held.
-func (k *KDC) opened(s *snapshot, c *connection, e control.SessionEntry) control.Reason {
+// opened takes one reported session in, or says why it must go; it may have to be narrowed. k.mu is held.
+func (k *KDC) opened(s *snapshot, c *connection, e control.SessionEntry, wide narrowing) control.Reason {
 	d := k.live(c.name).owed[e.ID]
 	if d != nil && d.narrow == nil {
 		return d.reason
@@ -185,23 +183,11 @@ func (k *KDC) opened(s *snapshot, c *connection, e control.SessionEntry) control
 		if end == nil || end.boot != c.boot {
 			return control.Changed
 		}
-		if d != nil { // it may not have heard of the Narrow when it reported
-			end.held, end.told = true, true
-			return 0
-		}
-		if !known.agrees(e.Selectors) {
-			return control.Changed
-		}
 		end.held, end.told = true, true
-		if e.AsOf.Before(known.asOf) { // the other side claimed that it came of a newer state
-			if known.asOf = e.AsOf; known.suite == 0 {
-				known.prefixes = [2][]netip.Prefix{}
-			}
-			if k.judge(s, known) == ends {
-				return control.Changed
-			}
+		if d != nil {
+			return 0 // it may not have heard of the Narrow when it reported
 		}
-		return 0
+		return k.retold(s, known, end, e, wide)
 	}
 	age := time.Duration(min(e.AgeMillis, 1<<40)) * time.Millisecond
 	x := &session{
@@ -217,7 +203,8 @@ func (k *KDC) opened(s *snapshot, c *connection, e control.SessionEntry) control
 	if q != nil && (slices.Contains(q.displaced, far.boot) || q.conn != nil && q.boot != far.boot) {
 		return control.Restarted
 	}
-	if k.judge(s, x) == ends {
+	judged := k.judge(s, x)
+	if judged == ends {
 		return control.Changed
 	}
 	if !k.addSession(x) {
@@ -225,6 +212,36 @@ func (k *KDC) opened(s *snapshot, c *connection, e control.SessionEntry) control
 	}
 	x.of(c.name).told = true
 	k.matchLater(c)
+	if judged == narrows {
+		wide[x] = nil
+	}
+	return 0
+}
+
+// retold takes what a side tells of a session that is known. Where that is not what is known of its selectors one of them
+// is out of date: the ack of a Narrow says whether they then agree. k.mu is held.
+func (k *KDC) retold(s *snapshot, x *session, end *side, e control.SessionEntry, wide narrowing) control.Reason {
+	newer := x.asOf.Before(e.AsOf)
+	if e.AsOf.Before(x.asOf) { // it is yet to be narrowed, or the other side claimed that it came of a newer state
+		if x.asOf = e.AsOf; x.suite == 0 {
+			x.prefixes = [2][]netip.Prefix{}
+		}
+	}
+	switch k.judge(s, x) {
+	case ends:
+		return control.Changed
+	case narrows:
+		wide[x] = nil
+		return 0
+	}
+	switch {
+	case e.Selectors == x.digest:
+	case s.asOf.Before(e.AsOf): // another KDC has narrowed it under a state that we have yet to see, and judge it by
+	case newer: // likewise, under one that we have seen
+		x.digest, wide[x] = control.Digest{}, nil
+	default:
+		wide.one(x, end)
+	}
 	return 0
 }
 

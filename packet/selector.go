@@ -44,7 +44,7 @@ func (s Selector) matchUpper(f Flow) bool {
 
 // Covers says whether every flow that t matches is matched by s.
 func (s Selector) Covers(t Selector) bool {
-	return prefixCovers(s.Src, t.Src) && prefixCovers(s.Dst, t.Dst) && s.coversUpper(t)
+	return s.coversUpper(t) && prefixCovers(s.Src, t.Src) && prefixCovers(s.Dst, t.Dst)
 }
 
 func (s Selector) coversUpper(t Selector) bool {
@@ -61,12 +61,6 @@ func prefixCovers(p, q netip.Prefix) bool { return p.Bits() <= q.Bits() && p.Con
 
 // intersect is the selector of the flows that both match; ok is false where there are none.
 func (s Selector) intersect(t Selector) (both Selector, ok bool) {
-	if both.Src, ok = narrower(s.Src, t.Src); !ok {
-		return both, false
-	}
-	if both.Dst, ok = narrower(s.Dst, t.Dst); !ok {
-		return both, false
-	}
 	both.Protocol, both.Ports = s.Protocol, s.Ports
 	switch {
 	case s.Protocol == AnyProtocol:
@@ -77,7 +71,13 @@ func (s Selector) intersect(t Selector) (both Selector, ok bool) {
 	case s.Protocol.HasPorts():
 		both.Ports = PortRange{max(s.Ports.Lo, t.Ports.Lo), min(s.Ports.Hi, t.Ports.Hi)}
 	}
-	return both, both.Ports.Lo <= both.Ports.Hi
+	if both.Ports.Lo > both.Ports.Hi {
+		return both, false
+	}
+	if both.Src, ok = narrower(s.Src, t.Src); ok {
+		both.Dst, ok = narrower(s.Dst, t.Dst)
+	}
+	return both, ok
 }
 
 // narrower is what two prefixes have in common: one of them, or nothing.
@@ -139,32 +139,44 @@ func (ss Selectors) CoverAll(tt Selectors) bool {
 const MaxSelectors = 512
 
 // Intersect gives selectors of the flows that both lists give the right to start, in the order of ss and none covered by
-// another. Both sides of a session and the KDC come to the same list. It has at most MaxSelectors: what would be more is
-// left out, which narrows further.
+// another. Both sides of a session and the KDC come to the same list. It ends with MaxSelectors, which narrows further:
+// two lists of so many may have the square of that in common, and an SSM stands still meanwhile.
 func (ss Selectors) Intersect(tt Selectors) Selectors {
 	var both Selectors
 	for _, s := range ss {
 		if tt.Cover(s) {
-			both = both.with(s)
+			if both = both.with(s); len(both) == MaxSelectors {
+				return both
+			}
 			continue
 		}
 		for _, t := range tt {
 			if x, ok := s.intersect(t); ok {
-				both = both.with(x)
+				if both = both.with(x); len(both) == MaxSelectors {
+					return both
+				}
 			}
 		}
 	}
 	return both
 }
 
-// with adds s, unless it is covered or there is no room; what it covers goes.
+// Union gives selectors of the flows that one list or the other gives the right to start, as many as a pair may have; those
+// of ss go first.
+func (ss Selectors) Union(tt Selectors) Selectors {
+	all := slices.Clone(ss)
+	for _, t := range tt {
+		if len(all) < MaxSelectors {
+			all = all.with(t)
+		}
+	}
+	return all
+}
+
+// with adds s, unless it is covered; what it covers goes.
 func (ss Selectors) with(s Selector) Selectors {
 	if ss.Cover(s) {
 		return ss
 	}
-	ss = slices.DeleteFunc(ss, s.Covers)
-	if len(ss) < MaxSelectors {
-		ss = append(ss, s)
-	}
-	return ss
+	return append(slices.DeleteFunc(ss, s.Covers), s)
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 )
 
 func sel(src, dst string, p Protocol, lo, hi uint16) Selector {
@@ -80,7 +81,6 @@ func TestSelectorsPermit(t *testing.T) {
 	}
 }
 
-// TestCovers holds Covers against Match: a covered selector never matches what its cover does not.
 // randomSelectors gives selectors and the flows that tell them apart.
 func randomSelectors(r *rand.Rand) (random func() Selector, flows []Flow) {
 	prefixes := []string{"0.0.0.0/0", "10.0.0.0/8", "10.77.0.0/24", "10.77.0.1/32", "10.77.0.2/32", "::/0"}
@@ -104,6 +104,7 @@ func randomSelectors(r *rand.Rand) (random func() Selector, flows []Flow) {
 	return random, flows
 }
 
+// TestCovers holds Covers against Match: a covered selector never matches what its cover does not.
 func TestCovers(t *testing.T) {
 	random, flows := randomSelectors(rand.New(rand.NewPCG(5, 6)))
 	covers := 0
@@ -175,6 +176,39 @@ func TestIntersect(t *testing.T) {
 	}
 }
 
+// TestUnion holds the union of lists against what each of them matches.
+func TestUnion(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 10))
+	random, flows := randomSelectors(r)
+	list := func() (ss Selectors) {
+		for range r.IntN(5) {
+			ss = append(ss, random())
+		}
+		return ss
+	}
+	for range 2000 {
+		a, b := list(), list()
+		before := slices.Clone(a)
+		both := a.Union(b)
+		for _, f := range flows {
+			match := func(s Selector) bool { return s.Match(f) }
+			if slices.ContainsFunc(both, match) != (slices.ContainsFunc(a, match) || slices.ContainsFunc(b, match)) {
+				t.Fatalf("%v with %v is %v, which differs on %v", a, b, both, f)
+			}
+		}
+		if !slices.Equal(a, before) {
+			t.Fatal("a list was written to")
+		}
+	}
+	full := make(Selectors, MaxSelectors)
+	for i := range full {
+		full[i] = sel("10.0.0.0/8", "10.0.0.0/8", TCP, uint16(i), uint16(i))
+	}
+	if both := full.Union(Selectors{sel("10.0.0.0/8", "10.0.0.0/8", UDP, 1, 1)}); !slices.Equal(both, full) {
+		t.Errorf("%d selectors", len(both))
+	}
+}
+
 // TestIntersectBound: what does not fit one message is left out.
 func TestIntersectBound(t *testing.T) {
 	var a, b Selectors
@@ -184,6 +218,20 @@ func TestIntersectBound(t *testing.T) {
 	}
 	if both := a.Intersect(b); len(both) != MaxSelectors || !a.CoverAll(both) || !b.CoverAll(both) {
 		t.Errorf("%d selectors", len(both))
+	}
+	a, b = nil, nil
+	for i := range MaxSelectors { // each of a has something in common with each of b
+		host := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, byte(i >> 8), byte(i)}), 32).String()
+		a = append(a, sel(host, "10.0.0.0/8", AnyProtocol, 0, 65535))
+		b = append(b, sel("10.0.0.0/8", host, AnyProtocol, 0, 65535))
+	}
+	began := time.Now()
+	both := a.Intersect(b)
+	if took := time.Since(began); took > 2*time.Second { // milliseconds, but for the load of the machine
+		t.Errorf("an SSM would stand still for %v", took)
+	}
+	if len(both) != MaxSelectors || both[0] != sel("10.77.0.0/32", "10.77.0.0/32", AnyProtocol, 0, 65535) {
+		t.Errorf("%d selectors, the first %v", len(both), both[0])
 	}
 }
 

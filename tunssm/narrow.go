@@ -22,27 +22,37 @@ func (c *scope) settled(newest control.AsOf) bool { return c.whole && !c.asOf.Be
 // permits says whether s may carry the flow now.
 func (s *session) permits(f packet.Flow) bool { return s.scope.Load().selectors.Permits(f) }
 
-// narrow takes a Narrow and gives the receipt. Of those that several KDCs send the newest counts, in whatever order they
-// come. A session that has ended carries nothing, which the receipt says with an empty digest.
+// narrow takes a Narrow and gives the receipt, which says as of when the session was narrowed last. Of those that several
+// KDCs send the newest counts, in whatever order they come; two of one state are not the same where a grant has ended by
+// time between them. A session that has ended carries nothing, which the receipt says with an empty digest.
 func (a *acquirer) narrow(conn *control.Conn, id uint64, m *control.Narrow) {
 	a.raise(m.AsOf)
 	ack := &control.NarrowAck{Session: m.Session, AsOf: m.AsOf}
 	if s := a.sessionByID(m.Session); s != nil {
-		if s.scope.Load().asOf.Before(m.AsOf) {
+		if !m.AsOf.Before(s.scope.Load().asOf) {
 			a.restrict(s, m)
 		}
-		ack.Selectors = s.entry.Selectors
+		ack.Selectors, ack.AsOf = s.entry.Selectors, s.entry.AsOf
 	}
 	a.reply(conn, id, ack)
 }
 
-// restrict narrows s. What it carried until now is remembered with the peer: those flows were cut (cutFlow).
+// restrict narrows s. What it carried until now is remembered with the peer, besides what was cut before: a connection may
+// be silent for long (cutFlow).
 func (a *acquirer) restrict(s *session, m *control.Narrow) {
 	was := s.scope.Load().selectors
 	now := was.Intersect(m.Selectors)
 	s.scope.Store(&scope{selectors: now, asOf: m.AsOf, whole: now.CoverAll(m.Selectors)})
+	told := s.entry.Selectors
 	s.entry.Selectors, s.entry.AsOf = control.DigestSelectors(now), m.AsOf
-	s.peer.cut.Store(&was)
+	if s.entry.Selectors == told {
+		return // of several KDCs each tells it
+	}
+	cut := was
+	if before := s.peer.cut.Load(); before != nil {
+		cut = was.Union(*before)
+	}
+	s.peer.cut.Store(&cut)
 	a.log.Info("narrowed a session", "session", s.id, "peer", s.peer.name, "selectors", len(now), "before", len(was),
 		"as_of", m.AsOf)
 }

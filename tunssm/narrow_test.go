@@ -89,17 +89,29 @@ func TestNarrowInbound(t *testing.T) {
 	})
 }
 
-// TestNarrowOnce: the newest of several counts, in whatever order they come; all are acked.
+// TestNarrowOnce: the newest of several counts, in whatever order they come; each is acked with what it is as of. Of one
+// state there may be several, where a grant has ended by time: all of them count.
 func TestNarrowOnce(t *testing.T) {
 	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
 		a, b := w.stations["a"], w.stations["b"]
 		s, _ := w.connect("a", "b")
 		newest := toPorts(a, b, packet.UDP, 9)
-		w.narrow(s, newest, 3, "a")
-		for _, revision := range []uint64{1, 2, 3} {
-			w.narrow(s, toPorts(a, b, packet.UDP, 10), revision, "a")
-			if got := w.acked("a"); got.AsOf.Revision != revision || got.Selectors != control.DigestSelectors(newest) {
-				t.Errorf("revision %d is acked with %+v", revision, got)
+		for _, to := range []struct {
+			revision uint64
+			ports    []uint16
+			left     []uint16
+		}{
+			{3, []uint16{8, 9}, []uint16{8, 9}},
+			{1, []uint16{10}, []uint16{8, 9}},
+			{2, []uint16{10}, []uint16{8, 9}},
+			{3, []uint16{8, 9}, []uint16{8, 9}},
+			{3, []uint16{9}, []uint16{9}},
+			{3, []uint16{8, 9}, []uint16{9}},
+		} {
+			w.narrow(s, toPorts(a, b, packet.UDP, to.ports...), to.revision, "a")
+			left := control.DigestSelectors(toPorts(a, b, packet.UDP, to.left...))
+			if got := w.acked("a"); got.AsOf.Revision != 3 || got.Selectors != left {
+				t.Errorf("%v is acked with %+v", to, got)
 			}
 		}
 		if got := a.sending("b").scope.Load(); got.asOf.Revision != 3 || !got.selectors.CoverAll(newest) {
@@ -148,7 +160,7 @@ func TestNarrowReset(t *testing.T) {
 		a, b, kdc := w.stations["a"], w.stations["b"], w.kdcs[0]
 		kdc.set(func(s *script) {
 			s.terms = func(terms *control.Terms) {
-				terms.Selectors = append(toPorts(a, b, packet.UDP, 9), toPorts(a, b, packet.TCP, 22)...)
+				terms.Selectors = append(toPorts(a, b, packet.UDP, 9), toPorts(a, b, packet.TCP, 22, 80)...)
 			}
 		})
 		s, _ := w.connect("a", "b")
@@ -159,7 +171,7 @@ func TestNarrowReset(t *testing.T) {
 		a.host.TUN.Inject(established)
 		b.wants(established)
 
-		left := toPorts(a, b, packet.UDP, 9)
+		left := append(toPorts(a, b, packet.UDP, 9), toPorts(a, b, packet.TCP, 80)...)
 		w.narrow(s, left, 2, "a", "b")
 		reset, ok := packet.AppendReset(nil, established)
 		if !ok {
@@ -175,8 +187,11 @@ func TestNarrowReset(t *testing.T) {
 			}
 		}
 		check()
+		left = left[:1]
+		w.narrow(s, left, 3, "a", "b")
+		check()
 		kdc.set(func(s *script) {
-			s.asOf = control.AsOf{Epoch: 1, Revision: 2}
+			s.asOf = control.AsOf{Epoch: 1, Revision: 3}
 			s.terms = func(terms *control.Terms) { terms.Selectors = left }
 		})
 		if err := a.Rekey("b"); err != nil {

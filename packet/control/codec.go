@@ -8,6 +8,8 @@ import (
 	"unicode"
 
 	"github.com/fxamacker/cbor/v2"
+
+	"ssmnet/packet"
 )
 
 // Envelope is one message with its request id: zero where it is neither call nor reply.
@@ -149,6 +151,7 @@ func (m *Lookup) check() error {
 	return checkFlow(m.Flow.Src, m.Flow.Dst)
 }
 
+func (m *Narrow) check() error   { return checkSelectors(m.Selectors) }
 func (m *KeyOffer) check() error { return checkSession(m.A, m.B, m.Terms, m.Candidates) }
 func (m *KeyGrant) check() error { return checkSession(m.A, m.B, m.Terms, m.Candidates) }
 
@@ -197,12 +200,23 @@ func checkSession(a, b Party, t Terms, candidates []netip.AddrPort) error {
 			return err
 		}
 	}
-	for _, s := range t.Selectors {
+	if err := checkSelectors(t.Selectors); err != nil {
+		return err
+	}
+	return checkCandidates(candidates)
+}
+
+// checkSelectors bounds also what it costs to narrow one list by another.
+func checkSelectors(list packet.Selectors) error {
+	if len(list) > packet.MaxSelectors {
+		return fmt.Errorf("%d selectors, more than %d", len(list), packet.MaxSelectors)
+	}
+	for _, s := range list {
 		if err := checkPrefixes([]netip.Prefix{s.Src, s.Dst}); err != nil {
 			return err
 		}
 	}
-	return checkCandidates(candidates)
+	return nil
 }
 
 // checkSoftware keeps what ends up on an operator's terminal short and free of control characters.

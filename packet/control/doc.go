@@ -55,8 +55,8 @@
 // body's first field has key 1 and each further field the next. A call carries a request id other than zero, chosen by
 // its sender, and its reply repeats it; all else carries zero. A field that is absent is zero or empty. Unknown keys in
 // a body are ignored; an unknown type, of 8 bits, is answered with a Refusal that names it and otherwise ignored.
-// Indefinite lengths, tags, duplicate keys, nesting over 8, maps over 64 pairs and lists over MaxList are malformed, as
-// are arrays with a field too few or too many; a malformed message ends the connection.
+// Indefinite lengths, tags, duplicate keys, nesting over 8, maps over 64 pairs, lists over MaxList and more than 512
+// selectors are malformed, as are arrays with a field too few or too many; a malformed message ends the connection.
 //
 //	Hello, SessionReport...  ->          on connecting: boot, port, addresses; then every live session, 256 a report
 //	                         <- Welcome  name, addresses, overlays, routes, KDCs, as_of, detached
@@ -132,14 +132,25 @@
 // # Narrowing
 //
 // Where policy comes to permit a pair less than its live session carries, but not nothing, the KDC sends both sides a
-// Narrow with all the selectors that the pair has now. Each side lets the session carry from then on what both its own
-// selectors and those permit, and answers NarrowAck with the digest of the result. It ignores, but acks, a Narrow that is
-// not of a higher AsOf than the grant's and that of the last Narrow, so that several KDCs may send the same in any order.
-// The result is for each selector of the session, in their order, the selector itself where one of the Narrow covers it,
-// otherwise its intersections with those of the Narrow, in their order; each is left out if one before it covers it,
-// takes out those before it that it covers, and is left out once there are 512. What policy permits besides is had by
-// another KeyRequest. A SessionEntry tells the selectors' digest and AsOf as they are after narrowing. Where the two sides
-// come to differ the KDC revokes the session.
+// Narrow with all the selectors that the pair has now. Each side lets the session carry from then on only the flows that
+// both its own selectors and those give the right to start, and their replies. It answers NarrowAck with the digest of its
+// selectors and the AsOf that it has them as of, or, where it has no such session, with zeros and the AsOf of the Narrow.
+// A Narrow of a lower AsOf than the grant's or the last one's is acked, but changes nothing, so that several KDCs may send
+// theirs in any order; one of the same AsOf may be narrower, where a grant has ended by time. What policy permits besides
+// is had by another KeyRequest. A SessionEntry tells digest and AsOf as they are after narrowing. Where two acks of one
+// Narrow differ the KDC revokes the session.
+//
+// The digest of a list of selectors is the first 16 bytes of the SHA-256 of the list as it stands in Terms. Both sides come
+// to the same list, which they make so: for each selector of the session, in their order, it takes in the selector itself
+// where one of the Narrow covers it, otherwise its intersections with those of the Narrow, in their order. To take in one
+// that the list has a cover of does nothing; otherwise those that it covers are taken out, and it is put at the end. The
+// list is complete once it has 512.
+//
+// A selector covers another whose Src and Dst lie within its own, where its Protocol is 0 or the same and, for TCP and UDP,
+// its Ports include the other's. Two intersect where of either prefix of the one and that of the other one lies within
+// the other; the intersection has that one. Its Protocol and Ports are those of the Narrow's where the session's Protocol
+// is 0, and the session's where the Narrow's is 0; otherwise the protocols must be the same, and for TCP and UDP it has the
+// ports that both have, of which there must be one, for others the session's.
 //
 // # Permanent keys
 //

@@ -177,10 +177,10 @@ type Narrow struct {
 	AsOf      AsOf             `cbor:"3,keyasint"`
 }
 
-// NarrowAck is the receipt: from now on the session carries no more than what a Narrow of AsOf left it.
+// NarrowAck is the receipt: from now on the session carries no more than what the Narrow left it.
 type NarrowAck struct {
 	Session   SessionID `cbor:"1,keyasint"`
-	AsOf      AsOf      `cbor:"2,keyasint"`
+	AsOf      AsOf      `cbor:"2,keyasint"` // of the Narrow, or of one that had narrowed it further
 	Selectors Digest    `cbor:"3,keyasint"` // those that it has now; zero where there is no such session
 }
 

@@ -254,6 +254,25 @@ func plainStruct(tables map[string]table, v reflect.Value) any {
 	return fields
 }
 
+// The digest of selectors is that of the bytes which a Narrow, or the terms, have of them.
+func TestSpecReadsDigest(t *testing.T) {
+	ss := termsFixture().Selectors
+	r := &reader{mustMarshal(t, 0, &Narrow{Selectors: ss})}
+	r.head() // [type, request id, {1: session, 2: selectors
+	r.item()
+	r.item()
+	r.head()
+	r.item()
+	r.item()
+	r.item()
+	list := r.b
+	r.item()
+	hash := sha256.Sum256(list[:len(list)-len(r.b)])
+	if d := DigestSelectors(ss); !bytes.Equal(d[:], hash[:16]) {
+		t.Errorf("digest %x, by the doc %x", d, hash[:16])
+	}
+}
+
 // The transcript, item by item, and the keys by the definition of HKDF (RFC 5869).
 func checkByHand(t *testing.T, v *vectors, name string) {
 	t.Helper()
