@@ -396,3 +396,65 @@ func TestClosedIsAReceipt(t *testing.T) {
 		}
 	})
 }
+
+// TestRevokedIsRemembered: a report that crossed with a revocation does not bring the session back, though both sides
+// have acked; what was revoked long ago takes no room.
+func TestRevokedIsRemembered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, aToB)
+		keys := acquire(p.a, p.b)
+		if _, err := p.RevokeSessions(t.Context(), SessionFilter{ID: keys.Session}, 0); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range []*module{p.a, p.b} {
+			m.send(0, &control.RevokeAck{Sessions: await[*control.Revoke](m).Sessions})
+		}
+		synctest.Wait()
+		if n := len(p.peers["a"].owed) + len(p.peers["b"].owed); n != 0 {
+			t.Fatalf("%d acks owed", n)
+		}
+		p.a.send(0, report(keys, p.a.boot, p.b.boot, false))
+		if got := await[*control.Revoke](p.a); got.Reason != control.Operator || got.Sessions[0] != keys.Session {
+			t.Errorf("told %+v", got)
+		}
+		if n := len(p.Sessions(SessionFilter{})); n != 0 {
+			t.Errorf("%d sessions are back", n)
+		}
+		r := revokedIDs{reasons: map[control.SessionID]control.Reason{}}
+		for range 10 {
+			r.add(control.NewSessionID(), control.Operator)
+			time.Sleep(revokedFor / 5)
+		}
+		if len(r.reasons) != 6 || len(r.order) != 6 {
+			t.Errorf("%d and %d remembered, want those of %s", len(r.reasons), len(r.order), revokedFor)
+		}
+	})
+}
+
+// TestAsOfIsCarried: whatever a KDC says that depends on its state says which state that is.
+func TestAsOfIsCarried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, aToB)
+		p.add(NewPeer{Name: "c"})
+		now := p.snapshot.Load().asOf
+		says := func(what string, got control.AsOf) {
+			if got != now {
+				t.Errorf("%s as of %s, want %s", what, got, now)
+			}
+		}
+		says("Update", await[*control.Update](p.a).Config.AsOf)
+		p.a.send(5, &control.Ping{})
+		says("Pong", await[*control.Pong](p.a).AsOf)
+		r := p.a.request(p.b.address())
+		offer := await[*control.KeyOffer](p.b)
+		says("KeyOffer", offer.Terms.AsOf)
+		p.b.acceptOffer(offer)
+		says("KeyGrant", p.a.granted(r).Terms.AsOf)
+		if _, err := p.RevokeSessions(t.Context(), SessionFilter{All: true}, 0); err != nil {
+			t.Fatal(err)
+		}
+		says("Revoke", await[*control.Revoke](p.a).AsOf)
+		p.a.close()
+		says("Welcome", p.join(p.a.id, "198.51.100.1").welcome.Config.AsOf)
+	})
+}

@@ -142,7 +142,7 @@ func TestRekeyTimes(t *testing.T) {
 }
 
 // TestIdleTimes: the requester says close after idle and opens what is on its way for closeLinger more; the responder
-// ends at the close.
+// ends at the close, and both report it.
 func TestIdleTimes(t *testing.T) {
 	const idle = 3 * time.Minute
 	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
@@ -172,6 +172,36 @@ func TestIdleTimes(t *testing.T) {
 		if n := len(a.sessions("b")); n != 0 {
 			t.Errorf("the requester keeps %d sessions that it closed", n)
 		}
+		time.Sleep(reportDelay)
+		synctest.Wait()
+		for _, name := range []string{"a", "b"} {
+			if r := heard[*control.SessionReport](w.kdcs[0], name); !slices.Contains(r[len(r)-1].Closed, theirs.id) {
+				t.Errorf("%s does not report the end", name)
+			}
+		}
+	})
+}
+
+// TestSupersededTime: a session that another has replaced opens what is on its way for supersededFor, and no longer.
+func TestSupersededTime(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		_, theirs := w.connect("a", "b")
+		a, b := w.stations["a"], w.stations["b"]
+		late := [2][]byte{}
+		for i, text := range []string{"on the way", "far too long on the way"} {
+			late[i] = seal(t, theirs, packet.Data, 0, datagram(b, a, 9, text))
+		}
+		if err := a.Rekey("b"); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		time.Sleep(supersededFor - time.Millisecond)
+		a.host.UDP.Forge(b.host.UDP.Addr(), late[0])
+		a.wants(datagram(b, a, 9, "on the way"))
+		time.Sleep(2 * time.Millisecond)
+		a.host.UDP.Forge(b.host.UDP.Addr(), late[1])
+		a.wants()
+		a.drops(dropSPI, 1)
 	})
 }
 
@@ -269,4 +299,27 @@ func TestRevokedForAMinute(t *testing.T) {
 			t.Error("a revoked id is remembered for ever")
 		}
 	})
+}
+
+// TestFigures: the times are those that design and documentation promise.
+func TestFigures(t *testing.T) {
+	for _, f := range []struct {
+		what      string
+		got, want time.Duration
+	}{
+		{"keepalive", keepaliveAfter, 5 * time.Second}, {"dead path", deadAfter, 10 * time.Second},
+		{"the responder's rekey and end", responderLag, 30 * time.Second}, {"after close", closeLinger, 2 * time.Second},
+		{"superseded", supersededFor, 30 * time.Second}, {"revoked", revokedFor, time.Minute},
+		{"unconfirmed", control.ConfirmTimeout, 10 * time.Second}, {"reports", reportDelay, 200 * time.Millisecond},
+		{"request", control.RequestTimeout, 2 * time.Second}, {"accept", control.AcceptTimeout, time.Second},
+		{"ping", control.PingInterval, 15 * time.Second}, {"silence", control.DeadAfter, 45 * time.Second},
+		{"renewal", renewAfter, time.Hour},
+	} {
+		if f.got != f.want {
+			t.Errorf("%s: %v, want %v", f.what, f.got, f.want)
+		}
+	}
+	if rekeyFrames != 1<<34 || packet.MaxFrames != 1<<40 || maxHeldFrames != 64 || maxHeldBytes != 256<<10 || maxHeldTotal != 8<<20 {
+		t.Error("a bound has changed")
+	}
 }

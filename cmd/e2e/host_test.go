@@ -33,6 +33,8 @@ type host struct {
 	wall     wallClock
 	stop     func()
 
+	app func(pkt []byte) // takes what arrives; nil: it is kept in the inbox
+
 	mu    sync.Mutex
 	inbox [][]byte // packets that the application has received
 }
@@ -100,11 +102,14 @@ func (h *host) start() {
 	delete(h.w.dead, h.name)
 	h.w.mu.Unlock()
 	h.edge = h.w.network.Host(h.addr)
-	h.ssm = tunssm.New(tunssm.Options{
-		Identity: h.saved(), Log: slog.New(slog.DiscardHandler), Software: "test",
-		Now:  h.wall.now,
-		Host: tunssm.Host{TUN: h.edge.TUN, UDP: h.edge.UDP, Route: h.edge.Route, Dial: h.dial}, Save: h.save,
-	})
+	o := tunssm.Options{
+		Identity: h.saved(), Log: slog.New(slog.DiscardHandler), Software: "test", Now: h.wall.now, Save: h.save,
+		Host: tunssm.Host{TUN: h.edge.TUN, UDP: h.edge.UDP, Route: h.edge.Route, Dial: h.dial},
+	}
+	if h.w.journal != nil {
+		o.Log, o.Random = slog.New(h.w.journal.of(h.name)), h.w.journal.luck(h.name)
+	}
+	h.ssm = tunssm.New(o)
 	ctx, cancel := context.WithCancel(context.Background())
 	var tasks sync.WaitGroup
 	edge, ssm := h.edge, h.ssm
@@ -151,6 +156,10 @@ func (h *host) receive(ctx context.Context, tun *fake.TUN) {
 		select {
 		case pkt := <-tun.Packets():
 			h.w.trace.arrived(h.name, pkt)
+			if h.app != nil {
+				h.app(pkt)
+				continue
+			}
 			h.mu.Lock()
 			h.inbox = append(h.inbox, pkt)
 			h.mu.Unlock()

@@ -26,8 +26,9 @@ type world struct {
 	t        *testing.T
 	network  *fake.Network
 	trace    *trace
-	slow     bool // messages and frames take time, each path another: what happens is then in one order
-	v6       bool // the underlay
+	journal  *journal // of a long run; nil: none
+	slow     bool     // messages and frames take time, each path another: what happens is then in one order
+	v6       bool     // the underlay
 	keys     *keys
 	memory   *store.Memory
 	storeKey secret.Key
@@ -110,6 +111,9 @@ func (w *world) addCenter(i int) {
 		c.name = fmt.Sprintf("kdc%d", i+1)
 	}
 	c.watch = &heldStore{Memory: w.memory.Share()}
+	if w.journal != nil {
+		c.ledger.read = func(lines []byte) { w.journal.audited(c.name, lines) }
+	}
 	listener, err := w.network.Listen(c.address)
 	if err != nil {
 		w.t.Fatal(err)
@@ -159,9 +163,14 @@ func (c *center) start() {
 type ledger struct {
 	mu   sync.Mutex
 	text bytes.Buffer
+	read func([]byte) // takes what is written instead; nil: it is kept
 }
 
 func (l *ledger) Write(b []byte) (int, error) {
+	if l.read != nil {
+		l.read(b)
+		return len(b), nil
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(b)
@@ -231,7 +240,9 @@ func (w *world) pass(from, to string, m control.Message) bool {
 	if dead {
 		return false
 	}
-	w.trace.message(from, to, m)
+	if w.journal == nil {
+		w.trace.message(from, to, m)
+	}
 	return tamper == nil || tamper(from, to, m)
 }
 
