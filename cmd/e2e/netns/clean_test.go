@@ -199,3 +199,56 @@ func (h *Host) killAll(t *testing.T) {
 		return nil
 	})
 }
+
+// descriptors counts those of a process.
+func descriptors(t *testing.T, pid int) int {
+	t.Helper()
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// TestDescriptorsStayFlat: neither sessions cost an SSM or the KDC a descriptor, nor an SSM that comes and goes its peer
+// or the KDC. Connections that are just being renewed may come on top.
+func TestDescriptorsStayFlat(t *testing.T) {
+	n := newOverlay(t, 2, grant("tag:all", "tag:all", "udp/7000"))
+	a, b := n.Hosts[0], n.Hosts[1]
+	a.echo(t, 4, 7000)
+	b.echo(t, 4, 7000)
+	answered(t, a, b, 7000)
+	pids := map[string]int{"a": a.daemon(t), "b": b.daemon(t), "the KDC": n.KDC.serving.cmd.Process.Pid}
+	before := map[string]int{}
+	for who, pid := range pids {
+		before[who] = descriptors(t, pid)
+	}
+	flat := func(after string) {
+		t.Helper()
+		for who, pid := range pids {
+			eventually(t, started, after+": as many descriptors as before", func() error {
+				if now := descriptors(t, pid); now > before[who] {
+					return fmt.Errorf("%s has %d descriptors, %d before", who, now, before[who])
+				}
+				return nil
+			})
+		}
+	}
+	for range times(20, 100) {
+		a.SSM(t, "session", "close", b.Name)
+		answered(t, a, b, 7000)
+	}
+	flat("sessions")
+	delete(pids, "b")
+	for i := range times(5, 50) {
+		b.SSM(t, "down")
+		b.SSM(t, "up")
+		if i%2 == 0 {
+			answered(t, a, b, 7000)
+		} else {
+			answered(t, b, a, 7000)
+		}
+	}
+	flat("up and down")
+	t.Logf("descriptors: %v", before)
+}
