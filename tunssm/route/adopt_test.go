@@ -129,3 +129,40 @@ func use(t *testing.T, j *Journal, steps int) {
 		}
 	}
 }
+
+// TestAdoptedAndChanged: what others have done to the interface and its surroundings meanwhile stays done.
+func TestAdoptedAndChanged(t *testing.T) {
+	for name, tt := range map[string]struct{ theirs, want []string }{
+		"taken down":  {[]string{"link set tun9 down"}, []string{"state DOWN", "10.9.0.1/24", "mtu 1500"}},
+		"another MTU": {[]string{"link set tun9 mtu 1350"}, []string{"mtu 1350", "10.8.0.0/16 via 10.9.0.2 dev tun9"}},
+		"route led elsewhere": {
+			[]string{"link add br9 type bridge", "addr add 10.90.0.1/24 dev br9", "link set br9 up",
+				"route replace 10.8.0.0/16 via 10.90.0.9"},
+			[]string{"10.8.0.0/16 via 10.90.0.9 dev br9", "10.9.0.1/24", "mtu 1500"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			enterNamespace(t)
+			addPersistent(t)
+			for _, line := range []string{"link set tun9 up", "addr add 10.9.0.1/24 dev tun9", "route add 10.8.0.0/16 via 10.9.0.2"} {
+				ip(t, line)
+			}
+			j, path, log := newJournal(t)
+			use(t, j, 5)
+			for _, line := range tt.theirs {
+				ip(t, line)
+			}
+			if _, err := again(path, log).PutBack(); err != nil {
+				t.Fatal(err)
+			}
+			after := dump(t)
+			for _, want := range tt.want {
+				if !strings.Contains(after, want) {
+					t.Errorf("want %q in\n%s\nlog %s", want, after, log)
+				}
+			}
+			if n, err := again(path, log).PutBack(); n != 0 || err != nil {
+				t.Errorf("again: %d, %v", n, err)
+			}
+		})
+	}
+}

@@ -136,10 +136,16 @@ func setRoute(c change, value string) error {
 	if err != nil {
 		return err
 	}
-	if value != "" {
-		return netlink.RouteReplace(&r)
+	if value == "" {
+		return dropRoute(&r)
 	}
-	return dropRoute(&r)
+	err = netlink.RouteAdd(&r)
+	for _, moot := range []error{unix.EEXIST, unix.ENETDOWN, unix.ENETUNREACH, unix.EHOSTUNREACH} {
+		if errors.Is(err, moot) {
+			return nil // somebody else has one there now, or has taken away what it leads through
+		}
+	}
+	return err
 }
 
 func dropRoute(r *netlink.Route) error {

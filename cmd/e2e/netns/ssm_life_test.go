@@ -80,19 +80,21 @@ func TestUpAndDown(t *testing.T) {
 // TestRunAndTerminate: as a service manager does it. A hangup of the terminal that it was started from changes nothing.
 func TestRunAndTerminate(t *testing.T) {
 	_, h := newEnrolled(t)
-	h.leavesNothing(t, func() {
-		p := h.Start(t, program("ssm"), "--dir", h.dir, "run")
-		eventually(t, started, "ssm run is ready", func() error {
-			if r := h.TrySSM(t, "status", "--check", "ready"); r.Code != 0 {
-				return errors.New(r.String())
+	for _, end := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		h.leavesNothing(t, func() {
+			p := h.Start(t, program("ssm"), "--dir", h.dir, "run")
+			eventually(t, started, "ssm run is ready", func() error {
+				if r := h.TrySSM(t, "status", "--check", "ready"); r.Code != 0 {
+					return errors.New(r.String())
+				}
+				return nil
+			})
+			p.Signal(t, syscall.SIGHUP)
+			if r := p.End(t, end); r.Code != 0 || !strings.Contains(r.Stderr, "ignored SIGHUP") {
+				t.Error(r)
 			}
-			return nil
 		})
-		p.Signal(t, syscall.SIGHUP)
-		if r := p.End(t, syscall.SIGTERM); r.Code != 0 || !strings.Contains(r.Stderr, "ignored SIGHUP") {
-			t.Error(r)
-		}
-	})
+	}
 }
 
 // TestUpRefused: what up and run say when they cannot, alike, leaving nothing behind.
