@@ -120,6 +120,14 @@ func TestKDCInsideARoute(t *testing.T) {
 		w.kdcs[0].stop()
 		time.Sleep(time.Minute)
 		a.routes("refused: it covers an underlay address")
+		a.in(func(acq *acquirer) { // where a KDC is known by a name, only the last connection tells
+			all, at := acq.links.list, acq.links.list[0].at
+			acq.links.list = []*link{{address: "kdc.example:7600", at: at}}
+			if got, want := acq.avoid(), netip.MustParseAddr("203.0.113.1"); !slices.Equal(got, []netip.Addr{want}) {
+				t.Errorf("avoids %v, want %s", got, want)
+			}
+			acq.links.list = all
+		})
 		w.kdcs[0].start()
 		time.Sleep(time.Minute)
 		if !a.status().KDCs[0].Connected {

@@ -50,7 +50,10 @@ var errClosing = errors.New("still closing")
 
 // stop ends the SSM and waits until it has put everything back.
 func stop(ctx context.Context, ssm *admin.Client) error {
-	if err := ssm.Down(ctx); err != nil {
+	if _, err := runs(ctx, ssm); err != nil {
+		return err
+	}
+	if err := ssm.Down(ctx); err != nil && !wentAway(err) {
 		return err
 	}
 	return daemon.WaitReady(ctx, func(ctx context.Context) error {

@@ -52,9 +52,31 @@ func ask[T any](c *cli.Context, call func(context.Context, *admin.Client) (T, er
 	return answer, explain(c, err)
 }
 
+// wentAway says that an SSM has taken a call and did not live to answer it. For a moment after a kill the kernel takes
+// calls for it, and for a moment before its end it does itself: what is there then is neither an SSM nor none.
+func wentAway(err error) bool {
+	var transport *url.Error
+	for _, other := range []error{daemon.ErrNotRunning, daemon.ErrPermission, context.DeadlineExceeded, context.Canceled} {
+		if errors.Is(err, other) {
+			return false
+		}
+	}
+	return errors.Is(err, tunssm.ErrEnded) || errors.As(err, &transport)
+}
+
+// runs asks the SSM for its status past such a moment. The error is daemon.ErrNotRunning where there is none.
+func runs(ctx context.Context, ssm *admin.Client) (st tunssm.Status, err error) {
+	err = daemon.WaitReady(ctx, func(ctx context.Context) (err error) {
+		if st, err = ssm.Status(ctx); err != nil && !wentAway(err) {
+			err = daemon.GiveUp(err)
+		}
+		return err
+	})
+	return st, err
+}
+
 // explain gives an error of the SSM, or of the way to it, its exit code and a hint where one helps.
 func explain(c *cli.Context, err error) error {
-	var transport *url.Error
 	switch {
 	case err == nil:
 		return nil
@@ -71,8 +93,7 @@ func explain(c *cli.Context, err error) error {
 			in(c, socketName), inDir("ssm up", cli.Dir(c)))
 	case errors.Is(err, context.DeadlineExceeded):
 		return cli.TimedOutf("the SSM did not answer in time: see %s", in(c, logName))
-	case errors.Is(err, tunssm.ErrEnded),
-		errors.As(err, &transport) && !errors.Is(err, daemon.ErrPermission):
+	case wentAway(err):
 		return cli.Unreachablef("the SSM went away before it answered; see %s", in(c, logName))
 	}
 	return err

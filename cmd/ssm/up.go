@@ -55,7 +55,7 @@ func up(c *cli.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(c.Context, limit)
 	defer cancel()
-	st, err := client(c).Status(ctx)
+	st, err := runs(ctx, client(c))
 	switch {
 	case err == nil:
 		return isUp(c, st, true)

@@ -65,6 +65,10 @@ func (j *Journal) Adopt(ifname string, mtu int) error {
 		}
 	}
 	add("route", ours, "", there)
+	add("route", multicast, "", there)
+	if is, err := currentRoute(changes[len(changes)-1]); err != nil || is == there {
+		changes = changes[:len(changes)-1] // the kernel's, and was there before
+	}
 	if err := j.record(changes...); err != nil {
 		return err
 	}

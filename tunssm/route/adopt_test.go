@@ -3,8 +3,12 @@ package route
 import (
 	"os/exec"
 	"regexp"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 
 	"ssmnet/tunssm/tun"
 )
@@ -29,6 +33,21 @@ func dump(t testing.TB) (all string) {
 	return regexp.MustCompile(`qdisc \S+ `).ReplaceAllString(all, "")
 }
 
+// beyond gives the lines of a that b has not.
+func beyond(a, b string) []string {
+	there := strings.Split(b, "\n")
+	return slices.DeleteFunc(strings.Split(a, "\n"), func(line string) bool { return slices.Contains(there, line) })
+}
+
+func link(t testing.TB) netlink.Link {
+	t.Helper()
+	l, err := netlink.LinkByName("tun9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
 func addPersistent(t testing.TB) { t.Helper(); ip(t, "tuntap add tun9 mode tun") }
 
 // TestAdopt: a TUN that was there before the SSM is as it was before, after an end and after a kill at any point.
@@ -37,6 +56,7 @@ func TestAdopt(t *testing.T) {
 		"as made": nil,
 		"down, with attributes": {"link set tun9 mtu 1300 txqueuelen 77 gso_max_size 50000", "addr add 10.9.0.1/24 dev tun9",
 			"link set tun9 addrgenmode random"},
+		"up, without": {"link set tun9 up"},
 		"up, with addresses and routes": {
 			"link set tun9 up mtu 9000", "addr add 10.9.0.1/24 brd + dev tun9", "addr add 10.9.0.3/24 dev tun9 label tun9:x",
 			"addr add 10.7.0.1 peer 10.7.0.2 dev tun9", "addr add fd09::1/64 dev tun9 nodad",
@@ -57,14 +77,23 @@ func TestAdopt(t *testing.T) {
 				for _, line := range lines {
 					ip(t, line)
 				}
+				complete := func() {
+					if strings.Contains(strings.Join(lines, " "), "fd09::1/64") {
+						if err := awaitLocal("tun9", prefixes("fd09::1/64")); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+				complete()
 				before := dump(t)
 				j, path, log := newJournal(t)
 				use(t, j, killed)
 				if n, err := again(path, log).PutBack(); err != nil || n == 0 {
 					t.Fatalf("%d, %v", n, err)
 				}
+				complete()
 				if after := dump(t); after != before {
-					t.Errorf("after step %d\n%swas\n%slog %s", killed, after, before, log)
+					t.Errorf("after step %d, now\n%q\nwas\n%q\nlog %s", killed, beyond(after, before), beyond(before, after), log)
 				}
 				if strings.Contains(log.String(), "WARN") {
 					t.Errorf("log %s", log)
@@ -91,9 +120,49 @@ func use(t *testing.T, j *Journal, steps int) {
 			t.Fatal(err)
 		}
 	}
+	for device != nil && isUp(link(t)) == 1 && !strings.Contains(ip(t, "-o link show tun9"), "LOWER_UP") {
+		runtime.Gosched() // until the kernel has seen that somebody is attached
+	}
 	if device != nil {
 		if err := device.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestAdoptedAndChanged: what others have done to the interface and its surroundings meanwhile stays done.
+func TestAdoptedAndChanged(t *testing.T) {
+	for name, tt := range map[string]struct{ theirs, want []string }{
+		"taken down":  {[]string{"link set tun9 down"}, []string{"state DOWN", "10.9.0.1/24", "mtu 1500"}},
+		"another MTU": {[]string{"link set tun9 mtu 1350"}, []string{"mtu 1350", "10.8.0.0/16 via 10.9.0.2 dev tun9"}},
+		"route led elsewhere": {
+			[]string{"link add br9 type bridge", "addr add 10.90.0.1/24 dev br9", "link set br9 up",
+				"route replace 10.8.0.0/16 via 10.90.0.9"},
+			[]string{"10.8.0.0/16 via 10.90.0.9 dev br9", "10.9.0.1/24", "mtu 1500"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			enterNamespace(t)
+			addPersistent(t)
+			for _, line := range []string{"link set tun9 up", "addr add 10.9.0.1/24 dev tun9", "route add 10.8.0.0/16 via 10.9.0.2"} {
+				ip(t, line)
+			}
+			j, path, log := newJournal(t)
+			use(t, j, 5)
+			for _, line := range tt.theirs {
+				ip(t, line)
+			}
+			if _, err := again(path, log).PutBack(); err != nil {
+				t.Fatal(err)
+			}
+			after := dump(t)
+			for _, want := range tt.want {
+				if !strings.Contains(after, want) {
+					t.Errorf("want %q in\n%s\nlog %s", want, after, log)
+				}
+			}
+			if n, err := again(path, log).PutBack(); n != 0 || err != nil {
+				t.Errorf("again: %d, %v", n, err)
+			}
+		})
 	}
 }

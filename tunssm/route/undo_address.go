@@ -18,8 +18,11 @@ import (
 // not zero as key=value.
 const there = "there"
 
-// ours names all routes of ours on an interface.
-const ours = "ours"
+// ours names all routes of ours on an interface, multicast the route that the kernel gives it with its first carrier.
+const (
+	ours      = "ours"
+	multicast = "multicast"
+)
 
 // describe makes a name; parse takes it apart.
 func describe(prefix netip.Prefix, numbers map[string]int, texts map[string]string) string {

@@ -77,9 +77,9 @@ func routeOf(c change) (r netlink.Route, err error) {
 }
 
 func checkRoute(c change) error {
-	if c.Name == ours {
+	if c.Name == ours || c.Name == multicast {
 		if c.Was != "" {
-			return fmt.Errorf("routes of ours were not %.40q", c.Was)
+			return fmt.Errorf("%s: what is recorded of it is that it was not there", c.Name)
 		}
 		return errors.Join(checkThere(c), checkInterface(c))
 	}
@@ -94,9 +94,17 @@ func currentRoute(c change) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if c.Name == ours {
+	switch c.Name {
+	case ours:
 		list, err := List(c.Interface)
 		if len(list) > 0 {
+			return there, nil
+		}
+		return "", err
+	case multicast:
+		found, err := netlink.RouteListFiltered(netlink.FAMILY_V6, multicastRoute(link),
+			netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
+		if len(found) > 0 {
 			return there, nil
 		}
 		return "", err
@@ -111,27 +119,47 @@ func currentRoute(c change) (string, error) {
 }
 
 func setRoute(c change, value string) error {
-	_, err := linkOf(c)
+	link, err := linkOf(c)
 	if errors.Is(err, errGone) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if c.Name == ours {
+	switch c.Name {
+	case ours:
 		return dropOurs(c.Interface)
+	case multicast:
+		return dropRoute(multicastRoute(link))
 	}
 	r, err := routeOf(c)
 	if err != nil {
 		return err
 	}
-	if value != "" {
-		return netlink.RouteReplace(&r)
+	if value == "" {
+		return dropRoute(&r)
 	}
-	if err := netlink.RouteDel(&r); !errors.Is(err, unix.ESRCH) {
+	err = netlink.RouteAdd(&r)
+	for _, moot := range []error{unix.EEXIST, unix.ENETDOWN, unix.ENETUNREACH, unix.EHOSTUNREACH} {
+		if errors.Is(err, moot) {
+			return nil // somebody else has one there now, or has taken away what it leads through
+		}
+	}
+	return err
+}
+
+func dropRoute(r *netlink.Route) error {
+	if err := netlink.RouteDel(r); !errors.Is(err, unix.ESRCH) {
 		return err
 	}
 	return nil
+}
+
+func multicastRoute(link netlink.Link) *netlink.Route {
+	return &netlink.Route{
+		LinkIndex: link.Attrs().Index, Dst: fromPrefix(netip.MustParsePrefix("ff00::/8")), Table: unix.RT_TABLE_LOCAL,
+		Type: unix.RTN_MULTICAST,
+	}
 }
 
 func dropOurs(ifname string) error {

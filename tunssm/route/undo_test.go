@@ -237,7 +237,7 @@ func TestJournalMalformed(t *testing.T) {
 		`{"kind":"route","interface":"tun9","index":7,"name":"10.9.0.0/24 via=10","was":"there","now":""}`:   `ParseAddr("10")`,
 		`{"kind":"route","interface":"tun9","index":7,"name":"10.9.0.0/24 table=-1","was":"there","now":""}`: `parsing "-1"`,
 		`{"kind":"route","interface":"tun9","index":7,"name":"","was":"there","now":""}`:                     "no name",
-		`{"kind":"route","interface":"tun9","index":7,"name":"ours","was":"there","now":""}`:                 "routes of ours were not",
+		`{"kind":"route","interface":"tun9","index":7,"name":"ours","was":"there","now":""}`:                 "recorded of it is that it was not there",
 		`{"kind":"sysctl","name":"ipv4/ip_forward","interface":"tun9","index":7,"was":"0","now":"1"}`:        "no sysctl below",
 	} {
 		j, path, _ := newJournal(t)

@@ -75,8 +75,8 @@ func (h *Host) packets(t *testing.T, family, port int) *net.UDPConn {
 	return conn
 }
 
-// echo returns every datagram to its sender.
-func (h *Host) echo(t *testing.T, family, port int) {
+// echo returns every datagram to its sender, until the socket it gives is closed.
+func (h *Host) echo(t *testing.T, family, port int) *net.UDPConn {
 	t.Helper()
 	conn := h.packets(t, family, port)
 	go func() {
@@ -89,4 +89,5 @@ func (h *Host) echo(t *testing.T, family, port int) {
 			conn.WriteToUDPAddrPort(b[:n], from)
 		}
 	}()
+	return conn
 }

@@ -80,19 +80,21 @@ func TestUpAndDown(t *testing.T) {
 // TestRunAndTerminate: as a service manager does it. A hangup of the terminal that it was started from changes nothing.
 func TestRunAndTerminate(t *testing.T) {
 	_, h := newEnrolled(t)
-	h.leavesNothing(t, func() {
-		p := h.Start(t, program("ssm"), "--dir", h.dir, "run")
-		eventually(t, started, "ssm run is ready", func() error {
-			if r := h.TrySSM(t, "status", "--check", "ready"); r.Code != 0 {
-				return errors.New(r.String())
+	for _, end := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		h.leavesNothing(t, func() {
+			p := h.Start(t, program("ssm"), "--dir", h.dir, "run")
+			eventually(t, started, "ssm run is ready", func() error {
+				if r := h.TrySSM(t, "status", "--check", "ready"); r.Code != 0 {
+					return errors.New(r.String())
+				}
+				return nil
+			})
+			p.Signal(t, syscall.SIGHUP)
+			if r := p.End(t, end); r.Code != 0 || !strings.Contains(r.Stderr, "ignored SIGHUP") {
+				t.Error(r)
 			}
-			return nil
 		})
-		p.Signal(t, syscall.SIGHUP)
-		if r := p.End(t, syscall.SIGTERM); r.Code != 0 || !strings.Contains(r.Stderr, "ignored SIGHUP") {
-			t.Error(r)
-		}
-	})
+	}
 }
 
 // TestUpRefused: what up and run say when they cannot, alike, leaving nothing behind.
@@ -110,6 +112,7 @@ func TestUpRefused(t *testing.T) {
 		{"not enrolled", notEnrolled(h), ssm, 1, []string{"not enrolled", "kdc peer add", "enrol TOKEN"}},
 		{"loose identity", loose(h), ssm, 1, []string{"identity is readable by others", "0644", "chmod 600 " + h.dir}},
 		{"malformed identity", garbled(h), ssm, 1, []string{"malformed identity", "enrol"}},
+		{"malformed record of changes", misrecorded(h), ssm, 1, []string{h.dir + "/undo:1:", "malformed", "by hand"}},
 		{"port taken", portTaken(h), ssm, 1, []string{"UDP port 7601", "--listen"}},
 		{"interface is another's TUN", linkTaken(h, "tuntap", "mode", "tun"), ssm, 1, []string{"tun0 exists", "--interface"}},
 		{"interface is no TUN", linkTaken(h, "link", "type", "bridge"), ssm, 1, []string{"tun0 exists", "--interface"}},
@@ -166,6 +169,16 @@ func chmod(t *testing.T, name string, mode os.FileMode) {
 
 func garbled(h *Host) func(*testing.T) {
 	return func(t *testing.T) { replace(t, filepath.Join(h.dir, "identity"), []byte("{\"schema\": 1}\n")) }
+}
+
+// misrecorded puts what is no record of changes where a killed SSM would have left one.
+func misrecorded(h *Host) func(*testing.T) {
+	return func(t *testing.T) {
+		name := filepath.Join(h.dir, "undo")
+		write(t, name, "{\"kind\": 1}\n", 0o600)
+		t.Cleanup(func() { os.Remove(name) })
+		refuses(t, h.TrySSM(t, "down"), 1, name+":1:", "malformed", "by hand")
+	}
 }
 
 // replace gives a file other contents until the test ends.
