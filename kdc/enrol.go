@@ -35,7 +35,7 @@ func (k *KDC) enrol(ctx context.Context, conn *control.Conn, who keyOwner, first
 			return change{}, err
 		}
 		record := p.record.clone()
-		again, replaced = record.Next != nil && !record.Rotation, replacing(record)
+		again, replaced = record.Next != nil && record.rotating() == nil, replacing(record)
 		record.setNext(next, false)
 		return k.replace(p, record), nil
 	})

@@ -132,7 +132,7 @@ func (k *KDC) NewToken(ctx context.Context, name string, ttl time.Duration) (Enr
 		defer key.Destroy()
 		token.Expires = k.expiry(ttl)
 		r.Token = token
-		if !r.Rotation {
+		if r.rotating() == nil {
 			r.setNext(nil, false) // what the older token was redeemed for dies with it
 		}
 		enrolment, err = k.enrolment(name, *r, key, token)
@@ -277,8 +277,8 @@ func (k *KDC) describe(p *peer) PeerInfo {
 	if r.Current != nil {
 		info.KeyID = r.Current.ID
 	}
-	if r.Rotation {
-		info.NextKeyID = r.Next.ID
+	if next := r.rotating(); next != nil {
+		info.NextKeyID = next.ID
 	}
 	if r.Token != nil {
 		info.TokenExpires = r.Token.Expires

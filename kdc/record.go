@@ -99,6 +99,14 @@ func (p *peerRecord) setNext(key *keyRecord, rotation bool) {
 	p.Next, p.Rotation = key, rotation && key != nil
 }
 
+// rotating is the next key that a rotation has made, nil where none is under way.
+func (p *peerRecord) rotating() *keyRecord {
+	if !p.Rotation {
+		return nil
+	}
+	return p.Next
+}
+
 // promote makes next the current key. The token that it was redeemed for dies with the key before it.
 func (p *peerRecord) promote() {
 	p.Current = p.Next

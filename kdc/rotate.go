@@ -13,7 +13,8 @@ import (
 
 // A rotation gives a peer that has a permanent key another one (enrol.go). Its next key goes, once for each connection,
 // to whatever connection runs under current: at once where there is one, otherwise after the next Hello. So a RotateKey
-// that is lost, or a KDC that stops between storing and sending, does no harm, and every KDC on the store delivers.
+// that is lost, or a KDC that stops between storing and sending, does no harm, and every KDC on the store delivers. It
+// goes to a copy of the identity too, if that is what is connected: against a copy only a new token helps.
 
 // rotateAtOnce is how many peers' keys one change to the store replaces.
 const rotateAtOnce = 64
@@ -90,7 +91,7 @@ func replacing(r peerRecord) string {
 	switch {
 	case r.Next == nil:
 		return ""
-	case r.Rotation:
+	case r.rotating() != nil:
 		return "replaces a rotation"
 	}
 	return "replaces a redeemed key"
@@ -100,10 +101,10 @@ func replacing(r peerRecord) string {
 // has not been sent it. KDC.gate is held.
 func (k *KDC) sendNext(s *snapshot, c *connection) {
 	p := s.peers[c.name]
-	if p == nil || p.record.UID != c.uid || !p.record.Rotation || !sameKey(p.record.Current, c.keyID) {
+	if p == nil || p.record.UID != c.uid || p.record.rotating() == nil || !sameKey(p.record.Current, c.keyID) {
 		return
 	}
-	next := p.record.Next
+	next := p.record.rotating()
 	k.mu.Lock()
 	sent := c.next == next.ID
 	c.next = next.ID

@@ -20,7 +20,9 @@ func peerRotateCommand() *cli.Command {
 		ArgsUsage: "[NAME]",
 		Description: cli.Describe(
 			"The old key dies as soon as the peer has used the new one; its sessions go on. A peer that is offline gets\n"+
-				"the new key when it connects again. With --wait, keys that are not in use by then are exit 8.",
+				"the new key when it connects again. With --wait, keys that are not in use by then are exit 8. Where an identity\n"+
+				"may have been copied, rotation is no cure, for the copy can fetch the key too: enrol the host anew with\n"+
+				"'kdc peer token'.",
 			"kdc peer rotate web-1",
 			"kdc peer rotate --all --wait 1m"),
 		Flags: []cli.Flag{
