@@ -43,12 +43,32 @@ type identityFile struct {
 
 // Marshal gives the contents of an identity file. The caller clears them.
 func (id Identity) Marshal() ([]byte, error) {
-	b, err := json.MarshalIndent(identityFile{identitySchema, id.Name, id.KeyID, id.Key.Bytes(), id.KDCs}, "", "  ")
-	return append(b, '\n'), err
+	b, err := json.MarshalIndent(identityFile{Schema: identitySchema, Name: id.Name, KeyID: id.KeyID, KDCs: id.KDCs}, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	// The key goes in by hand: package json encodes into memory that it keeps.
+	before, after, _ := bytes.Cut(b, []byte(noKey))
+	b = append(make([]byte, 0, len(b)+base64.StdEncoding.EncodedLen(secret.Size)+1), before...)
+	b = append(b, keyBegins...)
+	b = base64.StdEncoding.AppendEncode(b, id.Key.Bytes())
+	b = append(b, '"')
+	return append(append(b, after...), '\n'), nil
 }
 
+// An identity's key in its file, where there is none yet and where it begins.
+const (
+	noKey     = `"key": null`
+	keyBegins = `"key": "`
+)
+
 // ParseIdentity reads an identity file. Its errors say where, and never what stands there.
-func ParseIdentity(b []byte) (Identity, error) {
+func ParseIdentity(b []byte) (id Identity, err error) {
+	secret.Do(func() { id, err = parseIdentity(b) }) // package json copies what it reads
+	return id, err
+}
+
+func parseIdentity(b []byte) (Identity, error) {
 	if len(b) > MaxIdentity {
 		return Identity{}, fmt.Errorf("malformed identity: longer than %d bytes", MaxIdentity)
 	}
@@ -152,7 +172,7 @@ type tokenWire struct {
 
 // Reveal is the token in text, for the one person who carries it.
 func (t Token) Reveal() (string, error) {
-	b, err := encode(tokenWire{Name: t.Name, KeyID: t.KeyID, Key: t.Key.Bytes(), KDCs: t.KDCs})
+	b, err := encode(tokenWire{Name: t.Name, KeyID: t.KeyID, Key: t.Key.Bytes(), KDCs: t.KDCs}, usualMessage)
 	if err != nil {
 		return "", err
 	}

@@ -127,8 +127,8 @@ func TestByteFieldsAreClassified(t *testing.T) {
 
 func TestKeyBytesOnTheWire(t *testing.T) {
 	k := filled(32, 0x10)
-	typed, err1 := encode(KeyBytes(k))
-	plain, err2 := encode(k)
+	typed, err1 := encode(KeyBytes(k), usualMessage)
+	plain, err2 := encode(k, usualMessage)
 	if err1 != nil || err2 != nil || !bytes.Equal(typed, plain) {
 		t.Errorf("%x, %v; %x, %v", typed, err1, plain, err2)
 	}
