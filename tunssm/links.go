@@ -177,6 +177,7 @@ func wait(ctx context.Context, d time.Duration) {
 func (a *acquirer) greet(l *link, conn *control.Conn) {
 	l.greeting = conn
 	a.links.live[conn] = true
+	a.eraser.Dropped() // of the handshake
 	reports := a.report.all(a)
 	sessions := 0
 	for _, m := range reports {
@@ -220,6 +221,9 @@ func (a *acquirer) welcomed(l *link, conn *control.Conn) {
 
 // unreachable notes why there is no connection.
 func (a *acquirer) unreachable(l *link, err error) {
+	if errors.Is(err, control.ErrHandshake) {
+		a.eraser.Dropped()
+	}
 	if l.conn == nil {
 		if l.fault == nil || l.fault.Error() != err.Error() {
 			a.log.Warn("no connection to a KDC", "kdc", l.address, "error", err)
@@ -231,6 +235,7 @@ func (a *acquirer) unreachable(l *link, err error) {
 // disconnected forgets a connection; requests under way on it go to the next KDC.
 func (a *acquirer) disconnected(l *link, conn *control.Conn, err error) {
 	delete(a.links.live, conn)
+	a.eraser.Dropped()
 	if errors.Is(l.fault, errRefusedHello) || errors.Is(l.fault, errDisplaced) {
 		err = l.fault // says more than that the KDC then hung up
 	}
