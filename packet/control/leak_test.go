@@ -133,3 +133,22 @@ func TestKeyBytesOnTheWire(t *testing.T) {
 		t.Errorf("%x, %v; %x, %v", typed, err1, plain, err2)
 	}
 }
+
+// A connection that has ended may be kept, in a timer or a list; its keys are not.
+func TestEndedConnectionKeepsNoKey(t *testing.T) {
+	client, server := pair(t)
+	client.Close()
+	for _, c := range []*Conn{client, server} {
+		for range 2 {
+			if _, err := c.Receive(); err == nil || err != c.Err() {
+				t.Errorf("received after the end: %v, not %v", err, c.Err())
+			}
+		}
+		if err := c.Send(0, &Ping{}); err != c.Err() {
+			t.Errorf("sent after the end: %v, not %v", err, c.Err())
+		}
+		if c.opening != nil || c.sealing != nil {
+			t.Error("the keys of a connection that has ended are kept")
+		}
+	}
+}
