@@ -5,6 +5,7 @@ import (
 	"crypto/hpke"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"net"
 	"path/filepath"
 	"slices"
@@ -51,12 +52,7 @@ func (f far) answer(t *testing.T, o *control.KeyOffer, at, to *Host) []rawKey {
 	r := &rogue{keys, sealer, at.mustDial(t, "udp", "10.77.0.11:7601")}
 	served := to.packets(t, 4, 7000)
 	defer served.Close()
-	eventually(t, started, "the SSM has taken the grant", func() error {
-		if len(to.Status(t).Sessions) == 0 {
-			return errors.New("no session")
-		}
-		return nil
-	})
+	to.hasSession(t)
 	arrives(t, r, served, r.seal(t, udp4(at.V4, to.V4, 7000, "there")), "there")
 	const back = "and back: so much that neither side could do it in one go of a few blocks, whatever the suite it seals with"
 	if _, err := served.WriteToUDP([]byte(back), &net.UDPAddr{IP: at.V4.AsSlice(), Port: 7000}); err != nil {
@@ -138,11 +134,13 @@ func TestExchangeKeysErased(t *testing.T) {
 		lies(t, "the KDC has K while it waits for the accept", center, known(t, o.K))
 		return o
 	}
+	var secrets []rawKey
 	// ended sees to it that nothing is left of a session that lives.
 	ended := func(K rawKey, keys []rawKey) {
 		lies(t, "the SSM has the session's keys", ssm, keys...)
 		erased(t, []rawKey{K}, ssm)
 		erased(t, append(keys, K), center)
+		secrets = append(append(secrets, keys...), K)
 		k.Try(t, "session", "revoke", "--all", "--wait", "1ms") // f gives no receipt
 		erased(t, keys, ssm)
 	}
@@ -153,23 +151,40 @@ func TestExchangeKeysErased(t *testing.T) {
 		ended(known(t, o.K), f.answer(t, o, b, a))
 	}
 	o := offered(f)
-	K := known(t, o.K)
-	secrets := append(f.derive(t, o), K)
-	eventually(t, started, "the SSM has taken the grant", func() error {
-		if len(a.Status(t).Sessions) == 0 {
-			return errors.New("no session")
-		}
-		return nil
-	})
-	erased(t, secrets, ssm, center)
+	derived := append([]rawKey{known(t, o.K)}, f.derive(t, o)...)
+	a.hasSession(t)
+	erased(t, derived, ssm, center)
 	k.Try(t, "session", "revoke", "--all", "--wait", "1ms")
 	ended(f.ask(t, a))
 
 	erased(t, slices.Concat(permanent, tokens), center)
-	found := readMemory(t, center).schedules()
-	if !slices.Contains(found, known(t, read(t, filepath.Join(k.dir, "store.key")))) {
-		t.Error("the KDC has not its store key: this shows nothing")
-	}
+	n.tellNothing(t, permanent[0], slices.Concat(permanent, tokens, secrets, derived)...)
+
+	// What is ready for use in a KDC that nobody is connected to is its store key.
+	f.conn.Close()
+	a.SSM(t, "down")
+	onlyReady(t, center, known(t, read(t, filepath.Join(k.dir, "store.key"))))
+}
+
+func (h *Host) hasSession(t *testing.T) {
+	t.Helper()
+	eventually(t, started, h.Name+" has a session", func() error {
+		if len(h.Status(t).Sessions) == 0 {
+			return errors.New("none")
+		}
+		return nil
+	})
+}
+
+// onlyReady waits until these keys and no others are ready for use in the memory of a process.
+func onlyReady(t *testing.T, pid int, want ...rawKey) {
+	t.Helper()
+	eventually(t, erasedWithin, "no other key is ready for use", func() error {
+		if got := readMemory(t, pid).schedules(); len(got) != len(want) || len(inBoth(got, want)) != len(want) {
+			return fmt.Errorf("%d keys are, want %d", len(got), len(want))
+		}
+		return nil
+	})
 }
 
 // identityKeys are the permanent keys of the hosts and those of their tokens.
