@@ -65,6 +65,7 @@ type KDC struct {
 	telling   sync.Mutex    // before gate: Updates go out in order
 	strangers strangers
 	timers    timers
+	eraser    *secret.Eraser
 	running   sync.WaitGroup // every goroutine and timer of Serve but the audit's
 	serving   atomic.Bool
 	stopped   chan struct{} // closed when Serve is ending
@@ -106,6 +107,7 @@ func New(o Options) (*KDC, error) {
 		strangers: strangers{sites: map[netip.Prefix][]stranger{}},
 	}
 	k.timers = timers{running: &k.running, set: map[*timer]struct{}{}}
+	k.eraser = secret.NewEraser(func(d time.Duration, f func()) { k.after(d, f) })
 	k.settings.Store(&o.Config)
 	k.contact.asOf = k.began
 	if err := k.directory.load(context.Background()); err != nil {

@@ -100,6 +100,10 @@ func (k *KDC) receive(ctx context.Context, nc net.Conn, known func()) {
 		return key, ok
 	})
 	key.Destroy()
+	if who.peer != nil { // else no key of ours was used
+		k.eraser.Dropped()       // what the handshake made of the peer's key
+		defer k.eraser.Dropped() // the connection's own keys
+	}
 	if err != nil {
 		k.counts.failed.Add(1)
 		k.log.Debug("no handshake", "source", nc.RemoteAddr(), "error", err)

@@ -208,6 +208,7 @@ func (a *acquirer) another(t *attempt, reason control.Reason) {
 func (a *acquirer) endRequest(t *attempt) {
 	if t.requester != nil {
 		t.requester.Abandon()
+		a.eraser.Dropped()
 	}
 	a.timers.cancel(t.timeout)
 	delete(a.pending, t.id)

@@ -9,6 +9,7 @@ import (
 
 	"ssmnet/packet"
 	"ssmnet/packet/control"
+	"ssmnet/packet/secret"
 )
 
 const (
@@ -52,6 +53,7 @@ type acquirer struct {
 	links    links
 	report   report
 	pings    pings
+	eraser   *secret.Eraser
 
 	config  control.Config         // newest; AsOf zero before the first Welcome
 	routed  []netip.Prefix         // as offered to the host last
@@ -226,6 +228,7 @@ func (a *acquirer) destroy(s *session, why string) {
 	a.publish()
 	s.sealer.Destroy()
 	s.opener.Destroy()
+	a.eraser.Dropped()
 	a.pastRx, a.pastTx = a.pastRx.plus(s.rx.status(s.since)), a.pastTx.plus(s.tx.status(s.since))
 	for _, t := range append(s.timers, s.proof, s.until) {
 		a.timers.cancel(t)

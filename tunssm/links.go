@@ -203,6 +203,7 @@ func wait(ctx context.Context, d time.Duration) {
 func (a *acquirer) greet(l *link, conn *control.Conn, key control.KeyID) {
 	l.greeting = conn
 	a.links.live[conn] = key
+	a.eraser.Dropped() // of the handshake
 	if addr, ok := remote(conn); ok {
 		l.at = addr
 	}
@@ -243,12 +244,18 @@ func (a *acquirer) welcomed(l *link, conn *control.Conn, detached bool) {
 		a.timers.after(retireOld, func() { old.Close() })
 	}
 	l.conn, l.greeting, l.fault, l.since, l.detached = conn, nil, nil, time.Now(), detached
-	a.log.Info("welcomed by a KDC", "kdc", l.address, "detached", detached)
+	a.log.Info("welcomed by a KDC", "kdc", l.address)
+	if detached {
+		a.log.Warn("a KDC is detached from its store", "kdc", l.address)
+	}
 	a.adopt()
 }
 
 // unreachable notes why there is no connection.
 func (a *acquirer) unreachable(l *link, err error) {
+	if errors.Is(err, control.ErrHandshake) {
+		a.eraser.Dropped()
+	}
 	if l.conn == nil {
 		if l.fault == nil || l.fault.Error() != err.Error() {
 			a.log.Warn("no connection to a KDC", "kdc", l.address, "error", err)
@@ -261,6 +268,7 @@ func (a *acquirer) unreachable(l *link, err error) {
 func (a *acquirer) disconnected(l *link, conn *control.Conn, err error) {
 	key := a.links.live[conn]
 	delete(a.links.live, conn)
+	a.eraser.Dropped()
 	if errors.Is(l.fault, errRefusedHello) || errors.Is(l.fault, errDisplaced) {
 		err = l.fault // says more than that the KDC then hung up
 	}

@@ -10,6 +10,7 @@ import (
 // offered is step 3 at the responder: install, then accept, so that the requester's first frame finds its SPI.
 func (a *acquirer) offered(l *link, conn *control.Conn, id uint64, o *control.KeyOffer) {
 	name, na, boot := o.A.Name, o.Na, o.A.Boot
+	defer a.eraser.Dropped() // of what the keys were made of
 	keys, accept, err := control.Respond(a.self(conn), o, a.reserveSPI(), a.orders.next(name, boot))
 	var s *session
 	if err == nil {

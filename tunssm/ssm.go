@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ssmnet/packet/control"
+	"ssmnet/packet/secret"
 )
 
 // Options are what an SSM is made of.
@@ -59,6 +60,9 @@ func New(o Options) *SSM {
 		}
 	}
 	a.report.a = a
+	a.eraser = secret.NewEraser(func(d time.Duration, f func()) {
+		a.timers.after(d, func() { a.links.tasks.Go(f) }) // the acquirer does not wait for it
+	})
 	a.pings = pings{a: a, waiting: map[string][]*ping{}, echoes: map[uint32]*ping{}}
 	return &SSM{path: d, acq: a}
 }

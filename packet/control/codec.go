@@ -59,12 +59,33 @@ func encodingOptions() cbor.EncOptions {
 	return o
 }
 
-// usualMessage is room for nearly every message, an offer with its key material included.
-const usualMessage = 4 << 10
+// Room for the encoding of things, in bytes.
+const (
+	usualMessage = 4 << 10 // nearly every message; of those with keys, all but the lists that follow
+	maxSelector  = 64
+	maxPrefix    = 24
+	maxEnvelope  = 32 // all of it but the body
+)
+
+// room is never less than a message with a key takes: an encoder that needs more memory than it was given leaves behind,
+// unerased, what it has written.
+func room(m Message) int {
+	switch m := m.(type) {
+	case *KeyOffer:
+		return sessionRoom(m.A, m.B, m.Terms)
+	case *KeyGrant:
+		return sessionRoom(m.A, m.B, m.Terms)
+	}
+	return usualMessage
+}
+
+func sessionRoom(a, b Party, t Terms) int {
+	return usualMessage + maxPrefix*(len(a.Prefixes)+len(b.Prefixes)) + maxSelector*len(t.Selectors)
+}
 
 // encode encodes v into memory of its own, not into the codec's pool, which would keep what may be a key.
-func encode(v any) ([]byte, error) {
-	b := bytes.NewBuffer(make([]byte, 0, usualMessage))
+func encode(v any, room int) ([]byte, error) {
+	b := bytes.NewBuffer(make([]byte, 0, room))
 	if err := encoding.MarshalToBuffer(v, b); err != nil {
 		return nil, err
 	}
@@ -73,12 +94,12 @@ func encode(v any) ([]byte, error) {
 
 // Marshal encodes one message. The caller clears the result: it may hold a key.
 func Marshal(e Envelope) ([]byte, error) {
-	body, err := encode(e.Message)
+	body, err := encode(e.Message, room(e.Message))
 	if err != nil {
 		return nil, fmt.Errorf("encoding message %d: %w", e.Message.Type(), err)
 	}
 	defer clear(body)
-	return encode(wire{Type: e.Message.Type(), ID: e.ID, Body: body})
+	return encode(wire{Type: e.Message.Type(), ID: e.ID, Body: body}, len(body)+maxEnvelope)
 }
 
 // Unmarshal decodes one message and checks what can be checked of it alone. Everything is copied out of b.

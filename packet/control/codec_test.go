@@ -232,6 +232,33 @@ func TestRefusedContents(t *testing.T) {
 	}
 }
 
+// What carries a key is encoded in the memory it was given at first, however long its lists: the key is nowhere else.
+func TestKeysAreEncodedInPlace(t *testing.T) {
+	long := netip.MustParsePrefix("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff/128")
+	party := Party{Name: strings.Repeat("a", 63), Prefixes: slicesOf(MaxList, long), SPI: 1<<32 - 1}
+	terms := Terms{
+		Selectors:   slicesOf(MaxList, packet.Selector{Src: long, Dst: long, Protocol: 255, Ports: packet.PortRange{Lo: 65534, Hi: 65535}}),
+		RekeyMillis: 1<<32 - 1, IdleMillis: 1<<32 - 1, GraceMillis: 1<<32 - 1, Until: 1<<63 - 1,
+		AsOf: AsOf{Epoch: 1<<64 - 1, Revision: 1<<64 - 1},
+	}
+	k, pub := filled(32, 0xff), filled(PubLen, 0xff)
+	candidates := slicesOf(MaxCandidates, netip.AddrPortFrom(long.Addr(), 65535))
+	for _, m := range []Message{
+		&KeyOffer{A: party, B: party, K: k, Pub: pub, Suite: 255, Terms: terms, Candidates: candidates},
+		&KeyGrant{A: party, B: party, K: k, Enc: pub, Suite: 255, Order: 1<<64 - 1, Terms: terms, Candidates: candidates},
+		&EnrolGrant{Name: party.Name, Key: k, KDCs: slicesOf(MaxAddresses, strings.Repeat("a", 253)+":65535")},
+	} {
+		body, err := encode(m, room(m))
+		if err != nil || cap(body) != room(m) {
+			t.Errorf("type %d: %d bytes in a room of %d, %v", m.Type(), len(body), room(m), err)
+		}
+		whole, err := Marshal(Envelope{ID: 1<<64 - 1, Message: m})
+		if err != nil || cap(whole) != len(body)+maxEnvelope {
+			t.Errorf("type %d: %d bytes in a room of %d, %v", m.Type(), len(whole), len(body)+maxEnvelope, err)
+		}
+	}
+}
+
 func slicesOf[T any](n int, v T) []T {
 	s := make([]T, n)
 	for i := range s {

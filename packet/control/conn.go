@@ -28,11 +28,11 @@ type Conn struct {
 
 	// Owned by the goroutine that receives.
 	in      *bufio.Reader
-	opening *noise.CipherState
+	opening *noise.CipherState // nil once the connection has ended
 	record  []byte
 
 	mu      sync.Mutex
-	sealing *noise.CipherState // under mu: its counter orders the messages
+	sealing *noise.CipherState // under mu: its counter orders the messages; nil once the connection has ended
 	unsent  []byte             // under mu: sealed records, swapped out by the writer
 	err     error              // under mu: why the connection ended
 
@@ -157,9 +157,13 @@ func (c *Conn) Receive() (Envelope, error) {
 }
 
 func (c *Conn) receive() (Envelope, error) {
+	if c.opening == nil {
+		return Envelope{}, c.Err()
+	}
 	e, err := c.readMessage()
 	if err != nil {
 		c.end(err)
+		c.opening = nil
 		return Envelope{}, c.Err()
 	}
 	return e, nil
@@ -201,10 +205,10 @@ func (c *Conn) linger() {
 	}
 }
 
-// mark notes why the connection has ended; only under c.once.
+// mark notes why the connection has ended, and lets go of the key; only under c.once.
 func (c *Conn) mark(err error) {
 	c.mu.Lock()
-	c.err = err
+	c.err, c.sealing = err, nil
 	c.mu.Unlock()
 	close(c.closed)
 }

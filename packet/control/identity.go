@@ -73,16 +73,39 @@ type nextKey struct {
 
 // Marshal gives the contents of an identity file. The caller clears them.
 func (id Identity) Marshal() ([]byte, error) {
-	f := identityFile{Schema: identitySchema, Name: id.Name, KeyID: id.KeyID, Key: id.Key.Bytes(), KDCs: id.KDCs}
+	f := identityFile{Schema: identitySchema, Name: id.Name, KeyID: id.KeyID, KDCs: id.KDCs}
+	keys := []secret.Key{id.Key}
 	if !id.Next.IsZero() {
-		f.Next = &nextKey{id.Next.ID, id.Next.Key.Bytes()}
+		f.Next, keys = &nextKey{KeyID: id.Next.ID}, append(keys, id.Next.Key)
 	}
 	b, err := json.MarshalIndent(f, "", "  ")
-	return append(b, '\n'), err
+	if err != nil {
+		return nil, err
+	}
+	// The keys go in by hand: package json encodes into memory that it keeps.
+	out := make([]byte, 0, len(b)+len(keys)*base64.StdEncoding.EncodedLen(secret.Size)+1)
+	for _, key := range keys {
+		before, after, _ := bytes.Cut(b, []byte(noKey))
+		out = append(append(out, before...), keyBegins...)
+		out = append(base64.StdEncoding.AppendEncode(out, key.Bytes()), '"')
+		b = after
+	}
+	return append(append(out, b...), '\n'), nil
 }
 
+// A key in an identity's file, where there is none yet and where it begins.
+const (
+	noKey     = `"key": null`
+	keyBegins = `"key": "`
+)
+
 // ParseIdentity reads an identity file. Its errors say where, and never what stands there.
-func ParseIdentity(b []byte) (Identity, error) {
+func ParseIdentity(b []byte) (id Identity, err error) {
+	secret.Do(func() { id, err = parseIdentity(b) }) // package json copies what it reads
+	return id, err
+}
+
+func parseIdentity(b []byte) (Identity, error) {
 	if len(b) > MaxIdentity {
 		return Identity{}, fmt.Errorf("malformed identity: longer than %d bytes", MaxIdentity)
 	}
@@ -214,7 +237,7 @@ type tokenWire struct {
 
 // Reveal is the token in text, for the one person who carries it.
 func (t Token) Reveal() (string, error) {
-	b, err := encode(tokenWire{Name: t.Name, KeyID: t.KeyID, Key: t.Key.Bytes(), KDCs: t.KDCs})
+	b, err := encode(tokenWire{Name: t.Name, KeyID: t.KeyID, Key: t.Key.Bytes(), KDCs: t.KDCs}, usualMessage)
 	if err != nil {
 		return "", err
 	}

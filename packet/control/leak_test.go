@@ -129,9 +129,28 @@ func TestByteFieldsAreClassified(t *testing.T) {
 
 func TestKeyBytesOnTheWire(t *testing.T) {
 	k := filled(32, 0x10)
-	typed, err1 := encode(KeyBytes(k))
-	plain, err2 := encode(k)
+	typed, err1 := encode(KeyBytes(k), usualMessage)
+	plain, err2 := encode(k, usualMessage)
 	if err1 != nil || err2 != nil || !bytes.Equal(typed, plain) {
 		t.Errorf("%x, %v; %x, %v", typed, err1, plain, err2)
+	}
+}
+
+// A connection that has ended may be kept, in a timer or a list; its keys are not.
+func TestEndedConnectionKeepsNoKey(t *testing.T) {
+	client, server := pair(t)
+	client.Close()
+	for _, c := range []*Conn{client, server} {
+		for range 2 {
+			if _, err := c.Receive(); err == nil || err != c.Err() {
+				t.Errorf("received after the end: %v, not %v", err, c.Err())
+			}
+		}
+		if err := c.Send(0, &Ping{}); err != c.Err() {
+			t.Errorf("sent after the end: %v, not %v", err, c.Err())
+		}
+		if c.opening != nil || c.sealing != nil {
+			t.Error("the keys of a connection that has ended are kept")
+		}
 	}
 }

@@ -102,7 +102,7 @@ func TestScheduleVectors(t *testing.T) {
 		for i, name := range []string{"full", "bare"} {
 			tr := scheduleCases()[name]
 			k, x := filled(32, byte(0x10+i)), filled(32, byte(0x80+i))
-			cbor, err := encode(tr)
+			cbor, err := encode(tr, usualMessage)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -127,7 +127,7 @@ func TestScheduleVectors(t *testing.T) {
 	}
 	v := readVectors(t, scheduleFile)
 	for name, tr := range scheduleCases() {
-		cbor, err := encode(tr)
+		cbor, err := encode(tr, usualMessage)
 		if err != nil || !bytes.Equal(cbor, v.get(t, name+" transcript")) {
 			t.Errorf("%s: transcript %x, %v", name, cbor, err)
 		}

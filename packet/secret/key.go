@@ -1,5 +1,24 @@
 // Package secret holds keys so that they are hard to spill: a Key cannot be printed, encoded or compared with ==, it is
 // destroyed by name, and it rests only in files that their owner alone can read.
+//
+// # What is erased, and when
+//
+// Destroy overwrites a Key at once. What ciphers, key derivation and handshakes made of it was allocated inside Do, and
+// is erased by the garbage collection that finds it unreachable: an Eraser brings that about within about a second. What
+// passes a key on without Do (encoders, message buffers, files) does so in memory of its own, which it overwrites. So,
+// in a binary built to erase (Erases), two seconds after a session has ended none of its keys can be read out of either
+// SSM, as it was or as a cipher's schedule, and so with what the keys were derived from, with a KDC's K, and with the
+// permanent keys that a KDC opens for a handshake. A test reads all memory of the released programs for it.
+//
+// It is beyond a program's reach, or would cost every packet something, to erase
+//
+//   - what a cipher leaves in the registers of the thread that used it last, until that thread uses them for another
+//     key, and what a signal, such as the runtime's own for preemption, saves of them on the thread's signal stack until
+//     the next: round keys of a destroyed session may be among it;
+//   - what AES-GCM leaves on the stack of the goroutine that sealed or opened last, until it does so again: counter
+//     blocks under the first half of the key, from which that half follows, but no more;
+//   - texts: a token in a command line, and tokens and identities on their way through `kdc peer add`, whose process has
+//     the store key that opens them all.
 package secret
 
 import (

@@ -22,23 +22,30 @@ type rogue struct {
 	socket net.Conn // to the other's frame port
 }
 
-// newRogue takes the place of the SSM of a, which is down, and acquires a session with b for a UDP flow.
-func newRogue(t *testing.T, a, b *Host, port uint16) *rogue {
+// connectAs takes the place of a host's SSM, which is down, at the KDC.
+func connectAs(t *testing.T, h *Host, aes bool) (*control.Conn, control.Self) {
 	t.Helper()
-	id, err := control.ParseIdentity(read(t, filepath.Join(a.dir, "identity")))
+	id, err := control.ParseIdentity(read(t, filepath.Join(h.dir, "identity")))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer id.Key.Destroy()
-	conn, err := control.Connect(t.Context(), a.mustDial(t, "tcp", id.KDCs[0]), id.KeyID, id.Key)
+	conn, err := control.Connect(t.Context(), h.mustDial(t, "tcp", id.KDCs[0]), id.KeyID, id.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
 	self := control.Self{Name: id.Name, KeyID: id.KeyID, Boot: control.NewBoot()}
-	send(t, conn, 0, &control.Hello{Boot: self.Boot, Reach: control.Reach{Port: framePort}, AES: true})
+	send(t, conn, 0, &control.Hello{Boot: self.Boot, Reach: control.Reach{Port: framePort}, AES: aes})
 	send(t, conn, 0, &control.SessionReport{Last: true})
+	receive[*control.Welcome](t, conn)
+	return conn, self
+}
 
+// newRogue takes the place of the SSM of a, which is down, and acquires a session with b for a UDP flow.
+func newRogue(t *testing.T, a, b *Host, port uint16) *rogue {
+	t.Helper()
+	conn, self := connectAs(t, a, true)
 	const spi = 77
 	flow := packet.Flow{Protocol: packet.UDP, Class: packet.Complete, Src: a.V4, Dst: b.V4, SrcPort: 9, DstPort: port}
 	request, err := control.NewRequester(self, control.Want{Flow: &flow}, spi)
@@ -46,7 +53,7 @@ func newRogue(t *testing.T, a, b *Host, port uint16) *rogue {
 		t.Fatal(err)
 	}
 	send(t, conn, 1, request.Request())
-	keys, err := request.Grant(receiveGrant(t, conn), self.AsOf)
+	keys, err := request.Grant(receive[*control.KeyGrant](t, conn), self.AsOf)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,8 +71,8 @@ func send(t *testing.T, conn *control.Conn, id uint64, m control.Message) {
 	}
 }
 
-// receiveGrant waits for the KDC's yes.
-func receiveGrant(t *testing.T, conn *control.Conn) *control.KeyGrant {
+// receive waits for a message of one kind.
+func receive[M control.Message](t *testing.T, conn *control.Conn) M {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), started)
 	defer cancel()
@@ -75,11 +82,11 @@ func receiveGrant(t *testing.T, conn *control.Conn) *control.KeyGrant {
 		if err != nil {
 			t.Fatal(err)
 		}
-		switch m := e.Message.(type) {
-		case *control.KeyGrant:
+		if denial, ok := e.Message.(*control.KeyDenial); ok {
+			t.Fatal(denial.Reason)
+		}
+		if m, ok := e.Message.(M); ok {
 			return m
-		case *control.KeyDenial:
-			t.Fatal(m.Reason)
 		}
 	}
 }
