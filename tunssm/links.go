@@ -13,8 +13,10 @@ import (
 
 const (
 	firstBackoff = 100 * time.Millisecond
-	lastBackoff  = 5 * time.Second
-	renewAfter   = time.Hour // jittered; the new connection is made before the old one ends
+	lastBackoff  = 5 * time.Second        // from a KDC that hangs up: it has too much to do, or does not know us
+	lastRedial   = 500 * time.Millisecond // to one that is not there
+	settledAfter = time.Second            // a connection that lasts so long was no mistake
+	renewAfter   = time.Hour              // jittered; the new connection is made before the old one ends
 	retireOld    = 5 * time.Second
 )
 
@@ -106,7 +108,7 @@ func (a *acquirer) dial(ctx context.Context, l *link) {
 		if err != nil {
 			a.toAcquirer(func(a *acquirer) { a.unreachable(l, err) })
 			wait(ctx, jitter(backoff))
-			backoff = min(2*backoff, lastBackoff)
+			backoff = min(2*backoff, longestBackoff(err))
 			continue
 		}
 		began := time.Now()
@@ -116,12 +118,22 @@ func (a *acquirer) dial(ctx context.Context, l *link) {
 		case <-time.After(jitter(renewAfter)):
 			continue
 		}
-		if time.Since(began) > lastBackoff {
+		if time.Since(began) > settledAfter {
 			backoff = firstBackoff
 		}
 		wait(ctx, jitter(backoff))
 		backoff = min(2*backoff, lastBackoff)
 	}
+}
+
+// longestBackoff bounds the pauses after a failure to connect. New sessions and revocations wait for a KDC that comes back,
+// so it is looked for twice a second: of 10,000 SSMs that is 20,000 segments a second, jittered, which the kernel of its
+// host refuses or nobody hears. A KDC that is there hears less of those whose handshakes fail.
+func longestBackoff(err error) time.Duration {
+	if errors.Is(err, control.ErrHandshake) {
+		return lastBackoff
+	}
+	return lastRedial
 }
 
 // connect makes one connection, hands it to the acquirer and reads from it until it ends.
