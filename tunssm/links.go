@@ -28,6 +28,10 @@ type link struct {
 	detached bool          // this KDC says it is cut off from its store
 	fault    error         // why there is no connection
 	since    time.Time     // of conn, or of the fault
+	pinged   time.Time     // when conn was first, of the pings not answered; zero for none
+	nudged   time.Time     // when an answer was overdue last (steady.go)
+	unsteady int           // pings to come since an answer was late (likewise)
+	due      bool          // one of them is about to go
 	stop     context.CancelFunc
 }
 
@@ -211,7 +215,7 @@ func (a *acquirer) greet(l *link, conn *control.Conn) {
 // pingLater asks for a sign of life at intervals, for as long as the connection lasts.
 func (a *acquirer) pingLater(l *link, conn *control.Conn) {
 	a.timers.after(control.PingInterval, func() {
-		if conn.Err() == nil && conn.Send(0, &control.Ping{}) == nil {
+		if conn.Err() == nil && a.pingKDC(l, conn) {
 			a.pingLater(l, conn)
 		}
 	})
@@ -226,6 +230,7 @@ func (a *acquirer) welcomed(l *link, conn *control.Conn) {
 		a.timers.after(retireOld, func() { old.Close() })
 	}
 	l.conn, l.greeting, l.fault, l.since, l.detached = conn, nil, nil, time.Now(), false
+	l.pinged, l.unsteady = time.Time{}, 0
 	a.log.Info("welcomed by a KDC", "kdc", l.address)
 	a.adopt()
 }
