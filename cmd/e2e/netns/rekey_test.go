@@ -9,7 +9,6 @@ import (
 	"net"
 	"regexp"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -134,46 +133,5 @@ func TestOneWay(t *testing.T) {
 		if installed := regexp.MustCompile(` step=3 `).FindAllString(h.Log(t), -1); len(installed) != 1 {
 			t.Errorf("%s installed %d sessions, want one", h.Name, len(installed))
 		}
-	}
-}
-
-// TestGrace: without a KDC sessions go on for the grace of the policy and no longer, and come back with the KDC.
-func TestGrace(t *testing.T) {
-	t.Parallel()
-	const grace, recovery = 4 * time.Second, 5 * time.Second
-	n := newOverlay(t, 2)
-	a, b, k := n.Hosts[0], n.Hosts[1], n.KDC
-	k.ApplyText(t, fmt.Sprintf(`{"schema": "ssmnet.policy/v1", "session": {"grace": "%v"}, "grants": [%s]}`, grace,
-		grant("h1", "h2", "udp/7000")))
-	f := startFlow(t, a, b, 7000)
-	id := settled(t, a, b)
-
-	killed := time.Now()
-	k.Stop(t, syscall.SIGKILL)
-	f.runs(t)
-	if now := settled(t, a, b); now != id {
-		t.Errorf("session %s has become %s without a KDC", id, now)
-	}
-	lasted := f.cut(t).Sub(killed)
-	t.Logf("without a KDC the flow went on for %v", lasted.Round(time.Millisecond))
-	if lasted < grace-time.Second || lasted > grace+time.Second {
-		t.Errorf("the flow went on for %v, want the grace of %v", lasted, grace)
-	}
-	for _, h := range n.Hosts {
-		eventually(t, 2*time.Second, h.Name+" has no session", func() error {
-			if left := h.Status(t).Sessions; len(left) > 0 {
-				return fmt.Errorf("%d left", len(left))
-			}
-			return nil
-		})
-	}
-
-	k.Serve(t)
-	back := time.Now()
-	f.runs(t)
-	took := time.Since(back)
-	t.Logf("the flow runs again %v after the KDC", took.Round(time.Millisecond))
-	if took > recovery {
-		t.Errorf("the flow came back %v after the KDC, want %v", took, recovery)
 	}
 }
