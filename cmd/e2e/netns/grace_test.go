@@ -88,6 +88,15 @@ func graceRunsOut(t *testing.T, away absence) {
 	if took > backWithin {
 		t.Errorf("the flow came back %v after the KDC, want %v", took, backWithin)
 	}
+	f.end()
+	for _, h := range n.Hosts {
+		eventually(t, control.HoldTimeout, h.Name+" holds nothing", func() error {
+			if held := h.Status(t).Held; held > 0 {
+				return fmt.Errorf("%d bytes", held)
+			}
+			return nil
+		})
+	}
 }
 
 // told checks what an application on a hears of b, and when, and what an operator does.
