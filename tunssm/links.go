@@ -269,14 +269,20 @@ func (a *acquirer) disconnected(l *link, conn *control.Conn, err error) {
 	}
 }
 
-// healthy is the first KDC to ask that has not been tried.
-func (a *acquirer) healthy(tried map[*link]bool) *link {
+// healthy is the first KDC to ask that has not been tried: one that owes an answer to a ping only where there is no other.
+func (a *acquirer) healthy(tried map[*link]bool) (found *link) {
 	for _, l := range a.links.list {
-		if l.conn != nil && !l.detached && !tried[l] {
+		if l.conn == nil || l.detached || tried[l] {
+			continue
+		}
+		if !l.silent() {
 			return l
 		}
+		if found == nil {
+			found = l
+		}
 	}
-	return nil
+	return found
 }
 
 // shutdown lets what was sent leave, then ends every connection and dialer.

@@ -118,6 +118,34 @@ func TestSlowKDC(t *testing.T) {
 	})
 }
 
+// TestSilentKDC: a KDC that is frozen or cut off costs the first packet its time, and the next ones nothing. It is asked
+// again once it answers pings.
+func TestSilentKDC(t *testing.T) {
+	inWorld(t, 2, []string{"a", "b", "c", "d"}, func(t *testing.T, w *world) {
+		a := w.stations["a"]
+		w.kdcs[0].set(func(s *script) {
+			s.reply = func(l *line, e control.Envelope) bool { return l.who.name == "a" }
+		})
+		reaches := func(name string, after time.Duration) {
+			t.Helper()
+			pkt := datagram(a, w.stations[name], 9, "hello")
+			a.host.TUN.Inject(pkt)
+			synctest.Wait()
+			time.Sleep(after)
+			w.stations[name].wants(pkt)
+		}
+		reaches("b", control.RequestTimeout)
+		reaches("c", 0)
+		w.kdcs[0].set(func(s *script) { s.reply = nil })
+		w.kdcs[0].tell("a", &control.Pong{})
+		synctest.Wait()
+		reaches("d", 0)
+		if n := len(heard[*control.KeyRequest](w.kdcs[1], "a")); n != 2 {
+			t.Errorf("the second KDC was asked %d times, want 2: not for d", n)
+		}
+	})
+}
+
 // TestDetachedKDC is not asked, and again once it is attached.
 func TestDetachedKDC(t *testing.T) {
 	inWorld(t, 2, []string{"a", "b"}, func(t *testing.T, w *world) {

@@ -15,6 +15,7 @@ const (
 	lateAfter   = 250 * time.Millisecond
 	steadyPings = 8 // each takes an eighth off TCP's estimate
 	steadyPause = 50 * time.Millisecond
+	silentAfter = time.Second
 )
 
 // await looks at a request every lateAfter. It turns from a silent KDC to the next; where there is none, the answer may
@@ -37,9 +38,12 @@ func (a *acquirer) nudge(l *link) {
 	}
 }
 
+// silent says that the KDC of l has owed the answer to a ping for a while: frozen, cut off, or behind much that was lost.
+func (l *link) silent() bool { return !l.pinged.IsZero() && time.Since(l.pinged) >= silentAfter }
+
 // whoseSilence says why there is no answer: the peer's doing if the KDC answers pings.
 func (l *link) whoseSilence() control.Reason {
-	if !l.pinged.IsZero() && time.Since(l.pinged) >= control.RequestTimeout/2 {
+	if l.silent() {
 		return control.NoKDC
 	}
 	return control.Offline
