@@ -40,6 +40,7 @@ type exchange struct {
 	why                  string  // likewise: what an operator is told instead of the denial's reason
 
 	session  control.SessionID // set by issue, like all below
+	offered  time.Time         // when it was
 	to       *connection
 	a, b     control.Party
 	suite    packet.Suite
@@ -173,7 +174,7 @@ func (k *KDC) issue(x *exchange) control.Reason {
 		}
 		return control.Busy
 	}
-	x.session, x.key, x.to = control.NewSessionID(), key, to
+	x.session, x.key, x.to, x.offered = control.NewSessionID(), key, to, time.Now()
 	x.a, x.b = party(x.requester, x.from), party(x.responder, to)
 	x.a.SPI = x.request.SPI
 	x.suite = packet.ChaCha20Poly1305
@@ -212,9 +213,16 @@ func (k *KDC) accepted(c *connection, m *control.KeyAccept) {
 		k.withdraw(c, m.Session, control.Malformed)
 		k.deny(x, control.Refused)
 	default:
+		if time.Since(x.offered) >= slowAccept {
+			c.conn.Send(0, &control.Ping{})
+		}
 		k.deliver(x, m)
 	}
 }
+
+// slowAccept is how late an accept shows that the responder's channel is held up. A ping tells the responder, whose SSM
+// then sees to the channel; one before the accept would only queue behind what is lost.
+const slowAccept = 250 * time.Millisecond
 
 // deliver decides again and grants. The session is live before the requester has the key, so that whatever changes
 // from now on reaches it.

@@ -154,6 +154,24 @@ func TestResponderSilent(t *testing.T) {
 	})
 }
 
+// TestResponderSlow: a responder whose accept comes late is pinged, and one whose comes soon is not.
+func TestResponderSlow(t *testing.T) {
+	for late, want := range map[time.Duration]bool{slowAccept - 1: false, slowAccept: true} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPair(t, aToB)
+			p.a.request(p.b.address())
+			offer := await[*control.KeyOffer](p.b)
+			time.Sleep(late)
+			p.b.acceptOffer(offer)
+			await[*control.KeyGrant](p.a)
+			pinged := slices.ContainsFunc(p.b.drained(), func(m control.Message) bool { return m.Type() == control.TypePing })
+			if pinged != want {
+				t.Errorf("accepted after %s: pinged %t, want %t", late, pinged, want)
+			}
+		})
+	}
+}
+
 func TestResponderRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, aToB)

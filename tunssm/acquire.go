@@ -44,6 +44,7 @@ type attempt struct {
 	stale     int      // grants refused as older than what we have seen
 	timeout   *timer
 	began     time.Time // of step 1
+	asked     time.Time // of the request under way
 }
 
 // maxStale is how often one attempt asks a KDC again whose grant was overtaken by a change of policy.
@@ -183,21 +184,21 @@ func (a *acquirer) step2Request(t *attempt) {
 	}
 	t.requester, t.link, t.tried[l] = r, l, true
 	a.calls++
-	t.id = a.calls
+	t.id, t.asked = a.calls, time.Now()
 	a.pending[t.id] = t
-	t.timeout = a.timers.after(control.RequestTimeout, func() { a.another(t, control.NoKDC) })
 	asked := since(t.began)
 	if err := l.conn.Send(t.id, r.Request()); err != nil {
 		a.another(t, control.NoKDC)
 		return
 	}
+	t.timeout = a.timers.after(lateAfter, func() { a.await(t) })
 	a.step("requesting a session key", "step", 2, "for", t.goal, "kdc", l.address, "after", asked)
 }
 
-// another ends the request at this KDC and asks the next; when all have failed, reason is final.
+// another ends the request at this KDC and asks the next; when all have failed, or time is up, reason is final.
 func (a *acquirer) another(t *attempt, reason control.Reason) {
 	a.endRequest(t)
-	if a.healthy(t.tried) == nil {
+	if a.healthy(t.tried) == nil || time.Since(t.began) >= control.HoldTimeout {
 		a.fail(t, reason)
 		return
 	}
@@ -221,7 +222,10 @@ func (a *acquirer) granted(l *link, id uint64, g *control.KeyGrant) {
 		clear(g.K)
 		return
 	}
-	asked := time.Now()
+	if time.Since(t.asked) >= lateAfter {
+		a.steady(l)
+	}
+	arrived := time.Now()
 	keys, err := t.requester.Grant(g, a.asOf)
 	if err != nil {
 		a.log.Warn("refused a grant", "step", 3, "for", t.goal, "kdc", l.address, "error", err)
@@ -237,7 +241,7 @@ func (a *acquirer) granted(l *link, id uint64, g *control.KeyGrant) {
 		a.fail(t, control.Offline)
 		return
 	}
-	keyed, installed := since(asked), since(t.began)
+	keyed, installed := since(arrived), since(t.began)
 	if t.flow != nil {
 		a.serves(s, *t.flow)
 	}

@@ -35,7 +35,7 @@ func TestNo(t *testing.T) {
 		{"offline", func(s *script) { s.decide = no(control.Offline) }, packet.HostUnreachable, dropUnreachable, 0},
 		{"unknown", func(s *script) { s.decide = no(control.Unknown) }, packet.HostUnreachable, dropUnreachable, 0},
 		{"busy", func(s *script) { s.decide = no(control.Busy) }, packet.HostUnreachable, dropUnreachable, 0},
-		{"silent", func(s *script) { s.mute = true }, packet.HostUnreachable, dropUnreachable, control.RequestTimeout},
+		{"silent", func(s *script) { s.mute = true }, packet.HostUnreachable, dropUnreachable, control.HoldTimeout},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	denialLife = 3 * time.Second // what policy says, unless an Update comes before
-	absentLife = time.Second     // a peer or a KDC that was not there: it may be back at any time
+	denialLife = 3 * time.Second        // what policy says, unless an Update comes before
+	absentLife = 500 * time.Millisecond // a peer or a KDC that was not there: it may be back at any time
 	maxDenials = 4096
 )
 

@@ -112,7 +112,7 @@ func TestManyServicesFlood(t *testing.T) {
 			}
 		}
 		kdc.set(func(s *script) { s.mute = false })
-		time.Sleep(control.RequestTimeout) // the last was muted too
+		time.Sleep(control.HoldTimeout) // the last was muted too
 		a.received()
 		time.Sleep(absentLife + time.Millisecond)
 		a.host.TUN.Inject(good)

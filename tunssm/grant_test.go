@@ -49,7 +49,7 @@ func TestGrantRules(t *testing.T) {
 				a.host.TUN.Inject(pkt)
 				if tt.silent {
 					a.wants()
-					time.Sleep(control.RequestTimeout)
+					time.Sleep(control.HoldTimeout)
 				}
 				a.answered(pkt, packet.HostUnreachable)
 				b.wants()

@@ -44,6 +44,7 @@ func (a *acquirer) tendAll() {
 			a.expire(s)
 		}
 	}
+	a.seekContact()
 	a.rehome()
 	a.tendRoutes()
 	a.tellSuppressed()
@@ -58,6 +59,24 @@ func (a *acquirer) expire(s *session) {
 		a.destroy(s, "no KDC within grace")
 	case limit > 0 && s.idle(s.age()) >= limit+responderLag:
 		a.destroy(s, "idle")
+	}
+}
+
+// seekContact pings the KDCs where the shortest grace would otherwise run out between two regular pings: what ends a
+// session is a KDC that is away, not one that has nothing to say.
+func (a *acquirer) seekContact() {
+	silence := time.Since(a.contact)
+	soon := func(s *session) bool { return s.terms.Grace() > 0 && silence >= s.terms.Grace()/3 }
+	for _, p := range a.peers {
+		if !slices.ContainsFunc(p.sessions, soon) {
+			continue
+		}
+		for _, l := range a.links.list {
+			if l.conn != nil {
+				a.pingKDC(l, l.conn)
+			}
+		}
+		return
 	}
 }
 

@@ -15,8 +15,10 @@ import (
 
 const (
 	firstBackoff = 100 * time.Millisecond
-	lastBackoff  = 5 * time.Second
-	renewAfter   = time.Hour // jittered; the new connection is made before the old one ends
+	lastBackoff  = 5 * time.Second        // from a KDC that hangs up: it has too much to do, or does not know us
+	lastRedial   = 500 * time.Millisecond // to one that is not there
+	settledAfter = time.Second            // a connection that lasts so long was no mistake
+	renewAfter   = time.Hour              // jittered; the new connection is made before the old one ends
 	retireOld    = 5 * time.Second
 )
 
@@ -29,6 +31,10 @@ type link struct {
 	detached bool          // this KDC says it is cut off from its store
 	fault    error         // why there is no connection
 	since    time.Time     // of conn, or of the fault
+	pinged   time.Time     // when conn was first, of the pings not answered; zero for none
+	nudged   time.Time     // when an answer was overdue last (steady.go)
+	unsteady int           // pings to come since an answer was late (likewise)
+	due      bool          // one of them is about to go
 	stop     context.CancelFunc
 
 	renew        chan struct{} // one slot: a connection under another key is due
@@ -118,7 +124,7 @@ func (a *acquirer) dial(ctx context.Context, l *link) {
 		if err != nil {
 			a.toAcquirer(func(a *acquirer) { a.unreachable(l, err) })
 			wait(ctx, a.jitter(backoff))
-			backoff = min(2*backoff, lastBackoff)
+			backoff = min(2*backoff, longestBackoff(err))
 			continue
 		}
 		began := time.Now()
@@ -130,12 +136,22 @@ func (a *acquirer) dial(ctx context.Context, l *link) {
 		case <-time.After(a.jitter(renewAfter)):
 			continue
 		}
-		if time.Since(began) > lastBackoff {
+		if time.Since(began) > settledAfter {
 			backoff = firstBackoff
 		}
 		wait(ctx, a.jitter(backoff))
 		backoff = min(2*backoff, lastBackoff)
 	}
+}
+
+// longestBackoff bounds the pauses after a failure to connect. New sessions and revocations wait for a KDC that comes back,
+// so it is looked for twice a second: of 10,000 SSMs that is 20,000 segments a second, jittered, which the kernel of its
+// host refuses or nobody hears. A KDC that is there hears less of those whose handshakes fail.
+func longestBackoff(err error) time.Duration {
+	if errors.Is(err, control.ErrHandshake) {
+		return lastBackoff
+	}
+	return lastRedial
 }
 
 // connect makes one connection, hands it to the acquirer and reads from it until it ends.
@@ -229,7 +245,7 @@ func (a *acquirer) greet(l *link, conn *control.Conn, key control.KeyID) {
 // pingLater asks for a sign of life at intervals, for as long as the connection lasts.
 func (a *acquirer) pingLater(l *link, conn *control.Conn) {
 	a.timers.after(control.PingInterval, func() {
-		if conn.Err() == nil && conn.Send(0, &control.Ping{}) == nil {
+		if conn.Err() == nil && a.pingKDC(l, conn) {
 			a.pingLater(l, conn)
 		}
 	})
@@ -244,6 +260,7 @@ func (a *acquirer) welcomed(l *link, conn *control.Conn, detached bool) {
 		a.timers.after(retireOld, func() { old.Close() })
 	}
 	l.conn, l.greeting, l.fault, l.since, l.detached = conn, nil, nil, time.Now(), detached
+	l.pinged, l.unsteady = time.Time{}, 0
 	a.log.Info("welcomed by a KDC", "kdc", l.address)
 	if detached {
 		a.log.Warn("a KDC is detached from its store", "kdc", l.address)
@@ -291,14 +308,20 @@ func (a *acquirer) disconnected(l *link, conn *control.Conn, err error) {
 	}
 }
 
-// healthy is the first KDC to ask that has not been tried.
-func (a *acquirer) healthy(tried map[*link]bool) *link {
+// healthy is the first KDC to ask that has not been tried: one that owes an answer to a ping only where there is no other.
+func (a *acquirer) healthy(tried map[*link]bool) (found *link) {
 	for _, l := range a.links.list {
-		if l.conn != nil && !l.detached && !tried[l] {
+		if l.conn == nil || l.detached || tried[l] {
+			continue
+		}
+		if !l.silent() {
 			return l
 		}
+		if found == nil {
+			found = l
+		}
 	}
-	return nil
+	return found
 }
 
 // shutdown lets what was sent leave, then ends every connection and dialer.

@@ -68,7 +68,7 @@ func TestDeniedIsFinal(t *testing.T) {
 	})
 }
 
-// TestAllKDCsFail: the answer to the packet is the last KDC's.
+// TestAllKDCsFail: however many KDCs there are, the packet is answered when it has been held for so long.
 func TestAllKDCsFail(t *testing.T) {
 	inWorld(t, 3, []string{"a", "b"}, func(t *testing.T, w *world) {
 		a, b := w.stations["a"], w.stations["b"]
@@ -77,7 +77,7 @@ func TestAllKDCsFail(t *testing.T) {
 		}
 		pkt := datagram(a, b, 9, "nobody answers")
 		a.host.TUN.Inject(pkt)
-		time.Sleep(3*control.RequestTimeout - time.Millisecond)
+		time.Sleep(control.HoldTimeout - time.Millisecond)
 		a.wants()
 		time.Sleep(time.Millisecond)
 		a.answered(pkt, packet.HostUnreachable)
@@ -92,11 +92,56 @@ func TestLateGrant(t *testing.T) {
 		pkt := datagram(a, b, 9, "too late")
 		a.host.TUN.Inject(pkt)
 		synctest.Wait()
-		time.Sleep(control.RequestTimeout)
+		time.Sleep(control.HoldTimeout)
 		a.answered(pkt, packet.HostUnreachable)
 		kdc.release()
 		if n := len(a.sessions("b")); n != 0 {
 			t.Fatalf("%d sessions", n)
+		}
+	})
+}
+
+// TestSlowKDC: where there is no other KDC, the answer of the only one is waited for.
+func TestSlowKDC(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		a, b, kdc := w.stations["a"], w.stations["b"], w.kdcs[0]
+		kdc.set(func(s *script) { s.hold = true })
+		pkt := datagram(a, b, 9, "late")
+		a.host.TUN.Inject(pkt)
+		synctest.Wait()
+		time.Sleep(control.HoldTimeout - time.Millisecond)
+		kdc.release()
+		b.wants(pkt)
+		if n := len(heard[*control.KeyRequest](kdc, "a")); n != 1 {
+			t.Errorf("%d requests, want 1", n)
+		}
+	})
+}
+
+// TestSilentKDC: a KDC that is frozen or cut off costs the first packet its time, and the next ones nothing. It is asked
+// again once it answers pings.
+func TestSilentKDC(t *testing.T) {
+	inWorld(t, 2, []string{"a", "b", "c", "d"}, func(t *testing.T, w *world) {
+		a := w.stations["a"]
+		w.kdcs[0].set(func(s *script) {
+			s.reply = func(l *line, e control.Envelope) bool { return l.who.name == "a" }
+		})
+		reaches := func(name string, after time.Duration) {
+			t.Helper()
+			pkt := datagram(a, w.stations[name], 9, "hello")
+			a.host.TUN.Inject(pkt)
+			synctest.Wait()
+			time.Sleep(after)
+			w.stations[name].wants(pkt)
+		}
+		reaches("b", control.RequestTimeout)
+		reaches("c", 0)
+		w.kdcs[0].set(func(s *script) { s.reply = nil })
+		w.kdcs[0].tell("a", &control.Pong{})
+		synctest.Wait()
+		reaches("d", 0)
+		if n := len(heard[*control.KeyRequest](w.kdcs[1], "a")); n != 2 {
+			t.Errorf("the second KDC was asked %d times, want 2: not for d", n)
 		}
 	})
 }
@@ -181,31 +226,46 @@ func TestBackoff(t *testing.T) {
 	})
 }
 
-// TestDialBackoff: a KDC that is away is dialed ever more slowly, but never given up.
+// TestDialBackoff: a KDC that is away is dialed more slowly, but never given up, and still found soon when it is back; one
+// that hangs up is left in peace for longer.
 func TestDialBackoff(t *testing.T) {
-	inWorld(t, 1, nil, func(t *testing.T, w *world) {
-		a := w.prepare("a", 1)
-		var dials atomic.Int32
-		s := New(Options{Identity: a.identity, Log: slog.New(slog.DiscardHandler), Host: Host{
-			a.host.TUN, a.host.UDP, a.host.Route,
-			func(context.Context, string) (net.Conn, error) { dials.Add(1); return nil, syscall.ECONNREFUSED },
-		}})
-		ctx, stop := context.WithCancel(t.Context())
-		ended := make(chan error)
-		go func() { ended <- s.Run(ctx) }()
-		time.Sleep(time.Second)
-		if n := dials.Load(); n < 3 || n > 5 {
-			t.Errorf("%d dials in the first second", n)
-		}
-		time.Sleep(time.Hour)
-		if n := dials.Load(); n < 600 || n > 900 {
-			t.Errorf("%d dials in an hour", n)
-		}
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
+	for _, tt := range []struct {
+		name        string
+		dial        func() (net.Conn, error)
+		least, most int32 // in an hour
+	}{
+		{"away", func() (net.Conn, error) { return nil, syscall.ECONNREFUSED }, 6500, 8000},
+		{"hangs up", func() (net.Conn, error) {
+			near, far := net.Pipe()
+			return near, far.Close()
+		}, 600, 900},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inWorld(t, 1, nil, func(t *testing.T, w *world) {
+				a := w.prepare("a", 1)
+				var dials atomic.Int32
+				s := New(Options{Identity: a.identity, Log: slog.New(slog.DiscardHandler), Host: Host{
+					a.host.TUN, a.host.UDP, a.host.Route,
+					func(context.Context, string) (net.Conn, error) { dials.Add(1); return tt.dial() },
+				}})
+				ctx, stop := context.WithCancel(t.Context())
+				ended := make(chan error)
+				go func() { ended <- s.Run(ctx) }()
+				time.Sleep(time.Second)
+				if n := dials.Load(); n < 3 || n > 5 {
+					t.Errorf("%d dials in the first second", n)
+				}
+				time.Sleep(time.Hour)
+				if n := dials.Load(); n < tt.least || n > tt.most {
+					t.Errorf("%d dials in an hour", n)
+				}
+				stop()
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
 
 // TestRenewal: connections are made anew within the hour and a quarter, make before break: a request on the old one and

@@ -43,8 +43,10 @@ func (a *acquirer) message(l *link, conn *control.Conn, e control.Envelope) {
 		a.moved(m)
 	case *control.Ping:
 		a.reply(conn, e.ID, &control.Pong{AsOf: a.asOf})
+		a.steady(l) // a KDC asks where it has waited
 	case *control.Pong:
 		l.detached = m.Detached
+		a.ponged(l)
 		a.raise(m.AsOf)
 	case *control.Refusal:
 		a.refusedBy(l, conn, m)

@@ -63,7 +63,7 @@ func TestPingFails(t *testing.T) {
 			t.Fatalf("KDC silent: %v", err)
 		}
 		w.kdcs[0].set(func(s *script) { s.mute = false })
-		time.Sleep(control.RequestTimeout)
+		time.Sleep(control.HoldTimeout)
 		w.connect("a", "b")
 		w.net.SetRule(fake.Drop)
 		if _, err := a.Ping(short(), "b"); !errors.Is(err, context.DeadlineExceeded) {
@@ -156,4 +156,22 @@ func TestStatus(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestPingUnanswered: what keeps silent is told apart, the peer from a KDC.
+func TestPingUnanswered(t *testing.T) {
+	for want, swallows := range map[control.Reason]bool{control.Offline: false, control.NoKDC: true} {
+		inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+			w.kdcs[0].set(func(s *script) {
+				s.mute = true
+				s.reply = func(_ *line, e control.Envelope) bool { return swallows && e.Message.Type() == control.TypePing }
+			})
+			began := time.Now()
+			_, err := w.stations["a"].Ping(t.Context(), "b")
+			var refused *RefusedError
+			if !errors.As(err, &refused) || refused.Reason != want || time.Since(began) != control.HoldTimeout {
+				t.Errorf("%v after %v, want %s after %v", err, time.Since(began), want, control.HoldTimeout)
+			}
+		})
+	}
 }

@@ -38,6 +38,7 @@ type KDCStatus struct {
 	Connected bool    `json:"connected"`
 	Detached  bool    `json:"detached"`
 	For       float64 `json:"for_seconds"`
+	Silent    float64 `json:"silent_seconds"` // since a ping that nothing has answered; 0 for none
 	Fault     string  `json:"fault,omitempty"`
 }
 
@@ -107,6 +108,9 @@ func (a *acquirer) status() Status {
 	}
 	for _, l := range a.links.list {
 		k := KDCStatus{Address: l.address, Connected: l.conn != nil, Detached: l.detached, For: time.Since(l.since).Seconds()}
+		if l.conn != nil && !l.pinged.IsZero() {
+			k.Silent = time.Since(l.pinged).Seconds()
+		}
 		if l.fault != nil {
 			k.Fault = l.fault.Error()
 		}

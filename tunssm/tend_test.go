@@ -207,3 +207,15 @@ func TestRekeyOfUnused(t *testing.T) {
 		}
 	})
 }
+
+// TestShortGrace: a KDC that is there and has nothing to say for longer than grace ends no session.
+func TestShortGrace(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		w.kdcs[0].set(func(s *script) { s.terms = func(x *control.Terms) { x.GraceMillis = 3_000 } })
+		s, _ := w.connect("a", "b")
+		time.Sleep(time.Minute)
+		if w.stations["a"].sending("b") != s {
+			t.Error("the session has ended")
+		}
+	})
+}

@@ -311,7 +311,8 @@ func TestFigures(t *testing.T) {
 		{"the responder's rekey and end", responderLag, 30 * time.Second}, {"after close", closeLinger, 2 * time.Second},
 		{"superseded", supersededFor, 30 * time.Second}, {"revoked", revokedFor, time.Minute},
 		{"unconfirmed", control.ConfirmTimeout, 10 * time.Second}, {"reports", reportDelay, 200 * time.Millisecond},
-		{"request", control.RequestTimeout, 2 * time.Second}, {"accept", control.AcceptTimeout, time.Second},
+		{"request", control.RequestTimeout, 2 * time.Second}, {"accept", control.AcceptTimeout, 4 * time.Second},
+		{"hold", control.HoldTimeout, 5 * time.Second},
 		{"ping", control.PingInterval, 15 * time.Second}, {"silence", control.DeadAfter, 45 * time.Second},
 		{"renewal", renewAfter, time.Hour},
 	} {

@@ -80,7 +80,7 @@ func TestDiagramOffline(t *testing.T) {
 		db.connected()
 		time.Sleep(5 * time.Second) // until the denial is forgotten
 		w.interfere(func(_, _ string, m control.Message) bool { return m.Type() != control.TypeKeyAccept })
-		w.trace.chapter("The responder's KeyAccept is lost: the KDC gives up after 1 s, takes the offer back, and pings it.")
+		w.trace.chapter("The responder's KeyAccept is lost: after 4 s the KDC takes the offer back. (Pings are not drawn.)")
 		ana.say(db, "question", false)
 		w.until("ana is answered", func() bool { return ana.answers(packet.HostUnreachable) == 2 })
 		return w

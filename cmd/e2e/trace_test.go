@@ -162,8 +162,11 @@ func (tr *trace) frame(d fake.Datagram) {
 	tr.add(event{from: tr.w.nameOf(d.Src), to: tr.w.nameOf(d.Dst), rank: rankPassed, frame: true, label: label})
 }
 
-// message: a control message has been sent.
+// message: a control message has been sent. Pings and their answers, of which waiting brings many, are left out.
 func (tr *trace) message(from, to string, m control.Message) {
+	if m.Type() == control.TypePing || m.Type() == control.TypePong {
+		return
+	}
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
 	tr.learn(from, m)

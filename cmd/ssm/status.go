@@ -101,6 +101,9 @@ func someOf[T any](values []T) string {
 	return fmt.Sprintf("%s … and %d more", cli.Joined(values[:most]), len(values)-most)
 }
 
+// silentAfter is how long a KDC may take to answer a ping before that is worth a word.
+const silentAfter = 2 * time.Second
+
 func kdcTable(st tunssm.Status) *cli.Table {
 	t := cli.NewTable("KDC", "STATE", "FOR")
 	for _, k := range st.KDCs {
@@ -110,6 +113,8 @@ func kdcTable(st tunssm.Status) *cli.Table {
 			state = k.Fault
 		case k.Detached:
 			state = "detached from its store"
+		case k.Silent >= silentAfter.Seconds():
+			state = "connected, silent for " + cli.Age(seconds(k.Silent))
 		}
 		t.Row(k.Address, state, cli.Age(seconds(k.For)))
 	}

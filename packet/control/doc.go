@@ -16,8 +16,10 @@
 //	4 install, release the held packet
 //
 // or, where the KDC or the responder says no, a KeyDenial with its reason in place of the KeyGrant. The responder
-// installs and accepts before the requester has the key, so the first packet finds its SPI. The KDC waits 1 s
-// (AcceptTimeout) for the KeyAccept and then answers offline; the requester waits 2 s (RequestTimeout) for the whole.
+// installs and accepts before the requester has the key, so the first packet finds its SPI. The KDC waits 4 s
+// (AcceptTimeout) for the KeyAccept and then answers offline. After 2 s of silence (RequestTimeout) the requester turns to
+// another KDC; where there is none it goes on waiting, for 5 s in all (HoldTimeout). What is lost on the way TCP repeats:
+// a second request would only queue behind the first.
 //
 // # Channel
 //
@@ -42,8 +44,8 @@
 // whose plaintext is one message, 16 bytes shorter. The additional data is empty; the nonce counts from zero in each
 // direction, so a record that is dropped, repeated or out of order does not verify, and ends the connection. The first
 // of the client is Hello or, under a token's key, Enrol; until it has verified, within HandshakeTimeout (5 s) of the
-// connection, the KDC keeps nothing. A side pings after PingInterval (15 s) and takes the connection for dead when
-// nothing has arrived for DeadAfter (45 s).
+// connection, the KDC keeps nothing. A side pings after PingInterval (15 s), and sooner where an answer is late,
+// and takes the connection for dead when nothing has arrived for DeadAfter (45 s).
 //
 // # Messages
 //

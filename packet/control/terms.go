@@ -20,8 +20,9 @@ const (
 	HandshakeTimeout = 5 * time.Second  // connection to first verified message
 	PingInterval     = 15 * time.Second // between pings
 	DeadAfter        = 45 * time.Second // silence that ends a connection
-	AcceptTimeout    = time.Second      // offer to accept
-	RequestTimeout   = 2 * time.Second  // request to grant
+	AcceptTimeout    = 4 * time.Second  // offer to accept
+	RequestTimeout   = 2 * time.Second  // request to grant, before another KDC is asked
+	HoldTimeout      = 5 * time.Second  // first request to final answer
 	ConfirmTimeout   = 10 * time.Second // provisional to destroyed
 )
 

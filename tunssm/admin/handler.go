@@ -10,8 +10,8 @@ import (
 	"ssmnet/tunssm"
 )
 
-// PingTimeout bounds one echo, acquiring a session included.
-const PingTimeout = 5 * time.Second
+// PingTimeout bounds one echo, acquiring a session included: an acquisition that fails ends before, and says why.
+const PingTimeout = 6 * time.Second
 
 // Operations are what the API answers out of: *tunssm.SSM, and a fake in tests.
 type Operations interface {

@@ -65,7 +65,7 @@ func TestRefused(t *testing.T) {
 	t.Run("no KDC", func(t *testing.T) { checkRefused(t, a, peer, unreachable) })
 }
 
-// TestSilentKDC: a KDC that takes a request and does not answer is given up after the time that a request may take.
+// TestSilentKDC: a KDC that takes a request and does not answer is given up after the time that a packet may be held.
 func TestSilentKDC(t *testing.T) {
 	n := newOverlay(t, 2, grant("h1", "h2", "tcp/7000"))
 	a, b := n.Hosts[0], n.Hosts[1]
@@ -74,8 +74,8 @@ func TestSilentKDC(t *testing.T) {
 	began := time.Now()
 	_, err := a.dial(t, "tcp", b.at(4, 7000))
 	took := time.Since(began)
-	if !errors.Is(err, syscall.EHOSTUNREACH) || took < control.RequestTimeout || took > control.RequestTimeout+atOnce {
-		t.Errorf("%v after %v, want %v after %v", err, took, syscall.EHOSTUNREACH, control.RequestTimeout)
+	if !errors.Is(err, syscall.EHOSTUNREACH) || took < control.HoldTimeout || took > control.HoldTimeout+atOnce {
+		t.Errorf("%v after %v, want %v after %v", err, took, syscall.EHOSTUNREACH, control.HoldTimeout)
 	}
 	n.KDC.serving.Signal(t, syscall.SIGCONT)
 	eventually(t, started, "the KDC is asked again", func() error {

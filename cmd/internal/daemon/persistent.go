@@ -10,13 +10,23 @@ import (
 // channel, whose messages are few and are all waited for: with a third of the packets lost, doubled timeouts stall it
 // for 20 s and more. It is the Control function of a net.Dialer or net.ListenConfig, whose connections inherit it;
 // Multipath TCP, the default of a net.ListenConfig, does not. Linear timeouts are for thin streams, and need a congestion
-// control with a slow start threshold, which BBR is not; the bound of the interval came with Linux 6.15. What a kernel
+// control with a slow start threshold, which BBR is not; the bounds of the interval came with Linux 6.15. What a kernel
 // does not have is left out.
+//
+// The first repeat comes a round trip and shortestInterval after the segment, not 200 ms: a message may be lost several
+// times over within the second that an exchange has for it. So that this is not mistaken for loss, the other end, which
+// has the same options, acknowledges sooner than that.
 func Persistent(_, _ string, c syscall.RawConn) error {
-	const longestInterval = 1000 // ms, the least that the kernel takes
+	const (
+		longestInterval  = 1000  // ms, the least that the kernel takes
+		shortestInterval = 20000 // µs
+		longestAck       = 5000  // µs
+	)
 	return c.Control(func(fd uintptr) {
 		_ = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "cubic")
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_THIN_LINEAR_TIMEOUTS, 1)
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS, longestInterval)
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_RTO_MIN_US, shortestInterval)
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DELACK_MAX_US, longestAck)
 	})
 }

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestPersistent: both ends of a connection repeat what was lost without backing off.
+// TestPersistent: both ends of a connection repeat what was lost soon and without backing off, and acknowledge sooner.
 func TestPersistent(t *testing.T) {
 	lc := net.ListenConfig{Control: Persistent}
 	lc.SetMultipathTCP(false)
@@ -33,12 +33,17 @@ func TestPersistent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var linear int
-		var failed error
+		var linear, repeat, ack int
+		var failed, old error
 		if err := raw.Control(func(fd uintptr) {
 			linear, failed = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_THIN_LINEAR_TIMEOUTS)
+			repeat, old = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_RTO_MIN_US)
+			ack, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DELACK_MAX_US)
 		}); err != nil || failed != nil || linear != 1 {
 			t.Errorf("%s: linear timeouts are %d, %v, %v", name, linear, err, failed)
+		}
+		if old == nil && (repeat > 20_000 || ack == 0 || ack >= repeat) { // a kernel before 6.15 has neither
+			t.Errorf("%s: repeats after %d µs, acknowledges after %d µs", name, repeat, ack)
 		}
 	}
 }
