@@ -35,8 +35,10 @@
 // The KDC stores no session. It knows those that it granted and those that the SSMs report, which after Hello is all of
 // them; a KDC that was restarted knows every live session within a second, and revokes what is not permitted any more.
 // A side is believed about itself alone. The ack of a Revoke or Narrow is owed by each side until it acks or shows
-// another boot: a side that comes back is told again. What
-// one side reports and the other, which has reported everything, does not hold, is revoked (oneside.go).
+// another boot: a side that comes back is told again. A side whose report says other selectors than are known may have
+// crossed with a Narrow, or been narrowed by another KDC: it is sent a Narrow, and only if what the acks then say differs is
+// the session revoked. What one side reports and the other, which has reported everything, does not hold, is revoked
+// (oneside.go).
 //
 // # Clocks
 //

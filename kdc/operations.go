@@ -111,7 +111,7 @@ type SessionInfo struct {
 	Since     time.Time         `json:"since"`
 	AsOf      control.AsOf      `json:"as_of"`
 	Suite     string            `json:"suite,omitempty"`     // unknown where another run of the KDC issued it
-	Selectors []string          `json:"selectors,omitempty"` // likewise, until policy has been seen to have them
+	Selectors []string          `json:"selectors,omitempty"` // likewise, until it is known that it has no others
 	Grant     string            `json:"grant,omitempty"`     // id of the grant that permitted the request; likewise
 }
 

@@ -167,7 +167,8 @@ func (k *KDC) changePeer(ctx context.Context, name string, edit func(*snapshot, 
 
 func noPeer(name string) error { return fmt.Errorf("peer %q: %w", name, ErrNotFound) }
 
-// ChangePeer changes tags and subnets. Sessions that policy no longer permits are revoked.
+// ChangePeer changes tags and subnets. Sessions that policy no longer permits are revoked, those of which it permits less
+// narrowed.
 func (k *KDC) ChangePeer(ctx context.Context, name string, c PeerChange) (PeerInfo, error) {
 	err := k.changePeer(ctx, name, func(s *snapshot, r *peerRecord) (err error) {
 		r.Tags = slices.DeleteFunc(r.Tags, func(t string) bool { return slices.Contains(c.RemoveTags, t) })

@@ -28,7 +28,7 @@ type session struct {
 	heard     time.Time         // likewise, of the report that it was first known by; zero where this run granted it
 	asOf      control.AsOf      // of the decision that gave it its selectors, or of the one that narrowed them last
 	digest    control.Digest    // of them; zero where neither side has yet told
-	selectors packet.Selectors  // none besides; where another KDC or run granted it, nil until policy had those of digest
+	selectors packet.Selectors  // none besides; nil where another granted it, until policy had those of digest or narrowed it
 	prefixes  [2][]netip.Prefix // what its sides may use inside, likewise nil
 	suite     packet.Suite      // likewise zero
 	grant     string            // likewise empty
@@ -54,7 +54,7 @@ func (x *exchange) live(now time.Time) *session {
 	}
 }
 
-// agrees says whether a side that tells of these selectors has those that the session has. The first to tell is believed:
+// agrees says whether a side that acks with these selectors has those that the session has. The first to tell is believed:
 // the other must tell the same. k.mu is held.
 func (s *session) agrees(told control.Digest) bool {
 	if s.digest == (control.Digest{}) {
