@@ -137,8 +137,11 @@ func (k *KDC) whyCutOff() string {
 
 // mayChange says why an operation that changes the store cannot be done, if so.
 func (k *KDC) mayChange() error {
+	if err := k.isServing(); err != nil {
+		return err
+	}
 	if state, detached := k.storeState(); detached {
 		return fmt.Errorf("%w (%s): use another KDC, or mend the store", ErrDetached, state)
 	}
-	return k.isServing()
+	return nil
 }
