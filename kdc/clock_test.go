@@ -41,8 +41,8 @@ func (w *wallClock) set(ahead time.Duration) {
 	w.steady.Store(true)
 }
 
-// TestDurationsAreMonotonic: what the KDC counts in seconds does not follow the wall clock, whatever that says. Most tests
-// here would fail too if theirs did: see wallClock.
+// TestDurationsAreMonotonic: what the KDC counts in seconds does not follow the wall clock, whatever that says. Other
+// tests would fail too if theirs did: see wallClock.
 func TestDurationsAreMonotonic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, aToB)

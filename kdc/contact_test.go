@@ -212,8 +212,8 @@ func TestDetachedInFlight(t *testing.T) {
 	})
 }
 
-// TestWakingKDCWidensNothing: what another KDC narrowed while this one did not hear of it is revoked when it does, and at
-// no time in between does it permit it after grace.
+// TestWakingKDCWidensNothing: what another KDC narrowed while this one did not hear of it is not permitted after grace,
+// and revoked when it does hear of it.
 func TestWakingKDCWidensNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRemote(t)
