@@ -13,8 +13,11 @@ import (
 
 const decade = 10 * 365 * 24 * time.Hour
 
-// wallClock is the wall clock of a KDC under test. Unless the test makes it steady it is ten years ahead and ten years
-// behind by turns, from one reading to the next: a duration that is taken from it cannot be right.
+// swing is longer than any duration that the KDC counts, and shorter than a token's life.
+const swing = time.Hour
+
+// wallClock is the wall clock of a KDC under test. Unless the test makes it steady it is ahead and behind by turns, from
+// one reading to the next: a duration that is taken from it cannot be right.
 type wallClock struct {
 	readings atomic.Int64
 	steady   atomic.Bool
@@ -27,9 +30,9 @@ func (w *wallClock) now() time.Time {
 	case w.steady.Load():
 		return at.Add(time.Duration(w.offset.Load()))
 	case w.readings.Add(1)%2 == 0:
-		return at.Add(decade)
+		return at.Add(swing)
 	}
-	return at.Add(-decade)
+	return at.Add(-swing)
 }
 
 // set makes the clock steady, and ahead of the true time.
@@ -38,8 +41,8 @@ func (w *wallClock) set(ahead time.Duration) {
 	w.steady.Store(true)
 }
 
-// TestDurationsAreMonotonic: what the KDC counts in seconds does not follow the wall clock, whatever that says. Most tests
-// here would fail too if theirs did: see wallClock.
+// TestDurationsAreMonotonic: what the KDC counts in seconds does not follow the wall clock, whatever that says. Other
+// tests would fail too if theirs did: see wallClock.
 func TestDurationsAreMonotonic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, aToB)
@@ -126,3 +129,21 @@ func TestGrantReturns(t *testing.T) {
 
 const subnetUntil = `{"schema":"ssmnet.policy/v1","grants":[
 	{"id":"x","src":["a"],"dst":["10.9.0.0/16"],"allow":["*"],"until":%q}]}`
+
+// TestFullReportAfterTheClockWasSet: what a run had held before its Hello and does not report, it holds no more, though
+// by the wall clock it began later.
+func TestFullReportAfterTheClockWasSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, aToB)
+		p.wall.set(decade)
+		acquire(p.a, p.b)
+		time.Sleep(time.Second)
+		p.wall.set(-decade)
+		for _, m := range []*module{p.a, p.b} {
+			p.joinAs(m.id, "198.51.100.7", &control.Hello{Boot: m.boot})
+		}
+		if list := p.Sessions(SessionFilter{}); len(list) != 0 {
+			t.Errorf("live sessions %+v", list)
+		}
+	})
+}

@@ -10,11 +10,11 @@ import (
 )
 
 // A KDC that does not hear of changes to its store would go on permitting what another KDC on it has narrowed. So it
-// watches its contact: it is in contact as of a moment where its snapshot, consequences included, has everything that the
-// store had then. What proves that is a read of the store's revision, begun at that moment, which the snapshot has reached
-// since; reads alone do not, for the watch may be stalled. Without contact for grace the KDC is detached, which its SSMs
-// are told at once: it grants nothing, changes nothing, and contact with it does not count for an SSM's own grace.
-// Detached or not, it can still revoke.
+// watches its contact: it is in contact as of a moment where its snapshot, consequences included, has everything that
+// the store had then. What proves that is a read of the store's revision, begun at that moment, which the snapshot has
+// reached since; reads alone do not, for the watch may be stalled. Without contact for grace the KDC is detached, which
+// its SSMs are told at once: it grants nothing, changes nothing, and contact with it does not count for an SSM's own
+// grace. Detached or not, it can still revoke.
 
 const (
 	proofInterval = time.Second     // between reads, or a quarter of grace where that is less
@@ -137,8 +137,11 @@ func (k *KDC) whyCutOff() string {
 
 // mayChange says why an operation that changes the store cannot be done, if so.
 func (k *KDC) mayChange() error {
+	if err := k.isServing(); err != nil {
+		return err
+	}
 	if state, detached := k.storeState(); detached {
 		return fmt.Errorf("%w (%s): use another KDC, or mend the store", ErrDetached, state)
 	}
-	return k.isServing()
+	return nil
 }

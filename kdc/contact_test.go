@@ -212,8 +212,8 @@ func TestDetachedInFlight(t *testing.T) {
 	})
 }
 
-// TestWakingKDCWidensNothing: what another KDC took away while this one did not hear of it, this one does when it hears, and at
-// no time in between does it permit it after grace.
+// TestWakingKDCWidensNothing: what another KDC took away while this one did not hear of it is not permitted after grace, and
+// this one takes it away, too, when it does hear of it.
 func TestWakingKDCWidensNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRemote(t)

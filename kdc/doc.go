@@ -27,8 +27,8 @@
 // The gate (KDC.gate) makes each message be handled under one snapshot: so a Grant never leaves after the Update that
 // would make its requester refuse it, and nothing is granted that the newest snapshot denies.
 //
-// A KDC that has had no contact with its store for grace is detached: it issues nothing until its snapshot is known to be
-// the store's again (contact.go).
+// A KDC that has had no contact with its store for grace is detached: it issues nothing until its snapshot is known to
+// be the store's again (contact.go).
 //
 // # Live sessions
 //
@@ -67,6 +67,6 @@
 // # Locks
 //
 // In the order in which they are taken: KDC.changing, held by an operation that changes the store; KDC.telling, while
-// Updates go out; KDC.gate; KDC.mu, for operations on the maps of what is live; contact.mu. Nobody waits for the network or the
-// disk under gate or mu: control.Conn.Send does not, and the audit record is a queue.
+// Updates go out; KDC.gate; KDC.mu, for operations on the maps of what is live; contact.mu. Nobody waits for the network
+// or the disk under the last three: control.Conn.Send does not, and the audit record is a queue.
 package kdc

@@ -12,7 +12,6 @@ import (
 func TestRedemptionsAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCenter(t)
-		c.wall.set(0)
 		token, other := c.addToken("a"), c.addToken("b")
 		for range redeemBurst {
 			if _, err := c.redeem(token); err != nil {

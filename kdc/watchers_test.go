@@ -12,15 +12,15 @@ import (
 	"ssmnet/packet/control"
 )
 
-// watch collects the events of a watch until it ends.
-func (c *center) watchSessions(ctx context.Context, f SessionFilter) (events func() []SessionEvent, ended chan struct{}) {
+// watchSessions collects the events of a watch until it ends.
+func (c *center) watchSessions(ctx context.Context, f SessionFilter) (func() []SessionEvent, chan struct{}) {
 	c.t.Helper()
 	seq, err := c.WatchSessions(ctx, f)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	var all []SessionEvent
-	ended = make(chan struct{})
+	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		for e := range seq {

@@ -73,8 +73,8 @@ func TestClocksAreSet(t *testing.T) {
 	}
 }
 
-// TestUntilFollowsTheWallClock: a grant ends and returns as the KDC's wall clock says, and a session never outlives it by
-// the SSM's own, both within the minute in which a clock that was set is noticed.
+// TestUntilFollowsTheWallClock: a grant ends and returns as the KDC's wall clock says, and a session never outlives it
+// by the SSM's own, both within the minute in which a clock that was set is noticed.
 func TestUntilFollowsTheWallClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		until := time.Now().Add(30 * time.Minute).UTC().Format(time.RFC3339)

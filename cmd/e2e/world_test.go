@@ -137,10 +137,13 @@ func (c *center) start() {
 		addresses = append(addresses, c.w.kdcAddress(i))
 	}
 	var err error
-	c.KDC, err = kdc.New(kdc.Options{Store: c.watch, StoreKey: c.w.storeKey, Audit: c.ledger, Now: c.wall.now, Config: kdc.Config{
-		Listen: []string{":7600"}, Addresses: addresses, Store: "bolt", Grace: time.Minute,
+	config := kdc.Config{
+		Listen: []string{":7600"}, Addresses: addresses, Store: "bolt", Grace: kdcGrace,
 		Overlays: []netip.Prefix{netip.MustParsePrefix("100.80.0.0/12"), netip.MustParsePrefix("fd5e::/48")},
-	}})
+	}
+	c.KDC, err = kdc.New(kdc.Options{
+		Store: c.watch, StoreKey: c.w.storeKey, Audit: c.ledger, Now: c.wall.now, Config: config,
+	})
 	if err != nil {
 		c.w.t.Fatal(err)
 	}

@@ -18,7 +18,7 @@
 //	GET    /v1/policy?revision=N     (0 or none: the one in force)  -> kdc.PolicyRevision
 //	GET    /v1/sessions              ?id=ID&peer=NAME&pair_a=NAME&pair_b=NAME
 //	                                                                -> {"sessions": [kdc.SessionInfo]}
-//	GET    /v1/sessions/watch        likewise                       -> kdc.SessionEvent, one a line, until either side ends
+//	GET    /v1/sessions/watch        likewise                       -> kdc.SessionEvent, a line each, without end
 //	POST   /v1/sessions/revoke       kdc.SessionFilter, "wait": NS  -> {"receipts": [kdc.Receipt]}
 //	GET    /metrics                                                 -> Prometheus text
 //

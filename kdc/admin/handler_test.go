@@ -131,7 +131,9 @@ func TestListsAreNeverNull(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	w := httptest.NewRecorder()
-	f := &fake{answer: kdc.Status{PeersKnown: 3, PeersOnline: 2, Requests: 12345678, PolicyRevision: 4, Audit: "ok", Store: "ok"}}
+	f := &fake{answer: kdc.Status{
+		PeersKnown: 3, PeersOnline: 2, Requests: 12345678, PolicyRevision: 4, Audit: "ok", Store: "ok",
+	}}
 	Handler(f).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	if got := w.Header().Get("Content-Type"); !strings.HasPrefix(got, "text/plain; version=0.0.4") {
 		t.Errorf("Content-Type %q", got)

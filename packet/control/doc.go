@@ -126,10 +126,10 @@
 // # Snapshots
 //
 // AsOf = (epoch, store revision of the last change that decisions depend on) says which state of policy and peers a
-// decision was made under. Welcome, Pong, Update, Revoke, KeyOffer and KeyGrant carry it. An SSM keeps the highest it has
-// seen, sends it in KeyRequest, and refuses a KeyOffer or KeyGrant below it. A KDC that has long been cut off from its store
-// is detached: it denies every KeyRequest, says so in Welcome and Pong, and contact with it does not count for what the
-// terms call grace. So no stale KDC can widen what another has narrowed.
+// decision was made under. Welcome, Pong, Update, Revoke, KeyOffer and KeyGrant carry it. An SSM keeps the highest it
+// has seen, sends it in KeyRequest, and refuses a KeyOffer or KeyGrant below it. A KDC that has long been cut off from
+// its store is detached: it denies every KeyRequest, says so in Welcome and Pong, and contact with it does not count
+// for what the terms call grace. So no stale KDC can widen what another has narrowed.
 //
 // # Narrowing
 //
