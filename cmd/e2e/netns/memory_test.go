@@ -167,3 +167,41 @@ func lies(t *testing.T, what string, pid int, keys ...rawKey) {
 		return nil
 	})
 }
+
+// TestFind: a key is found wherever it lies, as it is or as round keys, but for the registers that a signal has saved.
+func TestFind(t *testing.T) {
+	key := rawKey{1, 2, 3, 31: 4}
+	var rounds []byte
+	for _, w := range expand(key) {
+		rounds = binary.BigEndian.AppendUint32(rounds, w)
+	}
+	frame := func(at int) []byte { // a saved state of 512 bytes with the key at a place in it
+		b := make([]byte, 512)
+		copy(b[464:], "SXPF")
+		copy(b[at:], key[:])
+		return b
+	}
+	for name, c := range map[string]struct {
+		lies  []byte
+		found bool
+	}{
+		"nothing":                     {make([]byte, 64), false},
+		"the key":                     {key[:], true},
+		"the key but a byte":          {key[1:], false},
+		"two round keys":              {rounds[16*7 : 16*9], true},
+		"one round key":               {rounds[16*7 : 16*8], false},
+		"first registers":             {frame(160), false},
+		"last registers":              {frame(416 - 32), false},
+		"before the registers":        {frame(159), true},
+		"behind the registers":        {frame(416 - 31), true},
+		"registers, and another copy": {slices.Concat(frame(200), key[:]), true},
+		"another copy, and registers": {slices.Concat(key[:], frame(200)), true},
+	} {
+		for _, before := range []int{0, 1, 4096} {
+			m := memory{{}, {bytes: slices.Concat(make([]byte, before), c.lies, make([]byte, 600))}}
+			if found := m.find(key) != ""; found != c.found {
+				t.Errorf("%s, %d bytes before it: found %v", name, before, found)
+			}
+		}
+	}
+}
