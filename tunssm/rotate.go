@@ -125,6 +125,7 @@ func (a *acquirer) promote(l *link, conn *control.Conn) {
 		return
 	}
 	a.keys.promote()
+	a.eraser.Dropped()
 	a.log.Info("permanent key in use", "key_id", a.keys.current.ID, "kdc", l.address)
 	if err := a.save(a.identity()); err != nil {
 		a.log.Warn("cannot forget the permanent key that was rotated away", "error", err)
