@@ -51,6 +51,7 @@ type script struct {
 	hold   bool           // grants are kept until center.release
 	refuse control.Reason // of every Hello
 	silent bool           // Hello is not answered
+	apart  bool           // Welcome says that it is detached
 	reply  func(l *line, e control.Envelope) bool
 }
 
@@ -196,7 +197,7 @@ func (c *center) welcome(l *line, id uint64, m *control.Hello) {
 	config := l.who.config
 	c.mu.Unlock()
 	config.AsOf = s.asOf
-	l.conn.Send(id, &control.Welcome{Config: config})
+	l.conn.Send(id, &control.Welcome{Config: config, Detached: s.apart})
 }
 
 func (c *center) party(l *line) control.Party {

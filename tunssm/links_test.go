@@ -158,6 +158,13 @@ func TestDetachedKDC(t *testing.T) {
 		if n := len(heard[*control.KeyRequest](w.kdcs[0], "a")); n != 0 {
 			t.Fatalf("the detached KDC was asked %d times", n)
 		}
+		w.kdcs[0].set(func(s *script) { s.apart = true })
+		w.net.Cut(kdcAddress(0))
+		time.Sleep(time.Second)
+		if st := a.status(); !st.KDCs[0].Detached || !st.KDCs[0].Connected {
+			t.Fatalf("welcomed by a detached KDC: %+v", st.KDCs[0])
+		}
+		w.kdcs[0].set(func(s *script) { s.apart = false })
 		w.net.Cut(kdcAddress(0))
 		time.Sleep(time.Second)
 		if st := a.status(); st.KDCs[0].Detached || !st.KDCs[0].Connected {
