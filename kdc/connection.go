@@ -68,11 +68,11 @@ func (k *KDC) attend(conn *control.Conn, who keyOwner, first control.Envelope) {
 		conn.Shutdown(farewell)
 		return
 	}
-	defer k.leave(c)
 	for {
 		e, err := conn.Receive()
 		if err != nil {
 			k.log.Info("disconnected", "peer", c.name, "source", c.source, "why", err)
+			k.leave(c) // not deferred: a panic that holds KDC.mu must end the program, not wait for itself
 			return
 		}
 		c.lastSeen.Store(k.now().UnixNano())

@@ -83,8 +83,8 @@ func (k *KDC) accept(ctx context.Context, l net.Listener, fail context.CancelCau
 			nc.Close()
 		}
 		k.running.Go(func() {
-			defer k.untrack(nc)
 			k.receive(ctx, nc, sync.OnceFunc(func() { k.strangers.leave(nc, from) }))
+			k.untrack(nc) // not deferred: see attend
 		})
 	}
 }
