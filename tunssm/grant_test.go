@@ -3,6 +3,7 @@ package tunssm
 import (
 	"math/rand/v2"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -223,14 +224,14 @@ func TestProvisionalDoesNotDrain(t *testing.T) {
 	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
 		a, b := w.stations["a"], w.stations["b"]
 		first, _ := w.connect("a", "b")
-		var second packet.SPI
+		var second atomic.Uint32 // its SPI at b
 		w.net.SetRule(func(d fake.Datagram) []fake.Delivery { // of the second session nothing arrives
-			if h, err := packet.ParseFrame(d.Payload); err == nil && h.SPI == second {
+			if h, err := packet.ParseFrame(d.Payload); err == nil && uint32(h.SPI) == second.Load() {
 				return nil
 			}
 			return fake.Through(d)
 		})
-		w.kdcs[0].set(func(s *script) { s.grant = func(g *control.KeyGrant) { second = g.B.SPI } })
+		w.kdcs[0].set(func(s *script) { s.grant = func(g *control.KeyGrant) { second.Store(uint32(g.B.SPI)) } })
 		a.in(func(acq *acquirer) { acq.step2Request(&attempt{goal: goal{peer: "b"}, began: time.Now()}) })
 		synctest.Wait()
 		if n := len(a.sessions("b")); n != 2 || a.sending("b") != first {

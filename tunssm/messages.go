@@ -35,8 +35,10 @@ func (a *acquirer) message(l *link, conn *control.Conn, e control.Envelope) {
 		a.offered(l, conn, e.ID, m)
 	case *control.Revoke:
 		a.revoke(conn, e.ID, m)
+		a.nudge(l) // nothing answers the receipt: were it held up, nobody would know
 	case *control.Narrow:
 		a.narrow(conn, e.ID, m)
+		a.nudge(l)
 	case *control.RotateKey:
 		a.rotate(l, conn, m)
 	case *control.Endpoint:

@@ -32,7 +32,7 @@ func (a *acquirer) await(t *attempt) {
 
 // nudge pings a KDC that owes an answer, however many it owes.
 func (a *acquirer) nudge(l *link) {
-	if time.Since(l.nudged) >= lateAfter {
+	if l.conn != nil && time.Since(l.nudged) >= lateAfter {
 		l.nudged = time.Now()
 		a.pingKDC(l, l.conn)
 	}

@@ -26,6 +26,9 @@ func TestSteady(t *testing.T) {
 			w.kdcs[0].release()
 		}, 1 + steadyPings}, // the first while it was overdue
 		{"ping of a KDC", func(w *world) { w.kdcs[0].tell("a", &control.Ping{}) }, steadyPings},
+		{"revocation", func(w *world) {
+			w.kdcs[0].tell("a", &control.Revoke{Sessions: []control.SessionID{{1}}, Reason: control.Operator})
+		}, 1},
 		{"answer to no ping", func(w *world) { w.kdcs[0].tell("a", &control.Pong{}) }, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
