@@ -224,7 +224,7 @@ func TestProvisionalDoesNotDrain(t *testing.T) {
 	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
 		a, b := w.stations["a"], w.stations["b"]
 		first, _ := w.connect("a", "b")
-		var second atomic.Uint32 // its SPI at b
+		var second atomic.Uint32                              // its SPI at b
 		w.net.SetRule(func(d fake.Datagram) []fake.Delivery { // of the second session nothing arrives
 			if h, err := packet.ParseFrame(d.Payload); err == nil && uint32(h.SPI) == second.Load() {
 				return nil
