@@ -13,7 +13,7 @@
 #
 # usage: scripts/test.sh [--sudo] [--full]
 #   --sudo   become root without asking
-#   --full   the namespace tests, as often as their figures are quoted for: the better part of an hour
+#   --full   the namespace tests, as often as their figures are quoted for: about 25 minutes
 set -euo pipefail
 self=$(realpath "${BASH_SOURCE[0]}")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -26,8 +26,8 @@ const mark = "ssmnet-e2e-"
 // path is, and open to all, since one test is an ordinary user's.
 var scratch string
 
-// full says that the tests do everything as often as their figures are quoted for (scripts/test.sh --full), which takes
-// the better part of an hour. Otherwise they do the same, fewer times.
+// full says that the tests do everything as often as their figures are quoted for (scripts/test.sh --full), which takes 20
+// minutes. Otherwise they do the same, fewer times.
 var full = os.Getenv("SSMNET_FULL") != ""
 
 // times is how often a test does something.
