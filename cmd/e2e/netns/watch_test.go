@@ -12,11 +12,11 @@ import (
 	"ssmnet/kdc"
 )
 
-// watch begins `kdc session watch` with JSON lines and waits until it shows what is live.
-func watch(t *testing.T, k *KDC, live int) *Process {
+// watch begins `kdc session watch` with JSON lines and waits until it shows the session that is live.
+func watch(t *testing.T, k *KDC) *Process {
 	t.Helper()
 	p := k.Start(t, program("kdc"), "--dir", k.dir, "session", "watch", "-o", "json")
-	shows(t, p, slices.Repeat([]string{"live h1 > h2 "}, live)...)
+	shows(t, p, "live h1 > h2 ")
 	return p
 }
 
@@ -47,11 +47,13 @@ func shows(t *testing.T, p *Process, want ...string) {
 func TestSessionWatch(t *testing.T) {
 	n := newOverlay(t, 2, grant("h1", "h2", "udp/7000"))
 	a, b, k := n.Hosts[0], n.Hosts[1], n.KDC
-	p := watch(t, k, 0)
 	f := startFlow(t, a, b, 7000)
 	settled(t, a, b)
-	shows(t, p, "opened h1 > h2 ")
-	late := watch(t, k, 1)
+	p := watch(t, k)
+	k.Cold(t)
+	const live, revoked, opened = "live h1 > h2 ", "revoked h1 > h2 revoked by an operator", "opened h1 > h2 "
+	shows(t, p, live, revoked, opened)
+	late := watch(t, k)
 	table := k.Start(t, program("kdc"), "--dir", k.dir, "session", "watch", "--peer", "h1")
 	eventually(t, started, "the table", func() error {
 		if out := table.stdout.String(); !strings.Contains(out, "  live     ") || !strings.HasSuffix(out, "  h1 > h2\n") {
@@ -61,7 +63,7 @@ func TestSessionWatch(t *testing.T) {
 	})
 	f.end()
 	k.Do(t, "session", "revoke", "--all", "--wait", "5s")
-	shows(t, p, "opened h1 > h2 ", "revoked h1 > h2 revoked by an operator")
+	shows(t, p, live, revoked, opened, revoked)
 	for _, watching := range []*Process{p, table} {
 		if r := watching.End(t, syscall.SIGINT); r.Code != 0 || r.Stderr != "" {
 			t.Errorf("interrupted: %v", r)
