@@ -1,6 +1,7 @@
 package kdc
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -23,6 +24,7 @@ const (
 	auditRetry = time.Second
 	auditQueue = 8 << 20        // bytes that wait; with more the KDC stops issuing
 	auditLimit = 2 * auditQueue // bytes that wait; with more events are lost, and counted
+	maxTorn    = 16 << 10       // bytes that are looked at for the beginning of a torn line; a whole one is far shorter
 )
 
 // AuditSink is where the audit record goes; *os.File is one.
@@ -168,25 +170,45 @@ func (a *audit) undo(n int) int {
 	return 0
 }
 
-// openAudit opens the record of a directory for appending and ends a line that a crash cut short.
+// openAudit opens the record of a directory for appending.
 func openAudit(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("audit %w", err)
 	}
-	info, err := f.Stat()
-	if err != nil || info.Size() == 0 {
-		return f, err
-	}
-	var last [1]byte
-	if _, err := f.ReadAt(last[:], info.Size()-1); err == nil && last[0] != '\n' {
-		_, err = f.Write([]byte{'\n'})
-		if err != nil {
-			f.Close()
-			return nil, fmt.Errorf("audit %w", err)
-		}
+	if err := mendAudit(f); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("audit %w", err)
 	}
 	return f, nil
+}
+
+// mendAudit puts what a crash has left of a last line into a whole one: every line is JSON, whoever reads them.
+func mendAudit(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	tail := make([]byte, min(info.Size(), maxTorn))
+	if _, err := f.ReadAt(tail, info.Size()-int64(len(tail))); err != nil {
+		return err
+	}
+	torn := tail[bytes.LastIndexByte(tail, '\n')+1:]
+	if len(torn) == 0 {
+		return nil
+	}
+	line := bytes.Clone(torn)
+	if !json.Valid(torn) { // otherwise it lacks its end alone
+		e := event{Time: time.Now().UTC(), Event: "audit.torn", Note: printable(string(torn), maxTorn)}
+		if line, err = json.Marshal(e); err != nil {
+			return err
+		}
+	}
+	if err := f.Truncate(info.Size() - int64(len(torn))); err != nil {
+		return err
+	}
+	_, err = f.Write(append(line, '\n'))
+	return err
 }
 
 // printable cuts text from outside down to limit bytes and to what can be shown on a terminal on one line.

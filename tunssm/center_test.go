@@ -52,6 +52,7 @@ type script struct {
 	refuse control.Reason // of every Hello
 	silent bool           // Hello is not answered
 	apart  bool           // Welcome says that it is detached
+	run    control.Boot   // of the KDC, as Welcome tells it
 	reply  func(l *line, e control.Envelope) bool
 }
 
@@ -88,6 +89,7 @@ func newCenter(t testing.TB, n *fake.Network, address string) *center {
 		t: t, net: n, address: address, keys: map[control.KeyID]member{}, lines: map[string]*line{},
 		under: map[control.SessionID]*exchange{}, script: script{asOf: control.AsOf{Epoch: 1, Revision: 1}},
 	}
+	copy(c.script.run[:], address)
 	c.start()
 	t.Cleanup(c.stop)
 	return c
@@ -197,7 +199,7 @@ func (c *center) welcome(l *line, id uint64, m *control.Hello) {
 	config := l.who.config
 	c.mu.Unlock()
 	config.AsOf = s.asOf
-	l.conn.Send(id, &control.Welcome{Config: config, Detached: s.apart})
+	l.conn.Send(id, &control.Welcome{Config: config, KDC: s.run, Detached: s.apart})
 }
 
 func (c *center) party(l *line) control.Party {

@@ -35,8 +35,10 @@ type link struct {
 	nudged   time.Time     // when an answer was overdue last (steady.go)
 	unsteady int           // pings to come since an answer was late (likewise)
 	due      bool          // one of them is about to go
+	run      control.Boot  // of the KDC that has welcomed it last
 	stop     context.CancelFunc
 
+	aside        atomic.Bool   // another link leads to the same KDC (twin.go)
 	renew        chan struct{} // one slot: a connection under another key is due
 	currentFirst atomic.Bool   // this KDC took the next key and did not welcome us: the next dial tries the current one first
 }
@@ -59,6 +61,9 @@ func (a *acquirer) follow(addresses []string) {
 	}
 	a.links.told = addresses
 	a.dialAll(a.links.ctx, append(slices.Clone(addresses), a.kdcs...))
+	for _, l := range a.links.list {
+		l.callBack() // the link that it stands aside for may be named no more
+	}
 	a.adopt()
 }
 
@@ -116,6 +121,10 @@ func (a *acquirer) dialAll(ctx context.Context, addresses []string) {
 func (a *acquirer) dial(ctx context.Context, l *link) {
 	backoff := firstBackoff
 	for ctx.Err() == nil {
+		if l.aside.Load() {
+			a.standAside(ctx, l)
+			continue
+		}
 		select {
 		case <-l.renew: // the connection that is made now will do
 		default:
@@ -252,17 +261,18 @@ func (a *acquirer) pingLater(l *link, conn *control.Conn) {
 }
 
 // welcomed makes conn the one that l uses; the one before it, renewed, may finish what is on the way.
-func (a *acquirer) welcomed(l *link, conn *control.Conn, detached bool) {
+func (a *acquirer) welcomed(l *link, conn *control.Conn, m *control.Welcome) {
 	if conn != l.greeting {
 		return
 	}
-	if old := l.conn; old != nil && old != conn {
-		a.timers.after(retireOld, func() { old.Close() })
+	if l.conn != nil && l.conn != conn {
+		a.retireConn(l)
 	}
-	l.conn, l.greeting, l.fault, l.since, l.detached = conn, nil, nil, time.Now(), detached
+	l.conn, l.greeting, l.fault, l.since, l.detached = conn, nil, nil, time.Now(), m.Detached
 	l.pinged, l.unsteady = time.Time{}, 0
 	a.log.Info("welcomed by a KDC", "kdc", l.address)
-	if detached {
+	a.preferTo(l, m.KDC)
+	if m.Detached {
 		a.log.Warn("a KDC is detached from its store", "kdc", l.address)
 	}
 	a.adopt()
@@ -301,6 +311,11 @@ func (a *acquirer) disconnected(l *link, conn *control.Conn, err error) {
 	}
 	l.conn, l.fault, l.since = nil, err, time.Now()
 	a.log.Warn("lost the connection to a KDC", "kdc", l.address, "error", err)
+	for _, other := range a.links.list {
+		if other.run == l.run {
+			other.callBack()
+		}
+	}
 	for _, t := range a.pending {
 		if t.link == l {
 			a.another(t, control.NoKDC)

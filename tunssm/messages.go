@@ -22,7 +22,7 @@ func (a *acquirer) message(l *link, conn *control.Conn, e control.Envelope) {
 	switch m := e.Message.(type) {
 	case *control.Welcome:
 		a.promote(l, conn)
-		a.welcomed(l, conn, m.Detached)
+		a.welcomed(l, conn, m)
 		a.configure(m.Config)
 	case *control.Update:
 		a.configure(m.Config)

@@ -59,8 +59,8 @@ func peerRotate(c *cli.Context) error {
 		return err
 	}
 	if out := unsettled(r); out > 0 && wait > 0 && c.IsSet("wait") {
-		return cli.TimedOutf("%d of %s still pending: a peer that is not online gets its key when it is again",
-			out, count(len(r.Rotations), "rotation"))
+		return cli.TimedOutf("%d of %s still pending: a peer that is not online gets its key when it is again; one that is says in "+
+			"its log why it cannot keep it", out, count(len(r.Rotations), "rotation"))
 	}
 	return nil
 }

@@ -57,6 +57,10 @@ func sessionListCommand() *cli.Command {
 	}
 }
 
+func noSession(peer string) error {
+	return cli.NotFoundf("no session with %s: the first packet to it makes one", peer)
+}
+
 func sessionShowCommand() *cli.Command {
 	return &cli.Command{
 		Name: "show", Usage: "show the sessions with one peer in full", ArgsUsage: "PEER",
@@ -72,7 +76,7 @@ func sessionShowCommand() *cli.Command {
 				return err
 			}
 			if len(with) == 0 {
-				return cli.NotFoundf("no session with %s: the first packet to it makes one", args[0])
+				return noSession(args[0])
 			}
 			if cli.WantsJSON(c) {
 				return cli.JSON(c.App.Writer, "ssmnet.sessions/v1", sessionList{with})

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/cmd/internal/daemon"
@@ -45,11 +44,12 @@ func sessionRekey(c *cli.Context, peer string) error {
 			}
 			return nil
 		})
+		if errors.Is(err, context.DeadlineExceeded) { // of the session, not of the SSM, which has answered
+			return "", cli.TimedOutf("no fresh session with %s within %s, and the old one goes on: %s says why", peer,
+				answerTimeout, in(c, logName))
+		}
 		return id, err
 	})
-	if errors.Is(err, context.DeadlineExceeded) {
-		return cli.TimedOutf("no fresh session with %s within %s: see %s", peer, answerTimeout, in(c, logName))
-	}
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func sendingOn(ctx context.Context, s *admin.Client, peer string) (string, error
 			return x.ID.String(), nil
 		}
 	}
-	return "", fmt.Errorf("%w: %s", tunssm.ErrNotFound, peer)
+	return "", noSession(peer)
 }
 
 func sessionCloseCommand() *cli.Command {
@@ -80,7 +80,11 @@ func sessionCloseCommand() *cli.Command {
 				return err
 			}
 			_, err = ask(c, func(ctx context.Context, s *admin.Client) (struct{}, error) {
-				return struct{}{}, s.CloseSession(ctx, args[0])
+				err := s.CloseSession(ctx, args[0])
+				if errors.Is(err, tunssm.ErrNotFound) {
+					err = noSession(args[0])
+				}
+				return struct{}{}, err
 			})
 			if err != nil {
 				return err

@@ -144,6 +144,24 @@ func TestPingMute(t *testing.T) {
 	}
 }
 
+// stale is an SSM whose peer does not answer: a session that is to be rekeyed goes on.
+type stale struct{ fake }
+
+func (*stale) Rekey(string) error { return nil }
+
+// TestRekeyInVain: that no fresh session comes is not laid to the SSM.
+func TestRekeyInVain(t *testing.T) {
+	dir := serveModule(t, &stale{})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	var out, errs strings.Builder
+	args := []string{"ssm", "--dir", dir, "session", "rekey", "bo"}
+	code := cli.RunContext(ctx, program(), args, strings.NewReader(""), &out, &errs)
+	if code != cli.TimedOut || out.String() != "" || !strings.HasPrefix(errs.String(), "ssm: no fresh session with bo ") {
+		t.Errorf("exit code %d, %q, %q", code, out.String(), errs.String())
+	}
+}
+
 // TestSomeOf: a table shows a few of many values and how many it leaves out.
 func TestSomeOf(t *testing.T) {
 	var subnets []netip.Prefix

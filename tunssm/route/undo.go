@@ -118,14 +118,14 @@ func (j *Journal) record(changes ...change) error {
 	if err := j.open(); err != nil {
 		return fmt.Errorf("route: record what is changed: %w", err)
 	}
-	n, err := j.file.Write(lines.Bytes())
-	j.size += n
+	_, err := j.file.Write(lines.Bytes())
 	if err == nil {
 		err = j.file.Sync()
 	}
-	if err != nil {
-		return fmt.Errorf("route: record what is changed: %w", err)
+	if err != nil { // the disk may be full: half a line would spoil those that come after it
+		return fmt.Errorf("route: record what is changed: %w", errors.Join(err, j.file.Truncate(int64(j.size))))
 	}
+	j.size += lines.Len()
 	return nil
 }
 

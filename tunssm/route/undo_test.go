@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // newJournal gives a journal in an empty directory, its path, and what it logs.
@@ -46,7 +47,10 @@ func sysctl(t *testing.T, name string) string {
 	return strings.TrimSpace(string(b))
 }
 
-const forwarding = "ipv4/conf/all/forwarding"
+const (
+	forwarding = "ipv4/conf/all/forwarding"
+	redirects  = "ipv4/conf/lo/accept_redirects"
+)
 
 // TestSysctl: a sysctl is changed on record, and put back by the run that changed it or by the next, however often.
 func TestSysctl(t *testing.T) {
@@ -204,6 +208,33 @@ func TestTorn(t *testing.T) {
 	if got := sysctl(t, forwarding); got != "0" {
 		t.Errorf("put back to %s, want 0", got)
 	}
+}
+
+// TestJournalDiskFull: a record that did not fit on the disk does not spoil those that are made when there is room again.
+func TestJournalDiskFull(t *testing.T) {
+	enterNamespace(t)
+	j, path, log := newJournal(t)
+	if err := setSysctl(change{Name: forwarding}, "0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Sysctl(forwarding, "1"); err != nil {
+		t.Fatal(err)
+	}
+	full := unix.Rlimit{Cur: uint64(j.size) + 20, Max: unix.RLIM_INFINITY}
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &full); err != nil {
+		t.Fatal(err)
+	}
+	err := j.Sysctl(redirects, "0")
+	if e := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}); e != nil {
+		t.Fatal(e)
+	}
+	if err == nil || sysctl(t, redirects) != "1" {
+		t.Fatalf("changed off record: %v", err)
+	}
+	if err := j.Sysctl(redirects, "0"); err != nil {
+		t.Fatal(err)
+	}
+	putsBack(t, again(path, log), 2)
 }
 
 // TestJournalMalformed: a file that is not what we wrote changes nothing, stays, and is told with the line.
