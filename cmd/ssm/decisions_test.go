@@ -53,8 +53,8 @@ func TestDecisionsMalformed(t *testing.T) {
 	for text, want := range map[string]string{
 		"declined = [":                                   "1:12: toml: array is incomplete",
 		"refused = ['10.0.0.0/8']":                       `1:1: no such setting "refused"`,
-		"declined = '10.0.0.0/8'":                        "1:12: toml: cannot decode TOML string into struct field",
-		"declined = [\n10]":                              "2:1: toml: cannot decode TOML integer into struct field",
+		"declined = '10.0.0.0/8'":                        "1:12: declined is of type string, want a list of strings",
+		"declined = [\n10]":                              "2:1: declined is of type integer, want a string",
 		"forced = ['10.0.0.0/8',\n  '10.0.0/8']":         `2:4: "10.0.0/8": want a prefix, such as 10.20.0.0/16`,
 		"# 10.0.0.1/8\nforced = ['10.0.0.1/8']":          "2:12: 10.0.0.1/8 has bits set beyond its length: do you mean 10.0.0.0/8?",
 		"forced = ['::/0']\naccepted = ['::/0'] # ::/0":  "2:14: ::/0 is named twice",
