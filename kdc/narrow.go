@@ -28,7 +28,7 @@ func (k *KDC) narrow(s *snapshot, sessions narrowing) {
 		if k.sessions[x.id] != x {
 			continue
 		}
-		pair := s.compiled.Pair(x.sides[0].peer, x.sides[1].peer, k.now()).Selectors
+		pair := k.permitted(s, x)
 		if only == nil && !x.restrict(pair, s.asOf) {
 			doomed = append(doomed, x)
 			continue

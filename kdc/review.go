@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"ssmnet/packet"
 	"ssmnet/packet/control"
 )
 
@@ -24,7 +25,7 @@ func (k *KDC) judge(s *snapshot, x *session) judgement {
 		k.early = true
 		return goesOn
 	}
-	pair := s.compiled.Pair(x.sides[0].peer, x.sides[1].peer, k.now()).Selectors
+	pair := k.permitted(s, x)
 	switch {
 	case len(pair) == 0 || !s.leaves(x):
 		return ends
@@ -35,6 +36,11 @@ func (k *KDC) judge(s *snapshot, x *session) judgement {
 		return goesOn
 	}
 	return narrows
+}
+
+// permitted are the selectors that policy gives a session's pair now.
+func (k *KDC) permitted(s *snapshot, x *session) packet.Selectors {
+	return s.compiled.Pair(x.sides[0].peer, x.sides[1].peer, k.now()).Selectors
 }
 
 // leaves says whether both sides of a session still have what it lets them use inside. Of one that only its sides tell

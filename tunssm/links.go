@@ -39,7 +39,7 @@ type link struct {
 	stop     context.CancelFunc
 
 	aside        atomic.Bool   // another link leads to the same KDC (twin.go)
-	renew        chan struct{} // one slot: a connection under another key is due
+	renew        chan struct{} // one slot: another connection is due
 	currentFirst atomic.Bool   // this KDC took the next key and did not welcome us: the next dial tries the current one first
 }
 
