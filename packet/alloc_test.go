@@ -43,6 +43,13 @@ func TestNoAllocs(t *testing.T) {
 				_, _, ok = segmenter.Next(buf)
 			}
 		},
+		"fragment": func() {
+			must(segmenter.Reset(frame) == nil)
+			segmenter.Limit(1280)
+			for ok := true; ok; {
+				_, _, ok = segmenter.Next(buf)
+			}
+		},
 		"coalesce": func() {
 			for i, a := range as {
 				_, err := coalescer.Add(a.pkt, parsed[i], a.partial)

@@ -5,6 +5,7 @@ package packet
 //  1. Reset parses the packet once and checks the frame's virtio-net header against it.
 //  2. Next appends the next packet: the whole one, or a segment (nextWhole, nextSegment).
 //  3. A segment's IP and transport headers are patched (patchIP, patchTCP, patchUDP).
+//  4. What is longer than Limit allows is cut into fragments (fragment.go).
 
 import "encoding/binary"
 
@@ -39,13 +40,17 @@ type Segmenter struct {
 
 	// A checksum to complete that is not the packet's own, such as one inside a tunnel; 0 where there is none.
 	sumStart, sumField int
+
+	limit  int // bytes of the longest packet Next returns; 0 for none
+	pieces fragments
+	whole  []byte // what pieces cuts; kept for the next
 }
 
 // Reset takes a virtio-net frame: header and IP packet. It borrows frame until Next has returned the last packet. The
 // errors are Parse's, ErrVirtio and, for a partial checksum or a segmentation that the packet cannot have, ErrPartial;
 // the Segmenter is then empty.
 func (s *Segmenter) Reset(frame []byte) error {
-	*s = Segmenter{done: true}
+	*s = Segmenter{done: true, whole: s.whole}
 	h, err := ParseVirtio(frame)
 	if err != nil {
 		return err
@@ -54,7 +59,7 @@ func (s *Segmenter) Reset(frame []byte) error {
 	if err != nil {
 		return err
 	}
-	plan := Segmenter{p: p, packet: frame[VirtioLen:][:p.Total]}
+	plan := Segmenter{p: p, packet: frame[VirtioLen:][:p.Total], whole: s.whole}
 	if h.GSOType == GSONone {
 		err = plan.planWhole(h)
 	} else {
@@ -69,6 +74,21 @@ func (s *Segmenter) Reset(frame []byte) error {
 
 // Packet is what Parse made of the frame's packet. All packets cut from it share its Flow.
 func (s *Segmenter) Packet() Packet { return s.p }
+
+// Bytes are those of the frame's packet, borrowed like the frame; none once Next has returned the last packet.
+func (s *Segmenter) Bytes() []byte { return s.packet }
+
+// Longest is the length of the longest packet that Next will return, before Limit.
+func (s *Segmenter) Longest() int {
+	if s.gso == 0 {
+		return s.p.Total
+	}
+	return min(s.p.Total, s.header+s.gso)
+}
+
+// Limit has Next cut what is longer than limit bytes into fragments, which only IPv4 packets without DontFragment may
+// be. It holds until the next Reset. limit is at least 68 (RFC 791, section 3.2), so that each fragment has payload.
+func (s *Segmenter) Limit(limit int) { s.limit = limit }
 
 // planWhole accepts a frame that is one packet. The checksum asked for is normally the packet's own and stays partial.
 // Another one (of a packet inside a packet) is completed by Next.
@@ -142,13 +162,33 @@ func transportLen(p Protocol, upper []byte) int {
 // that the packet's checksum covers the pseudo-header only, so it is to be sealed with FlagPartial. It returns ok
 // false, and dst as it was, when no packet is left. It allocates only where dst lacks the capacity.
 func (s *Segmenter) Next(dst []byte) (out []byte, partial, ok bool) {
+	if s.pieces.left() {
+		return s.pieces.next(dst), false, true
+	}
 	if s.done || s.packet == nil {
 		return dst, false, false
 	}
 	if s.gso == 0 {
-		return s.nextWhole(dst), s.partial, true
+		out = s.nextWhole(dst)
+	} else {
+		out = s.nextSegment(dst)
 	}
-	return s.nextSegment(dst), true, true
+	if s.limit == 0 || len(out)-len(dst) <= s.limit {
+		return out, s.partial, true
+	}
+	s.cut(out[len(dst):])
+	return s.pieces.next(out[:len(dst)]), false, true
+}
+
+// cut makes pieces of a packet that is too long. A fragment has no partial checksum, so it is completed first.
+func (s *Segmenter) cut(packet []byte) {
+	s.whole = append(s.whole[:0], packet...)
+	p := s.p
+	p.Total = len(packet)
+	if s.partial {
+		_ = CompleteChecksum(p, s.whole) // planned so: CheckPartial holds
+	}
+	s.pieces = fragments{packet: s.whole, p: p, limit: s.limit}
 }
 
 func (s *Segmenter) nextWhole(dst []byte) []byte {
