@@ -74,9 +74,12 @@ func segmentSize(control []byte) int {
 // Send sends the frames in b, each of segment bytes but the last, which may be shorter, to dst. A segment that is zero
 // or covers b makes one frame of it; an empty b is an empty datagram. b is not kept.
 //
-// An error concerns these frames alone. Those that can go have gone: Send goes on behind a frame that was refused and
-// returns the first refusal. ErrTooBig is a frame longer than any datagram, or than the kernel may fragment.
+// An error concerns these frames alone. ErrTooBig: the first is longer than its path is known to carry, and none has
+// gone. After any other, those that can go have gone: Send goes on behind a frame that was refused and returns the first
+// refusal.
 func (c *Conn) Send(b []byte, segment int, dst netip.AddrPort) error {
+	c.mode.RLock()
+	defer c.mode.RUnlock()
 	if segment <= 0 || segment >= len(b) {
 		return c.sendOne(b, dst)
 	}
@@ -85,16 +88,44 @@ func (c *Conn) Send(b []byte, segment int, dst netip.AddrPort) error {
 	for len(b) > 0 {
 		part := b[:min(batch, len(b))]
 		b = b[len(part):]
-		if err := c.sendBatch(part, segment, dst); err != nil && first == nil {
+		err := c.sendBatch(part, segment, dst)
+		if err == ErrTooBig {
+			return err
+		}
+		if first == nil {
 			first = err
 		}
 	}
 	return first
 }
 
+// SendFragmented is Send for frames that are longer than their path carries in one piece (package doc). ErrTooBig is one
+// that is longer than a datagram can be.
+func (c *Conn) SendFragmented(b []byte, segment int, dst netip.AddrPort) error {
+	c.mode.Lock()
+	defer c.mode.Unlock()
+	if err := c.discover(fragmented); err != nil {
+		return err
+	}
+	if segment <= 0 {
+		segment = max(1, len(b))
+	}
+	err := c.sendEach(b, segment, dst)
+	return errors.Join(err, c.discover(whole))
+}
+
+// discover changes the socket's mode.
+func (c *Conn) discover(d discovery) error {
+	var err error
+	if closed := c.raw.Control(func(fd uintptr) { err = d.set(int(fd), c.family) }); closed != nil {
+		return closed
+	}
+	return err
+}
+
 // sendBatch sends what one sendmsg can carry, and frame by frame what the kernel will not segment. A network card that
-// cannot sum checksums (EIO) will not learn it: that is remembered. EINVAL and EMSGSIZE are about this path: its
-// MTU is below the segment size, and single frames may be fragmented (package doc).
+// cannot sum checksums (EIO) will not learn it: that is remembered. EINVAL and EMSGSIZE are mostly about this path,
+// whose MTU is below the segment size: the first single frame shows it.
 func (c *Conn) sendBatch(b []byte, segment int, dst netip.AddrPort) error {
 	if len(b) <= segment {
 		return c.sendOne(b, dst)
@@ -128,7 +159,11 @@ func (c *Conn) sendEach(b []byte, segment int, dst netip.AddrPort) error {
 	for len(b) > 0 {
 		frame := b[:min(segment, len(b))]
 		b = b[len(frame):]
-		if err := c.sendOne(frame, dst); err != nil && first == nil {
+		err := c.sendOne(frame, dst)
+		if err == ErrTooBig {
+			return err // so are the others but the last, and the first was the longest
+		}
+		if first == nil {
 			first = err
 		}
 	}

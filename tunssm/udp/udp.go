@@ -8,13 +8,14 @@
 //
 // # Don't fragment
 //
-// The socket discovers path MTUs as the kernel does by default (IP_PMTUDISC_WANT), and says so explicitly because the
-// default is a sysctl. The tunnel's MTU is the underlay interface's minus 80, so frames fit the first hop and
-// leave with DF set. Where a router further on says that they do not fit, the kernel remembers that for the
-// destination, and from then on fragments frames to it, with DF clear. Other modes are worse here: DONT would let
-// routers fragment what should teach us the path's MTU; DO would refuse frames (and black-hole until the
-// tunnel's MTU followed); PROBE ignores what routers say. The price is that segmented sends are refused for such a
-// path (the kernel does not fragment segments), so Send repeats those frame by frame.
+// Send sends with DF set, and never what is longer than the kernel knows the path to carry (IP_PMTUDISC_DO): by the
+// interface, by a route's MTU, or by what a router has said (RFC 1191, RFC 8201). Such frames are refused, ErrTooBig, so
+// that the SSM learns the path's MTU, and what is sent as a probe of a size is that long on the wire or is not sent.
+//
+// SendFragmented is for what must go nevertheless. The kernel fragments it to what it knows of the path; over IPv4 DF is
+// clear (IP_PMTUDISC_DONT), so that routers may fragment it further; over IPv6 only the sender can, so there the kernel
+// must have been told the path's MTU. A socket has one such mode at a time: senders of the first kind go side by side,
+// one of the second goes alone. It goes frame by frame, since the kernel does not fragment segments.
 package udp
 
 import (
@@ -22,7 +23,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,6 +46,9 @@ const (
 // Conn is one UDP socket. One goroutine receives at a time; any number send.
 type Conn struct {
 	conn    *net.UDPConn
+	raw     syscall.RawConn
+	family  int
+	mode    sync.RWMutex // for reading: frames go unfragmented
 	port    uint16
 	singly  atomic.Bool // the kernel or a network card has refused UDP_SEGMENT for good
 	closing atomic.Bool
@@ -70,7 +76,11 @@ func listen(port uint16, family int) (*Conn, error) {
 		return nil, fmt.Errorf("udp: listen on port %d: %w", port, err)
 	}
 	conn := packet.(*net.UDPConn)
-	c := &Conn{conn: conn, port: conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()}
+	c := &Conn{conn: conn, family: family, port: conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()}
+	if c.raw, err = conn.SyscallConn(); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("udp: listen on port %d: %w", port, err)
+	}
 	_, err = unix.GetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_SEGMENT)
 	c.singly.Store(err != nil) // before Linux 4.18
 	return c, nil
@@ -105,19 +115,34 @@ func bind(port uint16, family int) (int, error) {
 
 // setOptions sets what the socket must have, and asks for what it can do without: buffers and GRO.
 func setOptions(fd, family int) error {
-	err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_WANT)
 	if family == unix.AF_INET6 {
-		err = errors.Join(err,
-			unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0),
-			unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_WANT))
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
+			return err
+		}
 	}
-	if err != nil {
+	if err := whole.set(fd, family); err != nil {
 		return err
 	}
 	setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, receiveBuffer)
 	setBuffer(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, sendBuffer)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) // before Linux 5.0: datagrams arrive singly
 	return nil
+}
+
+// discovery is what becomes of a datagram that is longer than its path (ip(7), IP_MTU_DISCOVER), by address family.
+type discovery struct{ ipv4, ipv6 int }
+
+var (
+	whole      = discovery{unix.IP_PMTUDISC_DO, unix.IPV6_PMTUDISC_DO}
+	fragmented = discovery{unix.IP_PMTUDISC_DONT, unix.IPV6_PMTUDISC_WANT}
+)
+
+func (d discovery) set(fd, family int) error {
+	err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, d.ipv4)
+	if err == nil && family == unix.AF_INET6 {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, d.ipv6)
+	}
+	return err
 }
 
 // setBuffer sizes a socket buffer: beyond the host's limit with CAP_NET_ADMIN, else up to it.
