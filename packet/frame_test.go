@@ -68,7 +68,7 @@ func FuzzProbe(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if again := m.Append(nil); len(again) != len(b) || !bytes.Equal(again[:probeLen], b[:probeLen]) {
+		if again := m.Append(nil); len(again) != len(b) || !bytes.Equal(again[:ProbeLen], b[:ProbeLen]) {
 			t.Fatalf("%x is %+v, which is %x", b, m, again)
 		}
 	})

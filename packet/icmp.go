@@ -156,3 +156,14 @@ func appendError6(dst []byte, cause Cause, mtu int, source, to netip.Addr, origi
 	binary.BigEndian.PutUint16(message[checksumICMP:], ^fold(acc))
 	return dst, true
 }
+
+// AppendTooBigFor appends the IPv6 packet by which a router tells from that its UDP datagrams to to must not be longer
+// than mtu (RFC 4443, section 3.2). It quotes headers alone, which is enough to find the sender.
+func AppendTooBigFor(dst []byte, mtu int, from, to netip.AddrPort) []byte {
+	original := appendHeader6(nil, UDP, from.Addr(), to.Addr(), headerLenUDP)
+	original = binary.BigEndian.AppendUint16(original, from.Port())
+	original = binary.BigEndian.AppendUint16(original, to.Port())
+	original = append(original, 0, headerLenUDP, 0, 0)
+	dst, _ = appendError6(dst, TooBig, mtu, to.Addr(), from.Addr(), original)
+	return dst
+}

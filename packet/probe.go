@@ -15,8 +15,8 @@ const (
 	Close     ProbeKind = 4 // the sender ends the session
 )
 
-// probeLen is the length of a probe message without padding.
-const probeLen = 5
+// ProbeLen is the length of a probe message without padding.
+const ProbeLen = 5
 
 // ProbeMessage is one probe.
 //
@@ -39,10 +39,10 @@ func (m ProbeMessage) Append(dst []byte) []byte {
 
 // ParseProbe reads the payload of an opened frame of type Probe. The error is ErrProbe.
 func ParseProbe(b []byte) (ProbeMessage, error) {
-	if len(b) < probeLen {
+	if len(b) < ProbeLen {
 		return ProbeMessage{}, ErrProbe
 	}
-	m := ProbeMessage{Kind: ProbeKind(b[0]), ID: binary.BigEndian.Uint32(b[1:]), Padding: len(b) - probeLen}
+	m := ProbeMessage{Kind: ProbeKind(b[0]), ID: binary.BigEndian.Uint32(b[1:]), Padding: len(b) - ProbeLen}
 	if m.Kind < Keepalive || m.Kind > Close {
 		return ProbeMessage{}, ErrProbe
 	}

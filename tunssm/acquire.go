@@ -63,7 +63,7 @@ func (a *acquirer) step1Hold(frame []byte) {
 		return
 	case wayRefuse:
 		a.drops.add(dropDenied)
-		a.out.refuse(packet.AdminProhibited, frame)
+		a.out.refuse(packet.AdminProhibited, 0, frame[packet.VirtioLen:])
 		return
 	}
 	if !a.ours(flow.Src) {
@@ -273,7 +273,7 @@ func (a *acquirer) step3Install(keys *control.Keys, from *link) (*session, error
 	}
 	p := a.peers[keys.Peer.Name]
 	if p == nil {
-		p = &peer{name: keys.Peer.Name}
+		p = newPeer(keys.Peer.Name, a.host.Route.MTU())
 	}
 	heard := p.boot == keys.Peer.Boot && p.endpoint.Load() != nil
 	if keys.Requester && len(a.reachable(keys.Candidates)) == 0 && !heard {

@@ -138,6 +138,8 @@ func TestHoldLimits(t *testing.T) {
 			inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
 				a, b, kdc := w.stations["a"], w.stations["b"], w.kdcs[0]
 				kdc.set(func(s *script) { s.hold = true })
+				a.host.Route.SetMTU(65000)
+				a.host.Route.Know(65535)
 				var sent [][]byte
 				for i := range tt.frames {
 					pkt := datagram(a, b, uint16(i+1), string(make([]byte, tt.size)))

@@ -35,6 +35,10 @@ func (v *void) Send(b []byte, segment int, _ netip.AddrPort) error {
 	return nil
 }
 
+func (v *void) SendFragmented(b []byte, segment int, to netip.AddrPort) error {
+	return v.Send(b, segment, to)
+}
+
 func (v *void) WriteFrame(b []byte) (int, error) { v.wrote += len(b); return len(b), nil }
 func (v *void) Offload() bool                    { return !v.plain }
 func (v *void) Close() error                     { return nil }
@@ -46,7 +50,8 @@ func pathPair(t testing.TB) (out *outbound, in *inbound, host *void) {
 	end := func(seal, open secret.Key, self, other int) (*dataPath, *session) {
 		d := newDataPath(Host{TUN: host, UDP: host}, slog.New(slog.DiscardHandler))
 		prefix := func(i int) []netip.Prefix { return []netip.Prefix{netip.PrefixFrom(in4(i), 32)} }
-		p := &peer{name: "peer", prefixes: prefix(other)}
+		p := newPeer("peer", 65535)
+		p.prefixes = prefix(other)
 		s, err := newSession(p, &control.Keys{
 			Session: control.SessionID{1}, Order: 1, Suite: packet.AES256GCM, Terms: control.Terms{Selectors: allFlows},
 			Self: control.Party{SPI: packet.SPI(self), Prefixes: prefix(self)},
@@ -147,7 +152,7 @@ func TestNoAllocsRefused(t *testing.T) {
 	forged[20]++
 	scratch := make([]byte, len(forged))
 	steps := map[string]func(){
-		"denied":   func() { out.refuse(packet.AdminProhibited, frame) },
+		"denied":   func() { out.refuse(packet.AdminProhibited, 0, frame[packet.VirtioLen:]) },
 		"replayed": func() { copy(scratch, replayed); in.open(tab, scratch, stranger) },
 		"forged":   func() { copy(scratch, forged); in.open(tab, scratch, stranger) },
 		"noise":    func() { in.open(tab, scratch[:7], stranger) },
@@ -209,7 +214,7 @@ func FuzzOutbound(f *testing.F) {
 			t.Fatalf("what is sealed of %x does not open", frame)
 		}
 		in.writeTUN(in.join.Flush())
-		out.refuse(packet.HostUnreachable, append(make([]byte, packet.VirtioLen), frame...))
+		out.refuse(packet.HostUnreachable, 0, frame)
 	})
 }
 

@@ -98,9 +98,9 @@ func (a *acquirer) answer(frame []byte, reason control.Reason) {
 	switch reason {
 	case control.Denied, control.Suspended, control.Refused:
 		a.drops.add(dropDenied)
-		a.out.refuse(packet.AdminProhibited, frame)
+		a.out.refuse(packet.AdminProhibited, 0, frame[packet.VirtioLen:])
 	default:
 		a.drops.add(dropUnreachable)
-		a.out.refuse(packet.HostUnreachable, frame)
+		a.out.refuse(packet.HostUnreachable, 0, frame[packet.VirtioLen:])
 	}
 }

@@ -11,6 +11,7 @@ const (
 	dropHoldFull                // held too much for this destination, or in all
 	dropDenied                  // refused by policy, answered with ICMP
 	dropUnreachable             // no session can be had, answered with ICMP
+	dropTooBig                  // longer than the path to the peer carries, answered with ICMP
 	dropSend                    // the underlay would not take the frame
 	dropSeal                    // the session's key is destroyed or exhausted
 	dropFrame                   // inbound datagram that is not a frame
@@ -28,7 +29,7 @@ const (
 
 var dropNames = [dropCount]string{
 	dropMalformed: "malformed", dropMulticast: "multicast", dropHoldFull: "hold_full", dropDenied: "denied",
-	dropUnreachable: "unreachable", dropSend: "send_failed", dropSeal: "seal_failed", dropFrame: "not_a_frame",
+	dropUnreachable: "unreachable", dropTooBig: "too_big", dropSend: "send_failed", dropSeal: "seal_failed", dropFrame: "not_a_frame",
 	dropSPI: "unknown_spi", dropOpen: "not_opened", dropReplay: "replayed", dropInner: "inner_malformed",
 	dropSource: "inner_source", dropDestination: "inner_destination", dropSelector: "selector", dropTUN: "tun_write",
 	dropProbe: "probe_rate",

@@ -32,7 +32,10 @@ type UDP interface {
 	// net.ErrClosed; no other error lasts.
 	Receive(b []byte) (n, segment int, src netip.AddrPort, err error)
 	// Send sends b as datagrams of segment bytes, the last may be shorter. It is safe for concurrent use.
+	// A frame that its path is known not to carry in one piece is refused with EMSGSIZE, and so are those behind it.
 	Send(b []byte, segment int, dst netip.AddrPort) error
+	// SendFragmented is Send for frames that need not go in one piece.
+	SendFragmented(b []byte, segment int, dst netip.AddrPort) error
 	Close() error
 }
 
@@ -46,5 +49,8 @@ type Route interface {
 	Offer(routes []netip.Prefix, avoid []netip.Addr) map[netip.Prefix]error
 	// Candidates are the addresses of the host's other interfaces that a peer might reach it by.
 	Candidates() []netip.Addr
+	// Path is what the host knows of its way to an underlay address: the longest packet it sends there in one piece, in
+	// bytes, and from which address.
+	Path(to netip.Addr) (mtu int, src netip.Addr, err error)
 	MTU() int
 }

@@ -40,6 +40,7 @@ func (a *acquirer) tendAll() {
 		if s := p.sending.Load(); s != nil && s.confirmed.Load() {
 			a.tend(s, s.age())
 		}
+		a.tendPath(p)
 		for _, s := range slices.Clone(p.sessions) {
 			a.expire(s)
 		}

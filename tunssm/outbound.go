@@ -6,13 +6,16 @@ package tunssm
 //  2. classify: parse once; drop what is for no single host.
 //  3. lookup: the session by inner destination, and its selectors.
 //  4. hold or refuse: a packet without a session goes to the acquirer (acquire.go), a forbidden one is answered.
-//  5. seal: each segment, back to back, under the peer's key.
-//  6. send: all of them at once to the peer's endpoint.
+//  5. fit: one that is longer than the path to the peer carries is answered, or is to be fragmented (path.go).
+//  6. seal: each segment, back to back, under the peer's key.
+//  7. send: all of them at once to the peer's endpoint.
 
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/netip"
+	"syscall"
 
 	"ssmnet/packet"
 )
@@ -62,7 +65,7 @@ func (o *outbound) run(ctx context.Context) error {
 			o.hold(frame)
 		case wayRefuse:
 			o.drops.add(dropDenied)
-			o.refuse(packet.AdminProhibited, frame)
+			o.refuse(packet.AdminProhibited, 0, frame[packet.VirtioLen:])
 		}
 	}
 }
@@ -98,6 +101,9 @@ func (o *outbound) hold(frame []byte) {
 
 // carry seals what classify has loaded and sends it to the targets.
 func (o *outbound) carry(s *session, targets ...netip.AddrPort) {
+	if !o.fit(s.peer) {
+		return
+	}
 	packets, octets := 0, 0
 	for {
 		n, ok := o.seal(s, targets)
@@ -107,10 +113,31 @@ func (o *outbound) carry(s *session, targets ...netip.AddrPort) {
 		packets++
 		octets += n
 	}
-	o.send(targets)
+	o.send(s.peer, targets)
 	if packets > 0 {
 		s.tx.add(packets, octets, s.age())
 	}
+}
+
+// fit sees to packets that are longer than the path to the peer carries: they are fragmented where they allow it, and
+// otherwise refused, so that their sender makes shorter ones. The longest of a frame speaks for all.
+func (o *outbound) fit(p *peer) bool {
+	longest := o.segments.Longest()
+	if longest <= int(p.path.sure.Load()) {
+		return true
+	}
+	o.wantMore(p)
+	limit := int(p.path.limit.Load())
+	switch {
+	case longest <= limit:
+	case o.segments.Packet().DontFragment:
+		o.drops.add(dropTooBig)
+		o.refuse(packet.TooBig, limit, o.segments.Bytes())
+		return false
+	default:
+		o.segments.Limit(limit)
+	}
+	return true
 }
 
 // seal takes the next packet of the frame and seals it behind those before it. It returns the packet's bytes, or false
@@ -123,7 +150,7 @@ func (o *outbound) seal(s *session, targets []netip.AddrPort) (octets int, ok bo
 	}
 	pkt := out[start+packet.HeaderLen:]
 	if o.count > 0 && !o.fits(len(pkt)+packet.Overhead) {
-		o.send(targets)
+		o.send(s.peer, targets)
 		pkt = append(o.sealed[:packet.HeaderLen], pkt...)[packet.HeaderLen:]
 	}
 	var flags uint8
@@ -152,23 +179,35 @@ func (o *outbound) fits(length int) bool {
 
 // send sends what is sealed to each target and begins anew. A target that the underlay does not reach is counted, no
 // more: the endpoint may heal.
-func (o *outbound) send(targets []netip.AddrPort) {
+func (o *outbound) send(p *peer, targets []netip.AddrPort) {
 	if o.count == 0 {
 		return
 	}
 	for _, to := range targets {
-		if err := o.host.UDP.Send(o.sealed, o.segment, to); err != nil {
+		if err := o.sendTo(p, to); err != nil {
 			o.drops.add(dropSend)
 		}
 	}
 	o.sealed, o.segment, o.count = o.sealed[:0], 0, 0
 }
 
-// refuse answers the packet in frame with an ICMP error, as the next router would, or, where it belongs to a TCP
+// sendTo sends in one piece what the path carries so. What the kernel finds too long goes in fragments until the path's
+// limit is lower.
+func (o *outbound) sendTo(p *peer, to netip.AddrPort) error {
+	if o.segment <= frameLimit || !p.path.pieces.Load() {
+		err := o.host.UDP.Send(o.sealed, o.segment, to)
+		if !errors.Is(err, syscall.EMSGSIZE) {
+			return err
+		}
+		o.refusedFrame(p)
+	}
+	return o.host.UDP.SendFragmented(o.sealed, o.segment, to)
+}
+
+// refuse answers a packet with an ICMP error, as the next router would, or, where it belongs to a TCP
 // connection that a narrowed session has cut, with a reset: connections that are established take no heed of ICMP
 // (RFC 5927, section 5.2). The source is the packet's destination: the kernel takes none from its own addresses (martians).
-func (o *outbound) refuse(cause packet.Cause, frame []byte) {
-	original := frame[packet.VirtioLen:]
+func (o *outbound) refuse(cause packet.Cause, mtu int, original []byte) {
 	p, err := packet.Parse(original)
 	if err != nil || !o.answers.Allow() {
 		return
@@ -178,7 +217,7 @@ func (o *outbound) refuse(cause packet.Cause, frame []byte) {
 		answer, ok = packet.AppendReset(answer, original)
 	}
 	if !ok {
-		answer, ok = packet.AppendError(answer, cause, 0, p.Dst, original)
+		answer, ok = packet.AppendError(answer, cause, mtu, p.Dst, original)
 	}
 	if !ok {
 		return

@@ -29,6 +29,8 @@ type pings struct {
 	a       *acquirer
 	waiting map[string][]*ping // by peer
 	echoes  map[uint32]*ping
+
+	searches int // under way, whose replies are awaited too (path.go)
 }
 
 type ping struct {
@@ -122,7 +124,7 @@ func (q *pings) failAll(err error) {
 }
 
 // count tells the inbound loop whether replies are awaited.
-func (q *pings) count() { q.a.echoing.Store(int32(len(q.echoes))) }
+func (q *pings) count() { q.a.echoing.Store(int32(len(q.echoes) + q.searches)) }
 
 // forget drops a ping whose caller no longer waits.
 func (q *pings) forget(p *ping) {
@@ -138,7 +140,11 @@ func (q *pings) forget(p *ping) {
 
 // echoed: the reply to an echo has been opened on s.
 func (a *acquirer) echoed(s *session, id uint32) {
-	if p := a.pings.echoes[id]; p != nil && p.peer == s.peer.name {
+	p := a.pings.echoes[id]
+	switch {
+	case p == nil:
+		a.answeredEcho(s.peer, id)
+	case p.peer == s.peer.name:
 		delete(a.pings.echoes, id)
 		a.pings.count()
 		p.done <- nil

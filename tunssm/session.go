@@ -26,6 +26,7 @@ type peer struct {
 	endpoint atomic.Pointer[netip.AddrPort]   // where its newest opened frame came from, or the first candidate
 	sending  atomic.Pointer[session]          // what to send on; nil where there is none
 	cut      atomic.Pointer[packet.Selectors] // what its sessions carried before they were narrowed; nil: never
+	path     path
 
 	boot     control.Boot // of its newest session
 	prefixes []netip.Prefix

@@ -56,6 +56,8 @@ type SessionStatus struct {
 	Role      string            `json:"role"`  // requester or responder
 	State     string            `json:"state"` // sending, confirmed, provisional, superseded
 	Endpoint  netip.AddrPort    `json:"endpoint,omitzero"`
+	MTU       int               `json:"mtu"`        // the longest packet that goes to the peer
+	Fragments bool              `json:"fragmented"` // not even that goes in one piece
 	Suite     string            `json:"suite"`
 	Order     uint64            `json:"order"`
 	Age       float64           `json:"age_seconds"`
@@ -143,6 +145,7 @@ func (s *session) status() SessionStatus {
 	st := SessionStatus{
 		ID: s.id, Peer: s.peer.name, Role: "responder", State: "provisional", Suite: s.suite.String(), Order: s.order,
 		Age: time.Since(s.since).Seconds(), RekeyIn: (s.terms.Rekey() - time.Since(s.since)).Seconds(),
+		MTU: int(s.peer.path.limit.Load()), Fragments: s.peer.path.pieces.Load(),
 		Rx: s.rx.status(s.since), Tx: s.tx.status(s.since), Prefixes: s.prefixes, AsOf: s.scope.Load().asOf, Selectors: []string{},
 	}
 	if s.requester {

@@ -56,6 +56,14 @@ func (r *routes) Candidates() []netip.Addr {
 	return list[:min(len(list), control.MaxAddresses)]
 }
 
+func (r *routes) Path(to netip.Addr) (mtu int, src netip.Addr, err error) {
+	if mtu, err = route.UnderlayMTU(to); err != nil {
+		return 0, src, err
+	}
+	src, err = route.SourceFor(to)
+	return mtu, src, err
+}
+
 func (r *routes) Configure(addresses []netip.Addr, overlays []netip.Prefix) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -11,8 +11,9 @@ import (
 
 // Datagram is one UDP datagram on the underlay.
 type Datagram struct {
-	Src, Dst netip.AddrPort
-	Payload  []byte
+	Src, Dst   netip.AddrPort
+	Payload    []byte
+	Fragmented bool // it may go in fragments
 }
 
 // Delivery is what arrives of a datagram, and how long after it was sent.
@@ -79,13 +80,13 @@ func (n *Network) Forget() {
 }
 
 // send takes b apart into datagrams, records them and lets the rule decide.
-func (n *Network) send(src, dst netip.AddrPort, b []byte, segment int) {
+func (n *Network) send(src, dst netip.AddrPort, b []byte, segment int, fragmented bool) {
 	if segment <= 0 {
 		segment = len(b)
 	}
 	var datagrams []Datagram
 	for rest := b; ; {
-		d := Datagram{src, dst, bytes.Clone(rest[:min(segment, len(rest))])}
+		d := Datagram{src, dst, bytes.Clone(rest[:min(segment, len(rest))]), fragmented}
 		datagrams = append(datagrams, d)
 		if rest = rest[len(d.Payload):]; len(rest) == 0 {
 			break
@@ -100,7 +101,7 @@ func (n *Network) send(src, dst netip.AddrPort, b []byte, segment int) {
 		return
 	}
 	for _, d := range datagrams {
-		for _, v := range rule(Datagram{d.Src, d.Dst, bytes.Clone(d.Payload)}) {
+		for _, v := range rule(Datagram{d.Src, d.Dst, bytes.Clone(d.Payload), d.Fragmented}) {
 			a := arrival{src, v.Payload, len(v.Payload)}
 			if v.After <= 0 {
 				n.deliver(dst, a)

@@ -16,6 +16,8 @@ type Route struct {
 	refuse     map[netip.Prefix]error
 	forced     []netip.Prefix
 	fault      error
+	mtu        int // of the interface
+	path       int
 }
 
 // RouteState is what was asked last.
@@ -28,7 +30,7 @@ type RouteState struct {
 }
 
 func newRoute(candidates ...netip.Addr) *Route {
-	return &Route{candidates: candidates, refuse: map[netip.Prefix]error{}}
+	return &Route{candidates: candidates, refuse: map[netip.Prefix]error{}, mtu: 1420, path: 1500}
 }
 
 // State is what was asked last.
@@ -107,5 +109,33 @@ func (r *Route) Candidates() []netip.Addr {
 	return slices.Clone(r.candidates)
 }
 
-// MTU is the usual one.
-func (r *Route) MTU() int { return 1420 }
+// SetMTU gives the interface another MTU than on Ethernet, for the SSM that is yet to run.
+func (r *Route) SetMTU(mtu int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mtu = mtu
+}
+
+// Know gives every path of the host an MTU.
+func (r *Route) Know(mtu int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.path = mtu
+}
+
+// Path is what Know has set, from the first candidate.
+func (r *Route) Path(netip.Addr) (mtu int, src netip.Addr, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.candidates) > 0 {
+		src = r.candidates[0]
+	}
+	return r.path, src, nil
+}
+
+// MTU is the interface's.
+func (r *Route) MTU() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mtu
+}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 )
 
 // socketBuffer is how many sends one socket keeps for its reader.
@@ -20,6 +21,7 @@ type UDP struct {
 	closed   chan struct{}
 	fail     chan error
 	once     sync.Once
+	most     int // bytes of a datagram in one piece; 0 for any. Under network.mu
 }
 
 // arrival is one delivery: datagrams of segment bytes from one source, the last may be shorter.
@@ -87,8 +89,34 @@ func (u *UDP) Send(b []byte, segment int, dst netip.AddrPort) error {
 	if !dst.IsValid() || dst.Port() == 0 {
 		return errAddress
 	}
-	u.network.send(u.Addr(), dst, b, segment)
+	longest := len(b)
+	if segment > 0 {
+		longest = min(longest, segment)
+	}
+	if most := u.known(); most > 0 && longest > most {
+		return syscall.EMSGSIZE
+	}
+	u.network.send(u.Addr(), dst, b, segment, false)
 	return nil
+}
+
+// SendFragmented is Send whatever the kernel knows.
+func (u *UDP) SendFragmented(b []byte, segment int, dst netip.AddrPort) error {
+	u.network.send(u.Addr(), dst, b, segment, true)
+	return nil
+}
+
+// Know makes Send refuse datagrams of more than so many bytes, as a kernel does that knows the path; 0 ends that.
+func (u *UDP) Know(most int) {
+	u.network.mu.Lock()
+	defer u.network.mu.Unlock()
+	u.most = most
+}
+
+func (u *UDP) known() int {
+	u.network.mu.Lock()
+	defer u.network.mu.Unlock()
+	return u.most
 }
 
 // Forge makes a datagram arrive here as if src had sent it. It is not recorded as sent.

@@ -16,13 +16,18 @@ import (
 // The first repeat comes a round trip and shortestInterval after the segment, not 200 ms: a message may be lost several
 // times over within the second that an exchange has for it. So that this is not mistaken for loss, the other end, which
 // has the same options, acknowledges sooner than that.
+//
+// No segment is longer than the least path that carries IPv6 takes: behind a router that drops longer packets and whose
+// ICMP is filtered, longer messages would otherwise be repeated in vain, for ever.
 func Persistent(_, _ string, c syscall.RawConn) error {
 	const (
-		longestInterval  = 1000  // ms, the least that the kernel takes
-		shortestInterval = 20000 // µs
-		longestAck       = 5000  // µs
+		longestSegment   = 1280 - 40 - 20 // bytes, less the IPv6 and TCP headers
+		longestInterval  = 1000           // ms, the least that the kernel takes
+		shortestInterval = 20000          // µs
+		longestAck       = 5000           // µs
 	)
 	return c.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG, longestSegment)
 		_ = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "cubic")
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_THIN_LINEAR_TIMEOUTS, 1)
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS, longestInterval)

@@ -33,14 +33,18 @@ func TestPersistent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var linear, repeat, ack int
+		var linear, repeat, ack, segment int
 		var failed, old error
 		if err := raw.Control(func(fd uintptr) {
 			linear, failed = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_THIN_LINEAR_TIMEOUTS)
 			repeat, old = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_RTO_MIN_US)
 			ack, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DELACK_MAX_US)
+			segment, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG)
 		}); err != nil || failed != nil || linear != 1 {
 			t.Errorf("%s: linear timeouts are %d, %v, %v", name, linear, err, failed)
+		}
+		if segment == 0 || segment > 1220 {
+			t.Errorf("%s: segments of %d bytes", name, segment)
 		}
 		if old == nil && (repeat > 20_000 || ack == 0 || ack >= repeat) { // a kernel before 6.15 has neither
 			t.Errorf("%s: repeats after %d µs, acknowledges after %d µs", name, repeat, ack)
