@@ -55,17 +55,18 @@ type acquirer struct {
 	pings    pings
 	eraser   *secret.Eraser
 
-	config  control.Config         // newest; AsOf zero before the first Welcome
-	routed  []netip.Prefix         // as offered to the host last
-	refused map[netip.Prefix]error // by the host, of those
-	avoided []netip.Addr           // what it was to keep out of the tunnel
-	inside  map[string]netip.Addr  // peers last heard from inside an offered route
-	fault   error                  // why the interface is not up
-	asOf    control.AsOf
-	began   time.Time
-	contact time.Time     // with a KDC that is not detached
-	pastRx  TrafficStatus // of the sessions that are destroyed
-	pastTx  TrafficStatus
+	config   control.Config         // newest; AsOf zero before the first Welcome
+	routed   []netip.Prefix         // as offered to the host last
+	refused  map[netip.Prefix]error // by the host, of those
+	avoided  []netip.Addr           // what it was to keep out of the tunnel
+	inside   map[string]netip.Addr  // peers last heard from inside an offered route
+	measured map[netip.AddrPort]measurement
+	fault    error // why the interface is not up
+	asOf     control.AsOf
+	began    time.Time
+	contact  time.Time     // with a KDC that is not detached
+	pastRx   TrafficStatus // of the sessions that are destroyed
+	pastTx   TrafficStatus
 }
 
 // run is the loop: it ends, with every session destroyed and every KDC told, when ctx does.

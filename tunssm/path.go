@@ -114,6 +114,10 @@ func (a *acquirer) otherPath(p *peer) bool {
 	}
 	a.endSearch(w)
 	w.reset(a.host.Route.MTU(), *e)
+	if n, ok := a.measured[*e]; ok && time.Now().Before(n.until) {
+		w.set(n.length)
+		w.raise = n.until
+	}
 	return true
 }
 

@@ -29,8 +29,8 @@ func long(a, b *station, length int, whole bool) []byte {
 	return pkt
 }
 
-// narrow is a path that loses, without a word, UDP payloads of more than most bytes that may not be fragmented.
-func narrow(most int) fake.Rule {
+// losing is a path that loses, without a word, UDP payloads of more than most bytes that may not be fragmented.
+func losing(most int) fake.Rule {
 	return func(d fake.Datagram) []fake.Delivery {
 		if len(d.Payload) > most && !d.Fragmented {
 			return nil
@@ -90,7 +90,7 @@ func TestSilentPath(t *testing.T) {
 			inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
 				w.connect("a", "b")
 				a, b := w.stations["a"], w.stations["b"]
-				w.net.SetRule(narrow(tt.most))
+				w.net.SetRule(losing(tt.most))
 				first := long(a, b, onEthernet, true)
 				a.host.TUN.Inject(first)
 				time.Sleep(10 * time.Second)
@@ -130,7 +130,7 @@ func TestKnownPath(t *testing.T) {
 		inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
 			w.connect("a", "b")
 			a, b := w.stations["a"], w.stations["b"]
-			w.net.SetRule(narrow(tt.mtu - 28))
+			w.net.SetRule(losing(tt.mtu - 28))
 			a.host.UDP.Know(tt.mtu - 28)
 			a.host.Route.Know(tt.mtu)
 			first := long(a, b, onEthernet, true)
@@ -176,7 +176,7 @@ func TestPathGetsNarrower(t *testing.T) {
 			}
 		}
 		send(3)
-		w.net.SetRule(narrow(1400 - 28))
+		w.net.SetRule(losing(1400 - 28))
 		send(12)
 		limit, _ := a.mtu("b")
 		if limit > 1340 || limit <= 1340-searchGrain {
@@ -199,7 +199,7 @@ func TestPathOfAnotherPlace(t *testing.T) {
 	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
 		w.connect("a", "b")
 		a, b := w.stations["a"], w.stations["b"]
-		w.net.SetRule(narrow(1400 - 28))
+		w.net.SetRule(losing(1400 - 28))
 		a.host.TUN.Inject(long(a, b, onEthernet, true))
 		time.Sleep(10 * time.Second)
 		if limit, _ := a.mtu("b"); limit > 1340 {
@@ -211,6 +211,24 @@ func TestPathOfAnotherPlace(t *testing.T) {
 		time.Sleep(2 * tendInterval)
 		if limit, _ := a.mtu("b"); limit != onEthernet {
 			t.Fatalf("limit %d, want %d", limit, onEthernet)
+		}
+	})
+}
+
+// TestPathIsRemembered: a session that begins anew need not find out again.
+func TestPathIsRemembered(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		s, _ := w.connect("a", "b")
+		a, b := w.stations["a"], w.stations["b"]
+		w.net.SetRule(losing(1400 - 28))
+		a.host.TUN.Inject(long(a, b, onEthernet, true))
+		time.Sleep(10 * time.Second)
+		found, _ := a.mtu("b")
+		a.in(func(acq *acquirer) { acq.destroy(s, "test") })
+		w.connect("a", "b")
+		time.Sleep(2 * tendInterval)
+		if limit, _ := a.mtu("b"); limit != found || limit > 1340 {
+			t.Fatalf("limit %d of the new session, the path had %d", limit, found)
 		}
 	})
 }
@@ -244,7 +262,7 @@ func TestSearchEnds(t *testing.T) {
 	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
 		s, _ := w.connect("a", "b")
 		a, b := w.stations["a"], w.stations["b"]
-		w.net.SetRule(narrow(1400 - 28))
+		w.net.SetRule(losing(1400 - 28))
 		a.host.TUN.Inject(long(a, b, onEthernet, true))
 		synctest.Wait()
 		if a.path.echoing.Load() == 0 {

@@ -13,7 +13,9 @@ package tunssm
 
 import (
 	"errors"
+	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -25,8 +27,9 @@ const (
 	roundEvery   = 100 * time.Millisecond
 	sizeRounds   = 6  // with the short echo answered and the long one not: by chance 1 in 60 where 30% are lost
 	maxRounds    = 50 // of one size: whoever has not answered until then is away
-	searchGrain  = 8  // bytes
-	shortestEcho = 0  // of the sizes: the message alone
+	maxMeasured  = 1024
+	searchGrain  = 8 // bytes
+	shortestEcho = 0 // of the sizes: the message alone
 )
 
 // search looks for the longest inner packet that passes.
@@ -38,6 +41,12 @@ type search struct {
 	least     bool
 	sent      map[uint32]int // echoes under way: their sizes
 	timer     *timer
+}
+
+// measurement is what a search has shown of an endpoint, until it may be tried again.
+type measurement struct {
+	length int
+	until  time.Time
 }
 
 // explore begins a search where one is due.
@@ -85,11 +94,24 @@ func (a *acquirer) found(p *peer, length int) {
 	if was := int(w.limit.Load()); length != was {
 		a.log.Info("path MTU found", "peer", p.name, "endpoint", w.at, "packets", length, "before", was)
 	}
-	w.set(length)
+	a.conclude(w, length)
 	w.sure.Store(int32(length))
+}
+
+// conclude limits the path to what the search has shown, and remembers it for when the peer comes back there.
+func (a *acquirer) conclude(w *path, length int) {
+	w.set(length)
 	w.checked = time.Now()
 	if w.raise.Before(w.checked) {
 		w.raise = w.checked.Add(raiseAfter)
+	}
+	if length >= a.host.Route.MTU() {
+		delete(a.measured, w.at)
+		return
+	}
+	maps.DeleteFunc(a.measured, func(_ netip.AddrPort, n measurement) bool { return n.until.Before(w.checked) })
+	if len(a.measured) < maxMeasured {
+		a.measured[w.at] = measurement{length, w.raise}
 	}
 }
 
@@ -100,12 +122,8 @@ func (a *acquirer) inPieces(p *peer) {
 	if !w.pieces.Load() {
 		a.log.Info("path MTU too small: frames go in fragments", "peer", p.name, "endpoint", w.at)
 	}
-	w.set(surely)
+	a.conclude(w, surely)
 	w.sure.Store(leastMTU)
-	w.checked = time.Now()
-	if w.raise.Before(w.checked) {
-		w.raise = w.checked.Add(raiseAfter)
-	}
 	if w.at.Addr().Is6() && (w.taught || w.known >= leastMTU) {
 		w.taught = true
 		a.teach(w.at)

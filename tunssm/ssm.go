@@ -50,7 +50,7 @@ func New(o Options) *SSM {
 		boot: control.NewBoot(), software: o.Software, now: o.Now, random: o.Random,
 		out: newOutbound(d), timers: newTimers(), holds: newHolds(), denials: denials{},
 		attempts: map[goal]*attempt{}, asking: map[netip.Addr]int{}, steps: newSteps(), pending: map[uint64]*attempt{}, peers: map[string]*peer{}, orders: orders{},
-		revoked: map[control.SessionID]bool{}, inside: map[string]netip.Addr{}, began: time.Now(),
+		revoked: map[control.SessionID]bool{}, inside: map[string]netip.Addr{}, measured: map[netip.AddrPort]measurement{}, began: time.Now(),
 	}
 	a.reach = func() control.Reach {
 		addresses := o.Host.Route.Candidates()
