@@ -78,7 +78,7 @@
 //	kind(8) id(32) padding(0 or more bytes)
 //
 //	kind     1 keepalive: opens the path and confirms the session; no answer
-//	         2 echo: answered with a reply of the same id
+//	         2 echo: answered with a reply of the same id, which has no padding: a long echo shows what the path carries
 //	         3 reply
 //	         4 close: the sender ends the session
 //	id       the sender's choice; a reply repeats that of its echo

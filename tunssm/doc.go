@@ -5,7 +5,7 @@
 //
 // Outbound and inbound each run to completion in one goroutine, and each reads from top to bottom in one file:
 //
-//	outbound.go   readTUN, classify, lookup, (hold), seal, send
+//	outbound.go   readTUN, classify, lookup, (hold), fit, seal, send
 //	inbound.go    receive, parseHeader, session, open (and window), checkInner, writeTUN
 //
 // A packet that finds no session goes to the acquirer, one goroutine that owns everything that changes: holds, requests,
@@ -31,4 +31,10 @@
 // is one, held packets and probes go to every candidate that the KDC named and later data to the first. An SSM whose own
 // addresses change sends echoes until each peer has answered. A change that a router in between makes it cannot see: its
 // next frame tells the peer, at the latest the keepalive that it sends when the peer, hearing nothing, acquires anew.
+//
+// # Path MTU
+//
+// Frames go unfragmented. Each peer has a limit, the longest inner packet that its path takes in one frame, lowered by
+// what the kernel knows of the path and found by echoes where no router tells (path.go, search.go). It is never below
+// 1280 bytes, the interface's least: to a peer whose path takes not even that, frames go in IP fragments.
 package tunssm

@@ -107,7 +107,8 @@ func (h hosted) Status() (tunssm.Status, error) {
 	return st, err
 }
 
-// defaultMTU is the underlay's towards the KDCs, less our overhead, and never below what IPv6 needs.
+// defaultMTU is the underlay's towards the KDCs, less our overhead, and never below what IPv6 needs. A KDC on this host
+// says nothing of the underlay.
 func defaultMTU(ctx context.Context, kdcs []string) int {
 	const ethernet = 1500
 	var known []int
@@ -120,7 +121,7 @@ func defaultMTU(ctx context.Context, kdcs []string) int {
 		if err != nil || len(addrs) == 0 {
 			continue
 		}
-		if mtu, err := route.UnderlayMTU(addrs[0].Unmap()); err == nil {
+		if mtu, err := route.UnderlayMTU(addrs[0].Unmap()); err == nil && mtu <= maxMTU+overhead {
 			known = append(known, mtu)
 		}
 	}
