@@ -239,14 +239,11 @@ func floodSYN(t *testing.T, s *floodScene, count int) func(context.Context, func
 	w := newWire(t, s.c, s.KDC.Host)
 	to := netip.MustParseAddrPort("10.77.0.1:7600")
 	return func(ctx context.Context, done func()) {
-		r, sent := rand.New(rand.NewPCG(1, 3)), 0
-		for ; ctx.Err() == nil; sent++ {
-			if sent == count {
-				done()
-			}
+		r := rand.New(rand.NewPCG(1, 3))
+		sent := paced(ctx, floodRate, count, done, func() {
 			from := netip.AddrFrom4([4]byte{10, 77, 0, byte(20 + r.IntN(60))})
 			w.send(syn(netip.AddrPortFrom(from, uint16(1024+r.IntN(60000))), to, r.Uint32()))
-		}
+		})
 		t.Logf("%d SYNs", sent)
 	}
 }

@@ -208,6 +208,9 @@ func hostilePacket(r *rand.Rand, frames *overheard) []byte {
 	return b
 }
 
+// floodRate is how many datagrams a second come: about what two cores that do all the rest can hand on.
+const floodRate = 50_000
+
 // TestDatagramFlood: whatever comes to the frame port of an SSM, from wherever, its peers have their sessions.
 func TestDatagramFlood(t *testing.T) {
 	s := newFloodScene(t)
@@ -219,12 +222,7 @@ func TestDatagramFlood(t *testing.T) {
 	var sent int
 	s.under(t, "datagrams", func(ctx context.Context, done func()) {
 		r := rand.New(rand.NewPCG(1, 2))
-		for sent = 0; ctx.Err() == nil; sent++ {
-			if sent == count {
-				done()
-			}
-			w.send(hostilePacket(r, frames))
-		}
+		sent = paced(ctx, floodRate, count, done, func() { w.send(hostilePacket(r, frames)) })
 	})
 	drops := s.b.Status(t).Drops
 	t.Logf("%d datagrams were sent; %s has dropped %v", sent, s.b.Name, drops)
