@@ -24,7 +24,7 @@ const (
 	auditRetry = time.Second
 	auditQueue = 8 << 20        // bytes that wait; with more the KDC stops issuing
 	auditLimit = 2 * auditQueue // bytes that wait; with more events are lost, and counted
-	maxTorn    = 16 << 10       // bytes that are looked at for the beginning of a torn line; a whole one is far shorter
+	maxTorn    = 16 << 10       // bytes that are kept of a torn line; a whole one is far shorter
 )
 
 // AuditSink is where the audit record goes; *os.File is one.
@@ -183,32 +183,48 @@ func openAudit(path string) (*os.File, error) {
 	return f, nil
 }
 
-// mendAudit puts what a crash has left of a last line into a whole one: every line is JSON, whoever reads them.
+// mendAudit puts what a crash has left of a last line into a whole one: every line is JSON, whoever reads them. Of more
+// than a line can be, such as zeros that a power cut left in place of a group, the beginning is kept.
 func mendAudit(f *os.File) error {
-	info, err := f.Stat()
-	if err != nil {
+	begin, end, err := lastLine(f)
+	if err != nil || begin == end {
 		return err
 	}
-	tail := make([]byte, min(info.Size(), maxTorn))
-	if _, err := f.ReadAt(tail, info.Size()-int64(len(tail))); err != nil {
+	torn := make([]byte, min(end-begin, maxTorn))
+	if _, err := f.ReadAt(torn, begin); err != nil {
 		return err
-	}
-	torn := tail[bytes.LastIndexByte(tail, '\n')+1:]
-	if len(torn) == 0 {
-		return nil
 	}
 	line := bytes.Clone(torn)
-	if !json.Valid(torn) { // otherwise it lacks its end alone
+	if int64(len(torn)) < end-begin || !json.Valid(torn) { // otherwise it lacks its end alone
 		e := event{Time: time.Now().UTC(), Event: "audit.torn", Note: printable(string(torn), maxTorn)}
 		if line, err = json.Marshal(e); err != nil {
 			return err
 		}
 	}
-	if err := f.Truncate(info.Size() - int64(len(torn))); err != nil {
+	if err := f.Truncate(begin); err != nil {
 		return err
 	}
 	_, err = f.Write(append(line, '\n'))
 	return err
+}
+
+// lastLine is where what follows the last end of a line begins and ends in a file: looked for from the end on.
+func lastLine(f *os.File) (begin, end int64, err error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, 0, err
+	}
+	b := make([]byte, min(info.Size(), maxTorn))
+	for begin = info.Size(); begin > 0; begin -= int64(len(b)) {
+		b = b[:min(begin, int64(len(b)))]
+		if _, err := f.ReadAt(b, begin-int64(len(b))); err != nil {
+			return 0, 0, err
+		}
+		if i := bytes.LastIndexByte(b, '\n'); i >= 0 {
+			return begin - int64(len(b)-i-1), info.Size(), nil
+		}
+	}
+	return 0, info.Size(), nil
 }
 
 // printable cuts text from outside down to limit bytes and to what can be shown on a terminal on one line.

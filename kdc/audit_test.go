@@ -133,6 +133,61 @@ func TestOpenAuditMendsTornLine(t *testing.T) {
 	}
 }
 
+// TestOpenAuditMendsLongTail: a power cut may leave a tail of zeros as long as a group of lines.
+func TestOpenAuditMendsLongTail(t *testing.T) {
+	for _, size := range []int{maxTorn - 1, maxTorn, maxTorn + 1, 5 * maxTorn} {
+		for _, tail := range []string{strings.Repeat("\x00", size), strings.Repeat("x", size)} {
+			mends(t, []byte(tail))
+		}
+	}
+}
+
+// mends opens a record with such a tail behind a whole line, and appends to it.
+func mends(t *testing.T, tail []byte) {
+	t.Helper()
+	const whole = "{\"event\":\"whole\"}\n"
+	path := filepath.Join(t.TempDir(), auditFile)
+	check(t, os.WriteFile(path, append([]byte(whole), tail...), 0o600))
+	for range 2 {
+		f, err := openAudit(path)
+		check(t, err)
+		a := newAudit(f, time.Now)
+		a.add(event{Event: "next"})
+		check(t, a.flush())
+		check(t, f.Close())
+	}
+	text, err := os.ReadFile(path)
+	check(t, err)
+	ended := bytes.LastIndexByte(tail, '\n') + 1
+	if !bytes.HasPrefix(text, append([]byte(whole), tail[:ended]...)) || !bytes.HasSuffix(text, []byte("\n")) {
+		t.Fatalf("%.100q became %.200q", tail, text)
+	}
+	if len(text) > len(whole)+ended+6*min(maxTorn, len(tail)-ended)+1000 {
+		t.Errorf("%d bytes of a record with a tail of %d", len(text), len(tail))
+	}
+	lines := slices.Collect(bytes.Lines(text[len(whole)+ended:]))
+	want := 2
+	if ended < len(tail) {
+		want = 3
+	}
+	if len(lines) != want {
+		t.Fatalf("%.100q became %d lines, want %d", tail, len(lines), want)
+	}
+	for _, line := range lines {
+		if !json.Valid(line) {
+			t.Errorf("%.100q leaves the line %.200q", tail, line)
+		}
+	}
+}
+
+// FuzzMendAudit: whatever the end of the record is, the lines before it stay, and those after it are JSON, one each.
+func FuzzMendAudit(f *testing.F) {
+	for _, tail := range []string{"", "{\"eve", "\x00\x00", "{\"event\":\"grant\"}", "a\nb", "{}\n{}\n", "\xff\xfe\x1b[2J"} {
+		f.Add([]byte(tail))
+	}
+	f.Fuzz(func(t *testing.T, tail []byte) { mends(t, tail) })
+}
+
 func TestPrintable(t *testing.T) {
 	for in, want := range map[string]string{
 		"ssm 1.0": "ssm 1.0", "a\nb\x1b[2J": "ab[2J", "\xff\xfe": "", "日本": "日本",

@@ -234,20 +234,21 @@ func TestValidName(t *testing.T) {
 }
 
 // FuzzParse holds that no document panics, that errors have places inside it and one line each, and that what parses
-// compiles.
+// compiles, can be checked, and decides as the oracle does.
 func FuzzParse(f *testing.F) {
 	f.Add(read(f, "testdata/contract.hujson"))
 	for _, file := range glob(f, "testdata/faults/*.txt") {
 		src, _, _ := bytes.Cut(read(f, file), []byte(separator))
 		f.Add(src)
 	}
-	peers := contractPeers()
+	for seed := range uint64(20) {
+		f.Add([]byte(newWorld(seed).document()))
+	}
 	f.Fuzz(func(t *testing.T, src []byte) {
 		d, err := Parse(src)
 		if err == nil {
-			if _, err := Compile(d, peers); err != nil {
-				t.Errorf("parsed, not compiled: %v", err)
-			}
+			decides(t, d, contractPeers())
+			decides(t, d, newWorld(uint64(len(src))).peers)
 			return
 		}
 		faults, ok := errors.AsType[Errors](err)
@@ -261,4 +262,40 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// decides compiles and checks a document that parses, and asks it about a few flows.
+func decides(t *testing.T, d *Document, peers []Peer) {
+	t.Helper()
+	c := compile(t, d, peers)
+	warnings, err := Check(d, peers)
+	if err != nil {
+		t.Fatalf("parsed, not checked: %v", err)
+	}
+	for _, w := range warnings {
+		if !printable(w.String()) {
+			t.Errorf("warning %q", w)
+		}
+	}
+	w := newWorld(7)
+	w.peers = peers
+	for range 20 {
+		src, dst := pick(w, peers), pick(w, peers)
+		f := w.flow(src, dst)
+		got := c.Decide(src.Name, dst.Name, f, start)
+		if got.Reason == TooManySelectors {
+			continue
+		}
+		permitted, by := oracleDecide(d, src, dst, f, start)
+		if got.Permitted != permitted || permitted && got.Grant != by || (got.Reason == Permitted) != permitted {
+			t.Errorf("%s to %s, %+v: %+v, want %v by %q", src.Name, dst.Name, f, got, permitted, by)
+		}
+		if pair := c.DecidePair(src.Name, dst.Name, start); permitted && !pair.Permitted ||
+			len(pair.Pair.Selectors) > packet.MaxSelectors {
+			t.Errorf("%s and %s: %+v", src.Name, dst.Name, pair)
+		}
+		c.Overfull(src.Name, start)
+		c.Routes(src.Name, start)
+		c.Reachable(src.Name, start)
+	}
 }

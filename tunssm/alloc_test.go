@@ -192,6 +192,48 @@ func FuzzInbound(f *testing.F) {
 	})
 }
 
+// FuzzInner lets a peer seal what it likes: what reaches the TUN are whole packets of its own addresses to ours, and
+// what is sealed for the session after that still arrives.
+func FuzzInner(f *testing.F) {
+	src, dst := netip.AddrPortFrom(in4(1), 1), netip.AddrPortFrom(in4(2), 2)
+	inner := fake.Frame(fake.UDPPacket(src, dst, []byte("x")))[packet.VirtioLen:]
+	f.Add(uint8(packet.Data), uint8(0), inner)
+	f.Add(uint8(packet.Data), uint8(packet.FlagPartial), inner)
+	f.Add(uint8(packet.Data), uint8(0), fake.TCPFrame(src, dst, 0, make([]byte, 1000), 2000)[packet.VirtioLen:])
+	f.Add(uint8(packet.Data), uint8(0), fake.Frame(fake.EchoPacket(in4(2), in4(1), 1, 1, nil))[packet.VirtioLen:])
+	f.Add(uint8(packet.Probe), uint8(0), packet.ProbeMessage{Kind: packet.Echo, ID: 7}.Append(nil))
+	f.Add(uint8(packet.Probe), uint8(0), []byte{9, 0, 0, 0, 0})
+	f.Add(uint8(packet.Data), uint8(0), []byte{})
+	out, in, host := pathPair(f)
+	close(in.ended) // nobody takes what would go to the acquirer
+	tab := in.table.Load()
+	s, sealer := tab.sessions[2], out.table.Load().sessions[1].sealer
+	f.Fuzz(func(t *testing.T, kind, flags uint8, inner []byte) {
+		if len(inner) > 65535-packet.Overhead { // no UDP datagram has more
+			return
+		}
+		for _, plain := range []bool{false, true} {
+			host.plain, host.wrote, s.closed = plain, 0, false
+			kept := bytes.Clone(inner)
+			before := s.rx.packets.Load()
+			frame, err := sealer.Seal(nil, packet.FrameType(kind), flags, kept)
+			if err != nil {
+				return // a type or flags that nobody seals
+			}
+			in.open(tab, frame, underlay(1))
+			in.writeTUN(in.join.Flush())
+			if host.wrote == 0 {
+				continue
+			}
+			p, err := packet.Parse(inner)
+			if err != nil || p.Total != len(inner) || p.Flow.Src != in4(1) || p.Flow.Dst != in4(2) ||
+				s.rx.packets.Load() != before+1 || host.wrote != packet.VirtioLen+len(inner) {
+				t.Fatalf("%x is written: %d bytes, %+v, %v", inner, host.wrote, p, err)
+			}
+		}
+	})
+}
+
 // FuzzOutbound throws bytes at the outbound path as if the TUN had given them: what is sealed opens at the peer.
 func FuzzOutbound(f *testing.F) {
 	src, dst := netip.AddrPortFrom(in4(1), 40000), netip.AddrPortFrom(in4(2), 80)

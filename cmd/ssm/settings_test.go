@@ -73,6 +73,37 @@ func TestSettings(t *testing.T) {
 	}
 }
 
+// FuzzSettings: a configuration is taken with every setting in its range, or refused in one line.
+func FuzzSettings(f *testing.F) {
+	f.Add("interface = \"wire\"\nlisten = 7701\nendpoint = \"192.0.2.9:7701\"\nmtu = 1300\n" +
+		"accept_routes = false\nforce = true\nlog_level = \"debug\"\n")
+	for _, text := range []string{"", "listen = 0", "mtu = 1e9", "log_level = 'loud'", "interface = \"a/b\"", "[x]\ny=1",
+		"listen = 1979-05-27", "interface = \"\"\"\na\"\"\"", "endpoint = '\x00:1'", "listen = [[1], [2]", "force.x = 1"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		path := filepath.Join(t.TempDir(), configName)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var s settings
+		app := cli.New("ssm", "", "SSMNET_TEST_DIR", t.TempDir(), &cli.Command{Name: "run", Flags: settingsFlags(),
+			Action: func(c *cli.Context) (err error) { s, err = readSettings(c); return err }})
+		var out, errs strings.Builder
+		code := cli.Run(app, []string{"ssm", "run", "--config", path}, strings.NewReader(""), &out, &errs)
+		switch said := errs.String(); {
+		case code == cli.Failed:
+			if strings.Count(said, "\n") != 1 || !strings.Contains(said, path) {
+				t.Errorf("%q is refused with %q", text, said)
+			}
+		case code != cli.Done || said != "":
+			t.Errorf("%q: exit code %d, %q", text, code, said)
+		case !interfaceName.MatchString(s.Interface) || s.Listen < 1 || s.Listen > 65535 || s.MTU < 0 || s.MTU > maxMTU:
+			t.Errorf("%q becomes %+v", text, s)
+		}
+	})
+}
+
 // TestSameSettings: what was typed and nothing else, with a file's path that holds from elsewhere.
 func TestSameSettings(t *testing.T) {
 	t.Chdir(t.TempDir())

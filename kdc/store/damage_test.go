@@ -182,6 +182,27 @@ func FuzzOpen(f *testing.F) {
 	})
 }
 
+// FuzzRecord: a record is read as it was written, and with any byte changed not at all.
+func FuzzRecord(f *testing.F) {
+	f.Add([]byte("peer/ana"), uint64(1), []byte("value"), uint16(0), byte(0))
+	f.Add([]byte("k"), ^uint64(0), []byte{}, uint16(15), byte(1))
+	f.Add([]byte{}, uint64(0), []byte("x"), uint16(3), byte(0xff))
+	f.Fuzz(func(t *testing.T, key []byte, revision uint64, value []byte, at uint16, change byte) {
+		b := newRecord(key, Revision(revision), value).marshal()
+		b[int(at)%len(b)] ^= change
+		r, err := parseRecord(key, b)
+		if (err == nil) != (change == 0 && revision != 0) {
+			t.Fatalf("%x: %v", b, err)
+		}
+		if err == nil && !bytes.Equal(r.marshal(), b) {
+			t.Fatalf("%x became %x", b, r.marshal())
+		}
+		if r, err := parseRecord(key, value); err == nil && !bytes.Equal(r.marshal(), value) {
+			t.Fatalf("%x became %x", value, r.marshal())
+		}
+	})
+}
+
 // A file cut short under a running store ends in an error for ever, not in SIGBUS, and lets go of its lock.
 func TestCutWhileOpen(t *testing.T) {
 	for _, use := range []struct {
