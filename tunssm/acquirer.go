@@ -31,6 +31,7 @@ type acquirer struct {
 	keys     *keyring
 	save     func(control.Identity) error
 	boot     control.Boot
+	endpoint netip.AddrPort // configured; zero for none
 	reach    func() control.Reach
 	told     control.Reach // what the KDCs have been told of it
 	homed    time.Time     // when it last changed; zero where it has not
@@ -60,6 +61,9 @@ type acquirer struct {
 	refused map[netip.Prefix]error // by the host, of those
 	avoided []netip.Addr           // what it was to keep out of the tunnel
 	inside  map[string]netip.Addr  // peers last heard from inside an offered route
+	own     []netip.Addr           // this host's addresses, as the outbound loop knows them
+	looped  uint64                 // frames of ours that had come back when they were counted last
+	looping bool                   // some had then
 	fault   error                  // why the interface is not up
 	asOf    control.AsOf
 	began   time.Time
@@ -71,6 +75,7 @@ type acquirer struct {
 // run is the loop: it ends, with every session destroyed and every KDC told, when ctx does.
 func (a *acquirer) run(ctx context.Context) {
 	defer close(a.ended)
+	a.knowOwn()
 	a.dialAll(ctx, a.kdcs)
 	a.contact, a.told = time.Now(), a.reach()
 	a.timers.after(tendInterval, a.tendAll)

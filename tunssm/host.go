@@ -46,5 +46,9 @@ type Route interface {
 	Offer(routes []netip.Prefix, avoid []netip.Addr) map[netip.Prefix]error
 	// Candidates are the addresses of the host's other interfaces that a peer might reach it by.
 	Candidates() []netip.Addr
+	// Own are all the addresses of the host, those of the interface among them.
+	Own() []netip.Addr
+	// Enters says whether the host sends what is for dst through the interface now.
+	Enters(dst netip.Addr) bool
 	MTU() int
 }
