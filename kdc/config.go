@@ -82,11 +82,6 @@ func (a *addressText) UnmarshalText(b []byte) error {
 	if a.text = string(b); !plain(b) {
 		return fmt.Errorf("address %q has characters that no address has", b)
 	}
-	if host, _, err := net.SplitHostPort(a.text); err == nil && strings.Contains(host, ":") {
-		if _, err := netip.ParseAddr(host); err != nil {
-			return fmt.Errorf("address %q is not HOST:PORT", b)
-		}
-	}
 	return control.CheckAddress(a.text)
 }
 
@@ -215,6 +210,14 @@ func (c Config) check() error {
 	for i, o := range c.Overlays {
 		if slices.ContainsFunc(c.Overlays[:i], o.Overlaps) {
 			return fmt.Errorf("overlay %s overlaps another", o)
+		}
+	}
+	for _, text := range c.Addresses {
+		at, err := netip.ParseAddrPort(text)
+		inside := func(o netip.Prefix) bool { return o.Contains(at.Addr().Unmap()) }
+		if i := slices.IndexFunc(c.Overlays, inside); err == nil && i >= 0 {
+			return fmt.Errorf("address %s lies inside the overlay %s: SSMs would have to reach it through the tunnel that it makes",
+				text, c.Overlays[i])
 		}
 	}
 	return nil

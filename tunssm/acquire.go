@@ -276,7 +276,7 @@ func (a *acquirer) step3Install(keys *control.Keys, from *link) (*session, error
 		p = newPeer(keys.Peer.Name, a.host.Route.MTU())
 	}
 	heard := p.boot == keys.Peer.Boot && p.endpoint.Load() != nil
-	if keys.Requester && len(a.reachable(keys.Candidates)) == 0 && !heard {
+	if keys.Requester && !heard && len(a.reachable(keys.Candidates)) == 0 {
 		keys.Destroy()
 		return nil, errNoCandidate
 	}

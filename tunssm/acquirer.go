@@ -31,6 +31,7 @@ type acquirer struct {
 	keys     *keyring
 	save     func(control.Identity) error
 	boot     control.Boot
+	endpoint netip.AddrPort // configured; zero for none
 	reach    func() control.Reach
 	told     control.Reach // what the KDCs have been told of it
 	homed    time.Time     // when it last changed; zero where it has not
@@ -61,7 +62,10 @@ type acquirer struct {
 	avoided  []netip.Addr           // what it was to keep out of the tunnel
 	inside   map[string]netip.Addr  // peers last heard from inside an offered route
 	measured map[netip.AddrPort]measurement
-	fault    error // why the interface is not up
+	own      []netip.Addr // this host's addresses, as the outbound loop knows them
+	looped   uint64       // frames of ours that had come back when they were counted last
+	looping  bool         // some had then
+	fault    error        // why the interface is not up
 	asOf     control.AsOf
 	began    time.Time
 	contact  time.Time     // with a KDC that is not detached
@@ -72,6 +76,7 @@ type acquirer struct {
 // run is the loop: it ends, with every session destroyed and every KDC told, when ctx does.
 func (a *acquirer) run(ctx context.Context) {
 	defer close(a.ended)
+	a.knowOwn()
 	a.dialAll(ctx, a.kdcs)
 	a.contact, a.told = time.Now(), a.reach()
 	a.timers.after(tendInterval, a.tendAll)

@@ -9,13 +9,10 @@ import (
 )
 
 // reachable leaves out candidates that lie inside the tunnel, where frames would go round in circles: those within an
-// overlay or an accepted route. A route that the host refused carries nothing into the tunnel. The argument stays as
-// it is.
+// overlay, or that the host routes into the interface, whoever made that route. The argument stays as it is.
 func (a *acquirer) reachable(candidates []netip.AddrPort) []netip.AddrPort {
 	return slices.DeleteFunc(slices.Clone(candidates), func(c netip.AddrPort) bool {
-		inside := covers(a.config.Overlays, c.Addr()) || slices.ContainsFunc(a.config.Routes, func(r netip.Prefix) bool {
-			return a.refused[r] == nil && r.Contains(c.Addr())
-		})
+		inside := covers(a.config.Overlays, c.Addr()) || a.host.Route.Enters(c.Addr())
 		return inside || !packet.Forwardable(c.Addr()) && !c.Addr().IsLoopback()
 	})
 }
@@ -27,8 +24,10 @@ func (a *acquirer) offer(s *session, candidates []netip.AddrPort) {
 	s.candidates.Store(&usable)
 }
 
-// rerouted: other routes lead into the tunnel now, so other candidates lie outside it.
+// rerouted: other routes lead into the tunnel now, so other candidates lie outside it, and other KDCs.
 func (a *acquirer) rerouted() {
+	a.knowOwn()
+	a.leaveLoops()
 	for _, p := range a.peers {
 		for _, s := range p.sessions {
 			a.offer(s, s.offered)

@@ -30,6 +30,7 @@ type dataPath struct {
 	log     *slog.Logger
 	drops   drops
 	table   atomic.Pointer[table]
+	origin  atomic.Pointer[origin]
 	answers *rate.Limiter
 	echoing atomic.Int32         // echoes of ours under way
 	toHold  chan []byte          // virtio-net frames, owned by the acquirer once sent
@@ -43,6 +44,7 @@ func newDataPath(host Host, log *slog.Logger) *dataPath {
 		toHold: make(chan []byte, holdBacklog), events: make(chan func(*acquirer), 64), ended: make(chan struct{}),
 	}
 	d.table.Store(&table{})
+	d.origin.Store(&origin{})
 	return d
 }
 

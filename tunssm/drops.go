@@ -8,6 +8,7 @@ type Drop uint8
 const (
 	dropMalformed   Drop = iota // outbound packet that does not parse
 	dropMulticast               // outbound to multicast, broadcast, link-local, unspecified
+	dropLoop                    // outbound frame of our own: a route has sent it round
 	dropHoldFull                // held too much for this destination, or in all
 	dropDenied                  // refused by policy, answered with ICMP
 	dropUnreachable             // no session can be had, answered with ICMP
@@ -15,6 +16,7 @@ const (
 	dropSend                    // the underlay would not take the frame
 	dropSeal                    // the session's key is destroyed or exhausted
 	dropFrame                   // inbound datagram that is not a frame
+	dropLinkLocal               // inbound datagram from a link-local address, which is nobody's endpoint
 	dropSPI                     // no session has this SPI
 	dropOpen                    // the frame does not open: forged, corrupted, or for another key
 	dropReplay                  // the window has seen it or has moved on
@@ -32,7 +34,7 @@ var dropNames = [dropCount]string{
 	dropUnreachable: "unreachable", dropTooBig: "too_big", dropSend: "send_failed", dropSeal: "seal_failed", dropFrame: "not_a_frame",
 	dropSPI: "unknown_spi", dropOpen: "not_opened", dropReplay: "replayed", dropInner: "inner_malformed",
 	dropSource: "inner_source", dropDestination: "inner_destination", dropSelector: "selector", dropTUN: "tun_write",
-	dropProbe: "probe_rate",
+	dropProbe: "probe_rate", dropLoop: "loop", dropLinkLocal: "link_local",
 }
 
 func (d Drop) String() string { return dropNames[d] }

@@ -52,5 +52,9 @@ type Route interface {
 	// Path is what the host knows of its way to an underlay address: the longest packet it sends there in one piece, in
 	// bytes, and from which address.
 	Path(to netip.Addr) (mtu int, src netip.Addr, err error)
+	// Own are all the addresses of the host, those of the interface among them.
+	Own() []netip.Addr
+	// Enters says whether the host sends what is for dst through the interface now.
+	Enters(dst netip.Addr) bool
 	MTU() int
 }

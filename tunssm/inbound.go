@@ -2,7 +2,7 @@ package tunssm
 
 // Inbound, network to TUN, in one goroutine:
 //
-//  1. receive: one datagram, or a run of them that the kernel joined.
+//  1. receive: one datagram, or a run of them that the kernel joined; none from a link-local address.
 //  2. parseHeader and session: by SPI. Nothing changes state yet.
 //  3. open: authenticate, decrypt in place, then the window.
 //  4. roam and confirm: the newest frame tells the peer's endpoint, the first confirms the session.
@@ -38,6 +38,10 @@ func (i *inbound) run(ctx context.Context) error {
 		n, segment, src, err := i.host.UDP.Receive(i.batch)
 		if err != nil {
 			return i.lasting(ctx, "receiving from the underlay", err)
+		}
+		if src.Addr().IsLinkLocalUnicast() {
+			i.drops.add(dropLinkLocal)
+			continue
 		}
 		t := i.table.Load()
 		i.now = time.Now()

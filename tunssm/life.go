@@ -47,7 +47,9 @@ func (a *acquirer) tendAll() {
 	}
 	a.seekContact()
 	a.rehome()
+	a.knowOwn()
 	a.tendRoutes()
+	a.tellLoops()
 	a.tellSuppressed()
 	a.timers.after(tendInterval, a.tendAll)
 }

@@ -100,6 +100,9 @@ func (a *acquirer) configure(c control.Config) {
 	a.config = c
 	clear(a.denials)
 	a.raise(c.AsOf)
+	if a.fixed() != a.endpoint && !slices.Equal(old.Overlays, c.Overlays) {
+		a.log.Warn("the configured endpoint lies inside an overlay: nobody is told of it", "endpoint", a.endpoint)
+	}
 	if !slices.Equal(old.Addresses, c.Addresses) || !slices.Equal(old.Overlays, c.Overlays) {
 		a.fault = a.host.Route.Configure(c.Addresses, c.Overlays)
 		if a.fault != nil {

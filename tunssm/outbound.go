@@ -3,7 +3,7 @@ package tunssm
 // Outbound, TUN to network, in one goroutine:
 //
 //  1. readTUN: one virtio-net frame, up to 64 KiB of one flow.
-//  2. classify: parse once; drop what is for no single host.
+//  2. classify: parse once; drop what is for no single host, and our own frames.
 //  3. lookup: the session by inner destination, and its selectors.
 //  4. hold or refuse: a packet without a session goes to the acquirer (acquire.go), a forbidden one is answered.
 //  5. fit: one that is longer than the path to the peer carries is answered, or is to be fragmented (path.go).
@@ -85,6 +85,10 @@ func (o *outbound) classify(frame []byte) (flow packet.Flow, ok bool) {
 	flow = o.segments.Packet().Flow
 	if !packet.Forwardable(flow.Dst) || !packet.Forwardable(flow.Src) {
 		o.drops.add(dropMulticast)
+		return flow, false
+	}
+	if o.origin.Load().sent(flow) {
+		o.drops.add(dropLoop)
 		return flow, false
 	}
 	return flow, true

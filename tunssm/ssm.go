@@ -47,7 +47,7 @@ func New(o Options) *SSM {
 	d := newDataPath(o.Host, o.Log)
 	a := &acquirer{
 		dataPath: d, name: o.Identity.Name, kdcs: o.Identity.KDCs, keys: newKeyring(o.Identity), save: o.Save,
-		boot: control.NewBoot(), software: o.Software, now: o.Now, random: o.Random,
+		boot: control.NewBoot(), endpoint: o.Endpoint, software: o.Software, now: o.Now, random: o.Random,
 		out: newOutbound(d), timers: newTimers(), holds: newHolds(), denials: denials{},
 		attempts: map[goal]*attempt{}, asking: map[netip.Addr]int{}, steps: newSteps(), pending: map[uint64]*attempt{}, peers: map[string]*peer{}, orders: orders{},
 		revoked: map[control.SessionID]bool{}, inside: map[string]netip.Addr{}, measured: map[netip.AddrPort]measurement{}, began: time.Now(),
@@ -55,7 +55,7 @@ func New(o Options) *SSM {
 	a.reach = func() control.Reach {
 		addresses := o.Host.Route.Candidates()
 		return control.Reach{
-			Port: o.Host.UDP.LocalPort(), Fixed: o.Endpoint,
+			Port: o.Host.UDP.LocalPort(), Fixed: a.fixed(),
 			Addresses: addresses[:min(len(addresses), control.MaxAddresses)],
 		}
 	}

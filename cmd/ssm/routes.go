@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
+	"ssmnet/cmd/internal/daemon"
 	"ssmnet/packet/control"
 	"ssmnet/tunssm"
 	"ssmnet/tunssm/route"
@@ -24,6 +27,8 @@ const restorePause = time.Second
 
 var (
 	errDeclined   = fmt.Errorf("%w with 'ssm route del'", tunssm.ErrDeclined)
+	errInside     = errors.New("the host routes it into the tunnel,")
+	errLinkLocal  = errors.New("a link-local address is none by which to reach a KDC")
 	errAcceptNone = fmt.Errorf("%w with --accept-routes=false", tunssm.ErrDeclined)
 )
 
@@ -64,6 +69,36 @@ func (r *routes) Path(to netip.Addr) (mtu int, src netip.Addr, err error) {
 	return mtu, src, err
 }
 
+// Own are read anew each time, too.
+func (r *routes) Own() []netip.Addr {
+	list, err := route.Own()
+	if err != nil {
+		return nil
+	}
+	return list
+}
+
+// Enters asks the kernel, which knows of routes and rules that are not ours.
+func (r *routes) Enters(dst netip.Addr) bool { return route.Enters(r.name, dst) }
+
+// dial opens a control connection, but not through the tunnel: there its segments would wait for the session that they
+// are to bring. It looks at each address that a name has.
+func (r *routes) dial(ctx context.Context, address string) (net.Conn, error) {
+	d := net.Dialer{Control: func(network, to string, c syscall.RawConn) error {
+		at, err := netip.ParseAddrPort(to)
+		switch {
+		case err != nil:
+			return err
+		case at.Addr().IsLinkLocalUnicast():
+			return errLinkLocal
+		case r.Enters(at.Addr().Unmap()):
+			return fmt.Errorf("%w %s: see 'ip route get %s'", errInside, r.name, at.Addr())
+		}
+		return daemon.Persistent(network, to, c)
+	}}
+	return d.DialContext(ctx, "tcp", address)
+}
+
 func (r *routes) Configure(addresses []netip.Addr, overlays []netip.Prefix) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -77,13 +112,13 @@ func (r *routes) Configure(addresses []netip.Addr, overlays []netip.Prefix) erro
 			return err
 		}
 	}
-	if err := route.Configure(r.name, hosts, r.mtu); err != nil {
+	hosts, err := r.setUp(hosts)
+	if err != nil {
 		return err
 	}
 	for _, overlay := range overlays {
-		reachable := slices.ContainsFunc(addresses, func(a netip.Addr) bool { return a.Is4() == overlay.Addr().Is4() })
-		if !reachable {
-			continue // without an address of that family there is nothing to send from
+		if homeless(hosts, overlay) {
+			continue
 		}
 		if err := r.add(overlay); err != nil {
 			return fmt.Errorf("overlay %s: %w", overlay, err)
@@ -97,6 +132,25 @@ func (r *routes) Configure(addresses []netip.Addr, overlays []netip.Prefix) erro
 	}
 	r.hosts = hosts
 	return nil
+}
+
+// setUp gives the interface its addresses, and says which: where the host has no IPv6, those of IPv4 alone.
+func (r *routes) setUp(hosts []netip.Prefix) ([]netip.Prefix, error) {
+	err := route.Configure(r.name, hosts, r.mtu)
+	if !errors.Is(err, route.ErrNoIPv6) {
+		return hosts, err
+	}
+	hosts = slices.DeleteFunc(slices.Clone(hosts), func(p netip.Prefix) bool { return p.Addr().Is6() })
+	if len(hosts) == 0 {
+		return nil, err
+	}
+	r.log.Warn("the interface goes without IPv6", "interface", r.name, "error", err)
+	return hosts, route.Configure(r.name, hosts, r.mtu)
+}
+
+// homeless says that hosts have no address of the prefix's family, to send from to what is in it.
+func homeless(hosts []netip.Prefix, prefix netip.Prefix) bool {
+	return !slices.ContainsFunc(hosts, func(p netip.Prefix) bool { return p.Addr().Is4() == prefix.Addr().Is4() })
 }
 
 // add routes an overlay into the interface.
@@ -231,7 +285,12 @@ func (r *routes) restore() (changed bool) {
 
 // reinstall does without route.Check, which has let these routes pass.
 func (r *routes) reinstall() error {
-	err := route.Configure(r.name, r.hosts, r.mtu)
+	hosts, err := r.setUp(r.hosts)
+	if err == nil {
+		homeless := func(p netip.Prefix) bool { return homeless(hosts, p) }
+		r.hosts = hosts
+		r.overlays, r.offered = slices.DeleteFunc(r.overlays, homeless), slices.DeleteFunc(r.offered, homeless)
+	}
 	for _, prefix := range slices.Concat(r.overlays, r.offered) {
 		err = errors.Join(err, route.Add(r.name, prefix))
 	}

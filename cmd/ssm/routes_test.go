@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -151,5 +152,38 @@ func TestRestore(t *testing.T) {
 	device.Close()
 	if r.restore() {
 		t.Error("an interface that is gone is restored")
+	}
+}
+
+// TestDial: a KDC that the host routes into the interface is not dialed, and neither is a link-local address.
+func TestDial(t *testing.T) {
+	openTUN(t)
+	r := &routes{name: "tun0", mtu: 1420, log: newLog(io.Discard, slog.LevelInfo)}
+	defer connect(t, "lan0", "192.168.7.1/24")()
+	if err := netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo"}}); err != nil {
+		t.Fatal(err)
+	}
+	tunnel := netip.MustParsePrefix("192.168.7.0/25")
+	if err := r.Configure([]netip.Addr{netip.MustParseAddr("100.80.0.2")}, []netip.Prefix{netip.MustParsePrefix("100.80.0.0/16")}); err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "192.168.7.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	if err := route.Add("tun0", tunnel); err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]error{
+		"100.80.0.9:7600": errInside, "192.168.7.9:7600": errInside, "[fe80::1]:7600": errLinkLocal, listener.Addr().String(): nil,
+	} {
+		conn, err := r.dial(t.Context(), address)
+		if !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", address, err, want)
+		}
+		if conn != nil {
+			conn.Close()
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -140,7 +141,7 @@ func (s *settings) check(c *cli.Context, path string) error {
 	}{
 		{"interface", s.Interface, interfaceName.MatchString(s.Interface), "1 to 15 letters, digits, '.', '_' or '-'"},
 		{"listen", s.Listen, s.Listen >= 1 && s.Listen <= 65535, "a UDP port, 1 to 65535"},
-		{"endpoint", s.Endpoint, s.Endpoint == "" || control.CheckAddress(s.Endpoint) == nil, "HOST:PORT"},
+		{"endpoint", s.Endpoint, s.Endpoint == "" || control.CheckAddress(s.Endpoint) == nil, "HOST:PORT, and not link-local"},
 		{"mtu", s.MTU, s.MTU == 0 || s.MTU >= route.MinMTU && s.MTU <= maxMTU, fmt.Sprintf("%d to %d", route.MinMTU, maxMTU)},
 		{"log-level", s.LogLevel, noLevel == nil, "debug, info, warn or error"},
 	} {
@@ -165,8 +166,12 @@ func (s *settings) endpoint(ctx context.Context) (netip.AddrPort, error) {
 		return netip.AddrPort{}, err
 	}
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil || len(addrs) == 0 {
+	if err != nil {
 		return netip.AddrPort{}, cli.Failedf("--endpoint %s does not resolve: %v", s.Endpoint, err)
+	}
+	addrs = slices.DeleteFunc(addrs, netip.Addr.IsLinkLocalUnicast)
+	if len(addrs) == 0 {
+		return netip.AddrPort{}, cli.Failedf("--endpoint %s has no address that others reach", s.Endpoint)
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"reflect"
 	"strconv"
 	"strings"
@@ -208,7 +209,8 @@ func NewIdentity(name string, id KeyID, key []byte, kdcs []string) (Identity, er
 	return Identity{Name: name, KeyID: id, Key: k, KDCs: kdcs}, nil
 }
 
-// CheckAddress says whether s is HOST:PORT.
+// CheckAddress says whether s is HOST:PORT. HOST is a name or the address of one host that others can reach, which a
+// link-local one is not, with a zone or without.
 func CheckAddress(s string) error {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil || host == "" {
@@ -216,6 +218,15 @@ func CheckAddress(s string) error {
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return fmt.Errorf("address %q has no valid port", s)
+	}
+	addr, err := netip.ParseAddr(host)
+	switch {
+	case err == nil && (addr.Zone() != "" || addr.IsLinkLocalUnicast()):
+		return fmt.Errorf("address %q is good on one link only: name one without a zone, and not of fe80::/10", s)
+	case err == nil && (addr.IsMulticast() || addr.IsUnspecified()):
+		return fmt.Errorf("address %q is not of one host", s)
+	case err != nil && strings.ContainsAny(host, ":%"):
+		return fmt.Errorf("address %q is not HOST:PORT", s)
 	}
 	return nil
 }

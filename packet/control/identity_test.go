@@ -235,6 +235,9 @@ func TestCheckAddress(t *testing.T) {
 		"kdc:7600": true, "192.0.2.1:1": true, "[2001:db8::1]:65535": true,
 		"": false, "kdc": false, ":7600": false, "kdc:": false, "kdc:0": false, "kdc:65536": false, "kdc:http": false,
 		"2001:db8::1:7600": false, "kdc:-1": false, "kdc:+1": false,
+		"[::1]:1": true, "127.0.0.1:1": true, "[::ffff:192.0.2.1]:1": true,
+		"[fe80::1]:1": false, "[fe80::1%eth0]:1": false, "[fd77::1%eth0]:1": false, "169.254.1.1:1": false,
+		"[ff02::1]:1": false, "224.0.0.1:1": false, "[::]:1": false, "0.0.0.0:1": false, "[fd77::1::]:1": false, "kdc%eth0:1": false,
 	} {
 		if err := CheckAddress(s); (err == nil) != want {
 			t.Errorf("%q: %v", s, err)

@@ -15,6 +15,7 @@ type Route struct {
 	candidates []netip.Addr
 	refuse     map[netip.Prefix]error
 	forced     []netip.Prefix
+	led        []netip.Prefix
 	fault      error
 	mtu        int // of the interface
 	path       int
@@ -138,4 +139,25 @@ func (r *Route) MTU() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.mtu
+}
+
+// Own are the host's addresses, outside and inside.
+func (r *Route) Own() []netip.Addr {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Concat(r.candidates, r.state.Addresses)
+}
+
+// Enters says whether dst lies within an overlay, a route that was offered and not refused, or one of Lead.
+func (r *Route) Enters(dst netip.Addr) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(slices.Concat(r.state.Overlays, r.state.Routes, r.led), func(p netip.Prefix) bool { return p.Contains(dst) })
+}
+
+// Lead makes these, and no others, the routes into the interface that an operator has made.
+func (r *Route) Lead(routes ...netip.Prefix) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.led = routes
 }

@@ -32,7 +32,8 @@ const (
 // The order matters: with address generation off before the interface comes up it never has a link-local address, and
 // the kernel never sends anything of its own into the tunnel (router solicitations, multicast reports). IPv6 addresses
 // skip duplicate detection, and all are usable when Configure returns. Where the kernel cannot do what merely saves
-// work (super-packet sizes, queue length) Configure goes on.
+// work (super-packet sizes, queue length) Configure goes on. Errors: ErrNoIPv6 where an address is of the family that the
+// host has switched off; the interface is then to be configured without.
 func Configure(ifname string, addresses []netip.Prefix, mtu int) error {
 	if mtu < MinMTU {
 		return fmt.Errorf("route: MTU %d of %s is below %d, the least that carries IPv6", mtu, ifname, MinMTU)
@@ -133,7 +134,11 @@ func addAddresses(link netlink.Link, wanted []netip.Prefix) error {
 		if prefix.Addr().Is6() {
 			address.Flags = unix.IFA_F_NODAD
 		}
-		if err := netlink.AddrReplace(link, address); err != nil {
+		err := netlink.AddrReplace(link, address)
+		if prefix.Addr().Is6() && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EOPNOTSUPP)) {
+			return fmt.Errorf("%w: cannot add %s to %s", ErrNoIPv6, prefix, link.Attrs().Name) // disable_ipv6
+		}
+		if err != nil {
 			return wrap(err, "add address %s to %s", prefix, link.Attrs().Name)
 		}
 	}

@@ -17,6 +17,8 @@ var (
 	ErrDown = errors.New("route: interface is down")
 	// ErrLost: the interface no longer has an address or a route that it was given.
 	ErrLost = errors.New("route: the interface has lost")
+	// ErrNoIPv6: IPv6 is switched off on this host.
+	ErrNoIPv6 = errors.New("route: this host has no IPv6")
 	// ErrPrivilege: the process may not change the host's network.
 	ErrPrivilege = errors.New("route: changing the network needs CAP_NET_ADMIN; run with sudo")
 )

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -166,6 +167,33 @@ func UnderlayMTU(dst netip.Addr) (int, error) {
 		mtu = min(mtu, r.MTU)
 	}
 	return mtu, nil
+}
+
+// Enters says whether the host would send to dst through the interface ifname, by whatever route: ours, an operator's or
+// another program's. What goes nowhere does not go there.
+func Enters(ifname string, dst netip.Addr) bool {
+	r, err := routeTo(dst)
+	if err != nil {
+		return false
+	}
+	link, err := netlink.LinkByIndex(r.LinkIndex)
+	return err == nil && link.Attrs().Name == ifname
+}
+
+// Own are the addresses of all the host's interfaces, in order.
+func Own() ([]netip.Addr, error) {
+	addresses, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, wrap(err, "list addresses")
+	}
+	var own []netip.Addr
+	for _, address := range addresses {
+		if addr, ok := netip.AddrFromSlice(address.IP); ok {
+			own = append(own, addr.Unmap())
+		}
+	}
+	slices.SortFunc(own, netip.Addr.Compare)
+	return slices.Compact(own), nil
 }
 
 // SourceFor is the address the host would send from to dst. Errors: ErrUnreachable.

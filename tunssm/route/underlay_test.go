@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -152,6 +154,63 @@ func TestCheckIsRouting(t *testing.T) {
 	}
 	if refused < 20 || refused > 280 {
 		t.Errorf("%d of 300 refused: the test decides too little", refused)
+	}
+}
+
+// TestEnters: whoever made the route, the kernel's own choice counts.
+func TestEnters(t *testing.T) {
+	enterNamespace(t)
+	openTUN(t, "tun0")
+	if err := Configure("tun0", prefixes("10.90.0.1/24", "fd90::1/64"), 1420); err != nil {
+		t.Fatal(err)
+	}
+	lan := addBridge(t, "lan0", "192.168.7.1/24", "fd07::1/64").Attrs().Index
+	tunnel, err := netlink.LinkByName("tun0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addRoute(t, netlink.Route{LinkIndex: tunnel.Attrs().Index, Scope: netlink.SCOPE_LINK}, "0.0.0.0/0")
+	addRoute(t, netlink.Route{LinkIndex: lan, Scope: netlink.SCOPE_LINK}, "203.0.113.7/32")
+	addRoute(t, netlink.Route{LinkIndex: tunnel.Attrs().Index}, "fd07::80/121")
+	for dst, want := range map[string]bool{
+		"192.168.7.9": false, "198.51.100.1": true, "203.0.113.7": false, "::ffff:198.51.100.1": true, "10.90.0.9": true,
+		"fd07::9": false, "fd07::81": true, "fd90::9": true, "2001:db8::1": false, // no route at all
+		"10.90.0.1": false, "192.168.7.1": false, "fd90::1": false, // this host's own
+	} {
+		if got := Enters("tun0", netip.MustParseAddr(dst)); got != want {
+			t.Errorf("%s: %v, want %v", dst, got, want)
+		}
+	}
+	own, err := Own()
+	if want := prefixes("10.90.0.1/32", "127.0.0.1/32", "192.168.7.1/32", "::1/128", "fd07::1/128", "fd90::1/128"); err != nil {
+		t.Error(err)
+	} else {
+		for _, p := range want {
+			if !slices.Contains(own, p.Addr()) {
+				t.Errorf("%s is not among %v", p.Addr(), own)
+			}
+		}
+	}
+	if again, err := Own(); err != nil || !slices.Equal(own, again) {
+		t.Errorf("%v, then %v, %v", own, again, err)
+	}
+}
+
+// TestNoIPv6: where it is switched off, only addresses of IPv4 can be had, and the error says which is the matter.
+func TestNoIPv6(t *testing.T) {
+	enterNamespace(t)
+	for _, which := range []string{"all", "default"} {
+		name := "/proc/sys/net/ipv6/conf/" + which + "/disable_ipv6"
+		if err := os.WriteFile(name, []byte("1"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	openTUN(t, "tun0")
+	if err := Configure("tun0", prefixes("10.90.0.1/24", "fd90::1/64"), 1420); !errors.Is(err, ErrNoIPv6) {
+		t.Errorf("got %v, want ErrNoIPv6", err)
+	}
+	if err := Configure("tun0", prefixes("10.90.0.1/24"), 1420); err != nil {
+		t.Error(err)
 	}
 }
 
