@@ -37,6 +37,8 @@ func child(what string) int {
 		return 0
 	case "sleep":
 		select {}
+	case "confined":
+		return confined()
 	case "ask":
 		return ask(os.Getenv("SSMNET_TEST_SOCKET"))
 	case "connect":
