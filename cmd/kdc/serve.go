@@ -41,7 +41,8 @@ func serveCommand() *cli.Command {
 //  1. socket    admin.sock, 0600; whoever has it serves this directory
 //  2. listen    the TCP addresses of the configuration
 //  3. open      store key, store, audit
-//  4. run       SSMs on TCP, operators on the socket, until a signal or a failure
+//  4. confine   to the rights that the rest of its life needs
+//  5. run       SSMs on TCP, operators on the socket, until a signal or a failure
 //
 // What was taken is given back in the opposite order.
 type server struct {
@@ -64,6 +65,9 @@ func serve(c *cli.Context) error {
 	ctx, stop := daemon.SignalContext()
 	defer stop()
 	warnings := daemon.Harden()
+	if err := daemon.OwnFiles(s.dir); err != nil {
+		return err
+	}
 	configuration, err := kdc.LoadConfig(s.config)
 	if err != nil {
 		return sudo(err)
@@ -77,6 +81,9 @@ func serve(c *cli.Context) error {
 	}
 	if s.k, err = kdc.Open(s.dir, s.config, log); err != nil {
 		return sudo(err)
+	}
+	if err := daemon.Confine(daemon.KDC(s.dir, s.config), log); err != nil {
+		return err
 	}
 	for _, warning := range warnings { // not before: what cannot start says why, and nothing else
 		log.Warn(warning)
@@ -223,7 +230,7 @@ func (s *server) serveOperators(ctx context.Context) error {
 			h.Close()
 		}
 	}()
-	err := h.Serve(s.socket)
+	err := h.Serve(daemon.Operators(s.socket, s.log))
 	if errors.Is(err, http.ErrServerClosed) {
 		<-stopped
 		return nil

@@ -222,11 +222,6 @@ func loadIdentity(path, dir string) (control.Identity, error) {
 	return id, nil
 }
 
-func dialTCP(ctx context.Context, address string) (net.Conn, error) {
-	d := net.Dialer{Control: daemon.Persistent}
-	return d.DialContext(ctx, "tcp", address)
-}
-
 func isDialError(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial" || errors.Is(err, context.DeadlineExceeded)

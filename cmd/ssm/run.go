@@ -41,8 +41,13 @@ func runCommand() *cli.Command {
 //  1. identity  the permanent key
 //  2. socket    ssm.sock, 0600; whoever has it serves this directory
 //  3. host      the UDP port and the interface
-//  4. serve     packets and operators, until a signal, `ssm down` or a failure
+//  4. confine   to the rights that the rest of its life needs
+//  5. serve     packets and operators, until a signal, `ssm down` or a failure
 func run(c *cli.Context) error {
+	warnings := daemon.Harden()
+	if err := daemon.OwnFiles(cli.Dir(c)); err != nil {
+		return err
+	}
 	s, err := readSettings(c)
 	if err != nil {
 		return err
@@ -51,25 +56,17 @@ func run(c *cli.Context) error {
 	ctx, stop := daemon.SignalContext()
 	defer stop()
 	defer ignoreHangup(log)()
-	warnings := daemon.Harden()
 	identity, err := loadIdentity(in(c, identityName), cli.Dir(c))
 	if err != nil {
 		return err
 	}
 	defer identity.Destroy()
-	socket, err := daemon.ListenUnix(in(c, socketName))
-	if errors.Is(err, daemon.ErrRunning) {
-		return cli.Failedf("an SSM runs on %s already: %w", cli.Dir(c), err)
-	}
+	socket, err := listen(c)
 	if err != nil {
 		return err
 	}
 	defer socket.Close()
-	var decided decisions
-	err = locked(cli.Dir(c), func() error {
-		decided, err = loadDecisions(in(c, decisionsName))
-		return errors.Join(err, secret.Sweep(in(c, decisionsName)), secret.Sweep(in(c, identityName)))
-	})
+	decided, err := decidedBefore(c)
 	if err != nil {
 		return err
 	}
@@ -86,6 +83,10 @@ func run(c *cli.Context) error {
 		return err
 	}
 	routes.decide(decided)
+	if err := daemon.Confine(daemon.SSM(cli.Dir(c), c.String("config")), log); err != nil {
+		_, undone := journal.PutBack()
+		return errors.Join(err, undone)
+	}
 	for _, warning := range warnings { // not before: what cannot start says why, and nothing else
 		log.Warn(warning)
 	}
@@ -96,7 +97,25 @@ func run(c *cli.Context) error {
 		},
 	})
 	identity.Destroy() // the SSM has its own copy, whose keys end when they are rotated away
-	return serve(ctx, hosted{ssm, journal, routes, in(c, decisionsName)}, socket, log)
+	return serve(ctx, hosted{ssm, journal, routes, in(c, decisionsName)}, daemon.Operators(socket, log), log)
+}
+
+// listen takes the socket, or says that another SSM has it.
+func listen(c *cli.Context) (net.Listener, error) {
+	socket, err := daemon.ListenUnix(in(c, socketName))
+	if errors.Is(err, daemon.ErrRunning) {
+		return nil, cli.Failedf("an SSM runs on %s already: %w", cli.Dir(c), err)
+	}
+	return socket, err
+}
+
+// decidedBefore reads the operator's decisions, and sweeps up behind commands that were killed at their writing.
+func decidedBefore(c *cli.Context) (decided decisions, err error) {
+	err = locked(cli.Dir(c), func() error {
+		decided, err = loadDecisions(in(c, decisionsName))
+		return errors.Join(err, secret.Sweep(in(c, decisionsName)), secret.Sweep(in(c, identityName)))
+	})
+	return decided, err
 }
 
 // ignoreHangup keeps SIGHUP, which ends a process, from ending this one without a goodbye to its peers.

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -46,6 +48,69 @@ func TestHardened(t *testing.T) {
 		}
 		if cores(t, pid) {
 			t.Errorf("%s may leave a core file", name)
+		}
+	}
+	for name, pid := range map[string]int{"kdc serve": serve, "ssm run": run, "": unprivileged(t, n.Bridge)} {
+		if got := n.Bridge.Try(t, append(alike, "cat", fmt.Sprintf("/proc/%d/environ", pid))...); (got.Code == 0) != (name == "") {
+			t.Errorf("a process of the same user, without privilege over others, reads the memory of %q: %v", name, got)
+		}
+	}
+}
+
+// alike makes a command one of the same user, and of no fewer capabilities than either daemon: what stands between them
+// is then the mark that forbids to be traced, and not privilege.
+var alike = []string{"setpriv", "--bounding-set=-all,+net_admin"}
+
+// unprivileged is the pid of a process without that mark.
+func unprivileged(t *testing.T, h *Host) (pid int) {
+	t.Helper()
+	pid = h.Start(t, append(alike, "sleep", "60")...).cmd.Process.Pid
+	eventually(t, started, "it runs", func() error {
+		if name := string(read(t, fmt.Sprintf("/proc/%d/comm", pid))); name != "sleep\n" {
+			return errors.New(name)
+		}
+		return nil
+	})
+	return pid
+}
+
+// TestNoCore: no signal makes either program leave its memory in a file, where others, told alike, do.
+func TestNoCore(t *testing.T) {
+	pattern := strings.TrimSpace(string(read(t, "/proc/sys/kernel/core_pattern")))
+	n := newOverlay(t, 1)
+	a, k := n.Hosts[0], n.KDC
+	a.SSM(t, "down")
+	k.Stop(t, syscall.SIGTERM)
+	for _, s := range []syscall.Signal{syscall.SIGSEGV, syscall.SIGABRT, syscall.SIGQUIT} {
+		for _, program := range []struct {
+			host    *Host
+			command []string
+			ready   []string
+			leaves  bool
+		}{
+			{k.Host, []string{program("kdc"), "--dir", k.dir, "serve"}, []string{program("kdc"), "--dir", k.dir, "status"}, false},
+			{a, []string{program("ssm"), "--dir", a.dir, "run"}, []string{program("ssm"), "--dir", a.dir, "status"}, false},
+			{n.Bridge, []string{"sleep", "60"}, []string{"true"}, true},
+		} {
+			dir := t.TempDir()
+			as := []string{"prlimit", "--core=unlimited", "env", "-C", dir, "GOTRACEBACK=crash"}
+			p := program.host.Start(t, append(as, program.command...)...)
+			eventually(t, started, "it serves", func() error {
+				name := string(read(t, fmt.Sprintf("/proc/%d/comm", p.cmd.Process.Pid)))
+				if r := program.host.Try(t, program.ready...); r.Code != 0 || name != filepath.Base(program.command[0])+"\n" {
+					return fmt.Errorf("%s: %v", name, r)
+				}
+				return nil
+			})
+			p.End(t, s)
+			left, err := os.ReadDir(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Where the machine sends core files elsewhere there is nothing to be found.
+			if elsewhere := strings.ContainsAny(pattern, "|/"); (len(left) > 0) != (program.leaves && !elsewhere) {
+				t.Errorf("%v, after %v: left %v", program.command, s, left)
+			}
 		}
 	}
 }

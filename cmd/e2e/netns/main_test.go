@@ -45,6 +45,9 @@ func init() { runtime.LockOSThread() }
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	if who := os.Getenv(attemptsOf); who != "" {
+		return confinedAttempts(who)
+	}
 	if os.Geteuid() != 0 {
 		fmt.Fprintln(os.Stderr, "TUN devices and network namespaces need root: run the tests with sudo")
 		return 1

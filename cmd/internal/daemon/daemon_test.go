@@ -37,6 +37,12 @@ func child(what string) int {
 		return 0
 	case "sleep":
 		select {}
+	case "confined":
+		return confined()
+	case "ask":
+		return ask(os.Getenv("SSMNET_TEST_SOCKET"))
+	case "connect":
+		return connect(os.Getenv("SSMNET_TEST_SOCKET"))
 	}
 	dir, _ := os.Getwd()
 	session, _ := unix.Getsid(0)

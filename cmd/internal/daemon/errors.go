@@ -16,6 +16,8 @@ var (
 	ErrPermission = errors.New("permission denied")
 	// ErrLocked reports a directory whose lock another process keeps.
 	ErrLocked = errors.New("another process has locked the directory")
+	// ErrForeign reports a state directory that only privilege over other users' files would open.
+	ErrForeign = errors.New("not our own directory")
 	// ErrPathTooLong reports a socket path longer than the kernel's sockaddr_un.
 	ErrPathTooLong = errors.New("socket path too long")
 )

@@ -13,7 +13,7 @@ func Harden() (warnings []string) {
 		warnings = append(warnings, fmt.Sprintf("core dumps stay possible: %v", err))
 	}
 	if err := secret.LockMemory(); err != nil {
-		warnings = append(warnings, fmt.Sprintf("memory is not locked, keys may reach swap: %v", err))
+		warnings = append(warnings, fmt.Sprintf("keys may reach swap: %v", err))
 	}
 	return warnings
 }

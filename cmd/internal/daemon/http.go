@@ -5,6 +5,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // DebugHandler serves the profiles of this process under /debug/pprof/. It belongs on the unix socket only.
@@ -19,15 +22,33 @@ func DebugHandler() http.Handler {
 }
 
 // Client makes HTTP calls to the daemon behind a unix socket, whatever host the URL names. A daemon that is not there
-// and a socket this user may not open are told as Explain tells them. Deadlines are the caller's, by context: a watch
-// has none.
+// and one that this user may not ask are told as Explain tells them. Deadlines are the caller's, by context: a watch has
+// none.
 func Client(socket string) *http.Client {
-	var d net.Dialer
 	return &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			conn, err := d.DialContext(ctx, "unix", socket)
+			conn, err := dial(ctx, socket)
 			return conn, Explain(socket, err)
 		},
 		MaxIdleConns: 2,
 	}}
+}
+
+// dial connects to a daemon that will answer this user: one that will not (Operators) closes the connection, which would
+// tell nobody why.
+func dial(ctx context.Context, socket string) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	server, err := credentials(conn)
+	if err == nil && !operator(uint32(os.Geteuid()), server.Uid) {
+		err = unix.EACCES
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }

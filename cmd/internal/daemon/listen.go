@@ -68,17 +68,10 @@ func removeStale(path string) error {
 
 // pid is " (pid 42)" of the process that listens at the other end, where the kernel tells it.
 func pid(conn net.Conn) string {
-	raw, err := conn.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return ""
+	if peer, err := credentials(conn); err == nil && peer.Pid > 0 {
+		return fmt.Sprintf(" (pid %d)", peer.Pid)
 	}
-	text := ""
-	raw.Control(func(fd uintptr) {
-		if peer, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil && peer.Pid > 0 {
-			text = fmt.Sprintf(" (pid %d)", peer.Pid)
-		}
-	})
-	return text
+	return ""
 }
 
 // bind makes the socket. Linux gives the file the mode of the descriptor less the umask, so the mode set before bind
