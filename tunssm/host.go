@@ -47,4 +47,7 @@ type Route interface {
 	// Candidates are the addresses of the host's other interfaces that a peer might reach it by.
 	Candidates() []netip.Addr
 	MTU() int
+	// Way says how the host would send a packet to dst: by which interface, because of a route to which prefix, and how
+	// long it may be. Nothing is sent.
+	Way(dst netip.Addr) (ifname string, route netip.Prefix, mtu int, err error)
 }

@@ -45,7 +45,8 @@ type KDCStatus struct {
 // RouteStatus is one offered route. Refused says why it was not installed, declined routes among them.
 type RouteStatus struct {
 	Prefix  netip.Prefix `json:"prefix"`
-	State   string       `json:"state"` // installed, declined, refused
+	State   string       `json:"state"`          // installed, declined, refused
+	Peer    string       `json:"peer,omitempty"` // that it leads to, where a session has told
 	Refused string       `json:"refused,omitempty"`
 }
 
@@ -123,6 +124,9 @@ func (a *acquirer) status() Status {
 			if errors.Is(err, ErrDeclined) {
 				r.State = "declined"
 			}
+		}
+		if p := a.table.Load().owner(prefix.Addr()); p != nil {
+			r.Peer = p.name
 		}
 		st.Routes = append(st.Routes, r)
 	}

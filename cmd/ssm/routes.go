@@ -47,6 +47,10 @@ type routes struct {
 
 func (r *routes) MTU() int { return r.mtu }
 
+func (r *routes) Way(dst netip.Addr) (ifname string, prefix netip.Prefix, mtu int, err error) {
+	return route.Way(dst)
+}
+
 // Candidates are read anew each time: interfaces come and go.
 func (r *routes) Candidates() []netip.Addr {
 	list, err := udp.LocalAddresses(r.name)

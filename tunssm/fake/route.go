@@ -15,6 +15,7 @@ type Route struct {
 	candidates []netip.Addr
 	refuse     map[netip.Prefix]error
 	forced     []netip.Prefix
+	leads      map[netip.Prefix]string // to other interfaces
 	fault      error
 }
 
@@ -28,7 +29,10 @@ type RouteState struct {
 }
 
 func newRoute(candidates ...netip.Addr) *Route {
-	return &Route{candidates: candidates, refuse: map[netip.Prefix]error{}}
+	return &Route{
+		candidates: candidates, refuse: map[netip.Prefix]error{},
+		leads: map[netip.Prefix]string{netip.MustParsePrefix("192.0.2.0/24"): "eth0"}, // where hosts are (RFC 5737)
+	}
 }
 
 // State is what was asked last.
@@ -107,5 +111,38 @@ func (r *Route) Candidates() []netip.Addr {
 	return slices.Clone(r.candidates)
 }
 
+// Lead makes the host send what is for prefix by an interface of its own.
+func (r *Route) Lead(prefix netip.Prefix, to string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leads[prefix] = to
+}
+
+var errNoWay = errors.New("no route there")
+
+// Way is by the longest prefix: of the interface's own, and of those that Lead has said.
+func (r *Route) Way(dst netip.Addr) (ifname string, route netip.Prefix, mtu int, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ways := maps.Clone(r.leads)
+	for _, p := range slices.Concat(r.state.Overlays, r.state.Routes) {
+		if ways[p] == "" {
+			ways[p] = tunName
+		}
+	}
+	for p, by := range ways {
+		if p.Contains(dst) && (ifname == "" || p.Bits() > route.Bits()) {
+			ifname, route = by, p
+		}
+	}
+	switch ifname {
+	case "":
+		return "", route, 0, errNoWay
+	case tunName:
+		return ifname, route, r.MTU(), nil
+	}
+	return ifname, route, 1500, nil
+}
+
 // MTU is the usual one.
-func (r *Route) MTU() int { return 1420 }
+func (*Route) MTU() int { return 1420 }
