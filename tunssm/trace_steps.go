@@ -162,7 +162,11 @@ func (t *tracing) sessionStep() Step {
 
 // brief is the session in a few words.
 func (s *SessionStatus) brief() string {
-	return fmt.Sprintf("%.8s with %s, %s for %s", s.ID, s.Peer, s.State, inSeconds(s.Age))
+	text := fmt.Sprintf("%.8s with %s, %s old", s.ID, s.Peer, inSeconds(s.Age))
+	if s.State != "sending" {
+		text += ", " + s.State
+	}
+	return text
 }
 
 func inSeconds(s float64) time.Duration { return time.Duration(s) * time.Second }

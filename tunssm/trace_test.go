@@ -79,7 +79,7 @@ func TestTrace(t *testing.T) {
 		a.asked = 1
 		time.Sleep(3 * time.Second)
 		a.traced(ssh("b"), Reachable, map[string]string{
-			"session":  s.id.String()[:8] + " with b, sending for 3s, carries it",
+			"session":  s.id.String()[:8] + " with b, 3s old, carries it",
 			"endpoint": "192.0.2.2:7601, heard from 3s ago",
 			"MTU":      "1420 bytes into fake0, 1480 sealed; the way to 192.0.2.2 carries 1500",
 		})
