@@ -25,6 +25,7 @@ type Status struct {
 	Uptime    float64           `json:"uptime_seconds"`
 	KDCs      []KDCStatus       `json:"kdcs"`
 	Routes    []RouteStatus     `json:"routes"`
+	CPU       float64           `json:"cpu_seconds"` // of the process
 	Held      int               `json:"held_bytes"`
 	Rx        TrafficStatus     `json:"rx"` // of this run, sessions that are destroyed included
 	Tx        TrafficStatus     `json:"tx"`

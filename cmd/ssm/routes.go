@@ -14,6 +14,7 @@ import (
 
 	"ssmnet/packet/control"
 	"ssmnet/tunssm"
+	"ssmnet/tunssm/bench"
 	"ssmnet/tunssm/route"
 	"ssmnet/tunssm/udp"
 )
@@ -34,6 +35,7 @@ type routes struct {
 	accept, force bool
 	log           *slog.Logger
 	watcher       *route.Watcher
+	sink          *bench.Sink    // nil: none is wanted
 	adopted       *route.Journal // has on record how the interface was found; nil for one of our own
 
 	// mu guards what follows: the SSM's acquirer sets it, keep puts it back, operators decide and ask for the fault.
@@ -92,6 +94,9 @@ func (r *routes) Configure(addresses []netip.Addr, overlays []netip.Prefix) erro
 		}
 	}
 	r.hosts = hosts
+	if r.sink != nil {
+		r.sink.Listen(r.name, addresses)
+	}
 	return nil
 }
 

@@ -24,7 +24,7 @@ func fullStatus() tunssm.Status {
 	return tunssm.Status{
 		Name: "ana", Ready: true, Interface: "tun0", Fault: "f", MTU: 1420, Port: 7601, Boot: control.Boot{2, 15: 1},
 		Addresses: []netip.Addr{netip.MustParseAddr("100.80.0.2")}, Subnets: []netip.Prefix{prefix("10.20.0.0/16")},
-		AsOf: control.AsOf{Epoch: 1, Revision: 9}, Uptime: 1.5, Held: 77,
+		AsOf: control.AsOf{Epoch: 1, Revision: 9}, Uptime: 1.5, CPU: 2.25, Held: 77,
 		Rx:     tunssm.TrafficStatus{Packets: 5, Bytes: 600, Last: when},
 		Tx:     tunssm.TrafficStatus{Packets: 6, Bytes: 700},
 		KDCs:   []tunssm.KDCStatus{{Address: "192.0.2.1:7600", Connected: true, Detached: true, For: 2.5, Fault: "x"}},
