@@ -145,44 +145,6 @@ func TestCandidates(t *testing.T) {
 	}
 }
 
-func TestLookup(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newPair(t, aToB)
-		p.add(NewPeer{Name: "c"})
-		b := p.b.address()
-		tcp := ping(p.a.address(), b)
-		tcp.Protocol, tcp.DstPort = 6, 80
-		for name, tc := range map[string]struct {
-			ask       control.Lookup
-			peer      string
-			permitted bool
-			reason    control.Reason
-			grant     string
-			addresses int
-		}{
-			"by name":   {control.Lookup{Name: "b"}, "b", true, 0, "", 2},
-			"by flow":   {control.Lookup{Flow: ping(p.a.address(), b)}, "b", true, 0, "ab", 2},
-			"denied":    {control.Lookup{Flow: tcp}, "b", false, control.Denied, "", 2},
-			"forbidden": {control.Lookup{Name: "c"}, "c", false, control.Denied, "", 0},
-			"unknown":   {control.Lookup{Name: "z"}, "", false, control.Unknown, "", 0},
-			"itself":    {control.Lookup{Name: "a"}, "a", false, control.Malformed, "", 0},
-		} {
-			p.a.send(9, &tc.ask)
-			got := await[*control.LookupReply](p.a)
-			if got.Peer != tc.peer || got.Permitted != tc.permitted || got.Reason != tc.reason || got.Grant != tc.grant ||
-				len(got.Addresses) != tc.addresses {
-				t.Errorf("%s: %+v", name, got)
-			}
-		}
-		p.b.close()
-		synctest.Wait()
-		p.a.send(9, &control.Lookup{Name: "b"})
-		if got := await[*control.LookupReply](p.a); got.Online || got.Reason != control.Offline || !got.Permitted {
-			t.Errorf("offline: %+v", got)
-		}
-	})
-}
-
 // unheardOf is a message of a later version.
 type unheardOf struct{}
 

@@ -58,7 +58,7 @@ type KDC struct {
 	repeats     map[denied]*repeated
 	repeatsDue  bool // tellRepeats will run
 
-	counts struct{ requests, grants, denials, failed, turnedAway atomic.Uint64 }
+	counts struct{ requests, grants, denials, lookups, failed, turnedAway atomic.Uint64 }
 
 	warnings  *rate.Limiter
 	changing  chan struct{} // one slot: held by the operation that changes the store

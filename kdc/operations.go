@@ -17,6 +17,7 @@ type Status struct {
 	Requests          uint64         `json:"requests"`            // KeyRequests of this run
 	Grants            uint64         `json:"grants"`              // of them granted
 	Denials           uint64         `json:"denials"`             // of them refused, for whatever reason
+	Lookups           uint64         `json:"lookups"`             // of this run; none is a decision on a key
 	RequestsPerSecond float64        `json:"requests_per_second"` // over the last seconds
 	PolicyRevision    uint64         `json:"policy_revision"`     // zero: no policy, all denied
 	AsOf              control.AsOf   `json:"as_of"`

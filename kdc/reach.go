@@ -74,39 +74,3 @@ func (k *KDC) relay(c *connection) {
 		to.conn.Send(0, m)
 	}
 }
-
-// lookup answers who has a destination and what would be decided. Of a peer that policy keeps the asker from it tells
-// no more than that.
-func (k *KDC) lookup(c *connection, m *control.Lookup) *control.LookupReply {
-	s := k.snapshot.Load()
-	p := s.peers[m.Name]
-	if m.Flow != nil {
-		p = s.owner(m.Flow.Dst)
-	}
-	switch {
-	case p == nil:
-		return &control.LookupReply{Reason: control.Unknown}
-	case p.name == c.name:
-		return &control.LookupReply{Peer: p.name, Reason: control.Malformed}
-	}
-	r := &control.LookupReply{Peer: p.name}
-	if !s.compiled.DecidePair(c.name, p.name, k.now()).Permitted {
-		r.Reason = control.Denied
-		return r
-	}
-	k.mu.Lock()
-	r.Online = k.connected(p.name) != nil
-	k.mu.Unlock()
-	r.Addresses, r.Prefixes, r.Permitted = p.record.Addresses, p.prefixes, true
-	if m.Flow != nil {
-		d := s.compiled.Decide(c.name, p.name, *m.Flow, k.now())
-		r.Permitted, r.Grant = d.Permitted, d.Grant
-	}
-	switch {
-	case !r.Permitted:
-		r.Reason = control.Denied
-	case !r.Online:
-		r.Reason = control.Offline
-	}
-	return r
-}

@@ -45,6 +45,7 @@ func (k *KDC) Status() Status {
 	st := Status{
 		Since: k.since.UTC(), Uptime: up.Seconds(), PeersKnown: len(s.peers),
 		Requests: k.counts.requests.Load(), Grants: k.counts.grants.Load(), Denials: k.counts.denials.Load(),
+		Lookups:        k.counts.lookups.Load(),
 		PolicyRevision: s.policyRevision, AsOf: s.asOf, Audit: "ok",
 		Addresses: orEmpty(config.Addresses), Overlays: orEmpty(config.Overlays),
 	}

@@ -293,8 +293,23 @@ func TestDecidePair(t *testing.T) {
 		{"ana", "eve"}:    PeerUnknown,
 		{"ana", "ana"}:    SamePeer,
 	} {
+		if c.SuspensionAlone(pair[0], pair[1], start) {
+			t.Errorf("%v: suspension alone is in the way", pair)
+		}
 		if got := c.DecidePair(pair[0], pair[1], start); got.Reason != want || got.Permitted != (want == Permitted) {
 			t.Errorf("%v: %+v, want %s", pair, got, want)
+		}
+	}
+}
+
+func TestSuspensionAlone(t *testing.T) {
+	c := compile(t, parse(t, string(read(t, "testdata/contract.hujson"))), contractPeers())
+	for _, pair := range [][2]string{{"bo", "db-1"}, {"web-1", "bo"}} {
+		if !c.SuspensionAlone(pair[0], pair[1], start) {
+			t.Errorf("%v: policy permits them nothing", pair)
+		}
+		if got := c.DecidePair(pair[0], pair[1], start); got.Permitted || got.Reason != PeerSuspended {
+			t.Errorf("%v: %+v", pair, got)
 		}
 	}
 }

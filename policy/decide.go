@@ -69,6 +69,15 @@ func (c *Compiled) DecidePair(src, dst string, now time.Time) Decision {
 	}
 }
 
+// SuspensionAlone says whether src and dst could have a session, were neither of them suspended, as one of them is.
+func (c *Compiled) SuspensionAlone(src, dst string, now time.Time) bool {
+	if _, _, reason := c.two(src, dst); reason != PeerSuspended {
+		return false
+	}
+	i, j := c.byName[src], c.byName[dst]
+	return len(c.granted(key{min(i, j), max(i, j), int32(c.epoch(now))}).Selectors) > 0
+}
+
 // two finds the peers; the reason is empty where both can be party to a session.
 func (c *Compiled) two(src, dst string) (i, j int32, reason Reason) {
 	i, knownSrc := c.byName[src]

@@ -55,10 +55,15 @@ type rule struct {
 
 // expand makes a pair from the grants.
 func (c *Compiled) expand(k key) Pair {
-	a, b, inForce := &c.peers[k.a], &c.peers[k.b], c.inForce[k.epoch]
-	if k.a == k.b || a.suspended || b.suspended {
+	if k.a == k.b || c.peers[k.a].suspended || c.peers[k.b].suspended {
 		return Pair{}
 	}
+	return c.granted(k)
+}
+
+// granted is expand for two different peers, suspended or not.
+func (c *Compiled) granted(k key) Pair {
+	a, b, inForce := &c.peers[k.a], &c.peers[k.b], c.inForce[k.epoch]
 	rules, fits := c.rules(nil, a, b, inForce)
 	if fits {
 		rules, fits = c.rules(rules, b, a, inForce)

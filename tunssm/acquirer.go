@@ -47,6 +47,7 @@ type acquirer struct {
 	asking   map[netip.Addr]int // attempts for flows, by destination
 	steps    steps
 	pending  map[uint64]*attempt // by request id
+	lookups  map[uint64]*lookup  // likewise
 	calls    uint64
 	peers    map[string]*peer
 	orders   orders

@@ -49,12 +49,12 @@ type Route interface {
 	Offer(routes []netip.Prefix, avoid []netip.Addr) map[netip.Prefix]error
 	// Candidates are the addresses of the host's other interfaces that a peer might reach it by.
 	Candidates() []netip.Addr
-	// Path is what the host knows of its way to an underlay address: the longest packet it sends there in one piece, in
-	// bytes, and from which address.
-	Path(to netip.Addr) (mtu int, src netip.Addr, err error)
 	// Own are all the addresses of the host, those of the interface among them.
 	Own() []netip.Addr
-	// Enters says whether the host sends what is for dst through the interface now.
-	Enters(dst netip.Addr) bool
 	MTU() int
+	// Way says how the host would send a packet to dst: by which interface, because of a route to which prefix, and how
+	// long it may be to go in one piece, by all that the host knows of the path. Nothing is sent.
+	Way(dst netip.Addr) (ifname string, route netip.Prefix, mtu int, err error)
+	// Source is the address from which it would.
+	Source(dst netip.Addr) (netip.Addr, error)
 }

@@ -321,6 +321,11 @@ func (a *acquirer) disconnected(l *link, conn *control.Conn, err error) {
 			a.another(t, control.NoKDC)
 		}
 	}
+	for _, q := range a.lookups {
+		if q.link == l {
+			a.lookElsewhere(q)
+		}
+	}
 }
 
 // healthy is the first KDC to ask that has not been tried: one that owes an answer to a ping only where there is no other.

@@ -46,10 +46,16 @@ func (a *acquirer) knowOwn() {
 // is none until the route has gone.
 func (a *acquirer) leaveLoops() {
 	for conn := range a.links.live {
-		if addr, ok := remote(conn); ok && a.host.Route.Enters(addr) {
+		if addr, ok := remote(conn); ok && a.enters(addr) {
 			conn.Close()
 		}
 	}
+}
+
+// enters says whether the host would send to an underlay address through the interface, by whatever route.
+func (a *acquirer) enters(dst netip.Addr) bool {
+	by, _, _, err := a.host.Route.Way(dst)
+	return err == nil && by == a.host.TUN.Name()
 }
 
 // tellLoops warns when frames begin to come back, once until they have stopped.
@@ -62,7 +68,7 @@ func (a *acquirer) tellLoops() {
 		return
 	}
 	for _, p := range a.peers {
-		if e := p.endpoint.Load(); e != nil && a.host.Route.Enters(e.Addr()) {
+		if e := p.endpoint.Load(); e != nil && a.enters(e.Addr()) {
 			a.log.Warn("frames to a peer come back: the host routes its endpoint into the tunnel",
 				"peer", p.name, "endpoint", e, "interface", a.host.TUN.Name())
 		}

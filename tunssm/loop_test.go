@@ -94,7 +94,7 @@ func TestCandidateInside(t *testing.T) {
 		s, _ := w.connect("a", "b")
 		lead := func(want []netip.AddrPort, routes ...netip.Prefix) {
 			t.Helper()
-			a.host.Route.Lead(routes...)
+			a.host.Route.Divert(routes...)
 			if err := a.Reroute(); err != nil {
 				t.Fatal(err)
 			}
@@ -115,7 +115,7 @@ func TestKDCInside(t *testing.T) {
 		a, b := w.stations["a"], w.stations["b"]
 		w.connect("a", "b")
 		before := a.status()
-		a.host.Route.Lead(netip.MustParsePrefix("203.0.113.1/32"))
+		a.host.Route.Divert(netip.MustParsePrefix("203.0.113.1/32"))
 		w.net.Refuse(kdcAddress(0), true) // as Dial would
 		if err := a.Reroute(); err != nil {
 			t.Fatal(err)
@@ -127,7 +127,7 @@ func TestKDCInside(t *testing.T) {
 		pkt := datagram(a, b, 9, "all the same")
 		a.host.TUN.Inject(pkt)
 		b.wants(pkt)
-		a.host.Route.Lead()
+		a.host.Route.Divert()
 		w.net.Refuse(kdcAddress(0), false)
 		time.Sleep(2 * time.Second)
 		if st := a.status(); !st.KDCs[0].Connected || st.Sessions[0].ID != before.Sessions[0].ID {
@@ -143,7 +143,8 @@ func TestLoopIsTold(t *testing.T) {
 		w.connect("a", "b")
 		told := lines{}
 		a.in(func(acq *acquirer) { acq.log = slog.New(told) })
-		a.host.Route.Lead(netip.PrefixFrom(b.host.UDP.Addr().Addr(), 32))
+		a.host.Route.Divert(netip.PrefixFrom(b.host.UDP.Addr().Addr(), 32))
+		time.Sleep(tendInterval / 2) // between two looks at the counter
 		for range 2 {
 			for range 3 {
 				a.host.TUN.Inject(frameOf(underlay(1).Addr(), control.DefaultFramePort, b.host.UDP.Addr()))

@@ -30,6 +30,8 @@ func (a *acquirer) message(l *link, conn *control.Conn, e control.Envelope) {
 		a.granted(l, e.ID, m)
 	case *control.KeyDenial:
 		a.denied(l, e.ID, m)
+	case *control.LookupReply:
+		a.found(l, e.ID, m)
 	case *control.KeyOffer:
 		a.raise(m.Terms.AsOf)
 		a.offered(l, conn, e.ID, m)

@@ -126,7 +126,7 @@ func (a *acquirer) learn(p *peer) (news bool) {
 	a.otherPath(p)
 	w := &p.path
 	known := noMTU
-	if mtu, _, err := a.host.Route.Path(w.at.Addr()); err == nil {
+	if _, _, mtu, err := a.host.Route.Way(w.at.Addr()); err == nil {
 		known = mtu - outer(w.at)
 	}
 	if known == w.known {
@@ -148,7 +148,7 @@ func (a *acquirer) learn(p *peer) (news bool) {
 // we tell it in the words of one, by a packet that comes out of the tunnel. It keeps that for ten minutes
 // (net.ipv6.route.mtu_expires).
 func (a *acquirer) teach(to netip.AddrPort) {
-	_, src, err := a.host.Route.Path(to.Addr())
+	src, err := a.host.Route.Source(to.Addr())
 	if err != nil {
 		return
 	}

@@ -87,8 +87,8 @@ func (a *acquirer) endSearch(w *path) {
 	a.pings.count()
 }
 
-// found ends the search: packets of that length have passed.
-func (a *acquirer) found(p *peer, length int) {
+// carries ends the search: packets of that length have passed.
+func (a *acquirer) carries(p *peer, length int) {
 	w := &p.path
 	a.endSearch(w)
 	if was := int(w.limit.Load()); length != was {
@@ -219,7 +219,7 @@ func (a *acquirer) fails(p *peer, q *search) {
 
 func (a *acquirer) next(p *peer, q *search) {
 	if q.high-q.low < searchGrain {
-		a.found(p, q.low)
+		a.carries(p, q.low)
 		return
 	}
 	a.timers.cancel(q.timer)

@@ -25,6 +25,7 @@ type Status struct {
 	Uptime    float64           `json:"uptime_seconds"`
 	KDCs      []KDCStatus       `json:"kdcs"`
 	Routes    []RouteStatus     `json:"routes"`
+	CPU       float64           `json:"cpu_seconds"` // of the process
 	Held      int               `json:"held_bytes"`
 	Rx        TrafficStatus     `json:"rx"` // of this run, sessions that are destroyed included
 	Tx        TrafficStatus     `json:"tx"`
@@ -45,7 +46,8 @@ type KDCStatus struct {
 // RouteStatus is one offered route. Refused says why it was not installed, declined routes among them.
 type RouteStatus struct {
 	Prefix  netip.Prefix `json:"prefix"`
-	State   string       `json:"state"` // installed, declined, refused
+	State   string       `json:"state"`          // installed, declined, refused
+	Peer    string       `json:"peer,omitempty"` // that it leads to, where a session has told
 	Refused string       `json:"refused,omitempty"`
 }
 
@@ -125,6 +127,9 @@ func (a *acquirer) status() Status {
 			if errors.Is(err, ErrDeclined) {
 				r.State = "declined"
 			}
+		}
+		if p := a.table.Load().owner(prefix.Addr()); p != nil {
+			r.Peer = p.name
 		}
 		st.Routes = append(st.Routes, r)
 	}

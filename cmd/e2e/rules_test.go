@@ -26,7 +26,7 @@ const (
 // house: cmd/ssm and cmd/kdc at the top, packet/secret at the bottom. cmd/e2e alone stands outside and sees all.
 var below = map[string][]string{
 	"cmd/ssm": {"cmd/internal/cli", "cmd/internal/daemon", "tunssm/admin", "tunssm", "tunssm/tun", "tunssm/udp",
-		"tunssm/route", "packet/control", "packet", "packet/secret"},
+		"tunssm/route", "tunssm/bench", "packet/control", "packet", "packet/secret"},
 	"cmd/kdc": {"cmd/internal/cli", "cmd/internal/daemon", "kdc/admin", "kdc", "kdc/store", "policy",
 		"packet/control", "packet", "packet/secret"},
 	"cmd/internal/cli":     {"packet/secret"},
@@ -37,6 +37,7 @@ var below = map[string][]string{
 	"tunssm/tun":           {"packet"},
 	"tunssm/udp":           {"packet"},
 	"tunssm/route":         {"packet", "packet/secret"},
+	"tunssm/bench":         {},
 	"kdc/admin":            {"kdc", "policy", "packet/control", "packet", "packet/secret"},
 	"kdc":                  {"kdc/store", "policy", "packet/control", "packet", "packet/secret"},
 	"kdc/store":            {"packet/secret"},

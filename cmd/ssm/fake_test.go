@@ -41,7 +41,7 @@ func (f *fake) Status() (tunssm.Status, error) {
 			{Address: "192.0.2.3:7600", Connected: true, Detached: true, For: 60},
 		},
 		Routes: []tunssm.RouteStatus{
-			{Prefix: netip.MustParsePrefix("10.30.0.0/16"), State: "installed"},
+			{Prefix: netip.MustParsePrefix("10.30.0.0/16"), State: "installed", Peer: "cy"},
 			{Prefix: netip.MustParsePrefix("10.40.0.0/16"), State: "declined", Refused: "declined with 'ssm route del'"},
 			{Prefix: netip.MustParsePrefix("192.168.0.0/16"), State: "refused", Refused: "overlaps eth0"},
 		},
@@ -93,6 +93,44 @@ func (f *fake) Ping(_ context.Context, peer string) (time.Duration, error) {
 		return 0, context.DeadlineExceeded
 	}
 	return time.Duration(f.pings) * 100 * time.Microsecond, nil
+}
+
+// Trace follows flows to the peers that Ping knows, and out of this host by a route of its own.
+func (f *fake) Trace(_ context.Context, q tunssm.Query) (tunssm.Trace, error) {
+	tr := tunssm.Trace{
+		To: q.To, Peer: q.To, Src: netip.MustParseAddr("100.80.0.2"), Dst: netip.MustParseAddr("100.80.0.3"),
+		Service: fmt.Sprintf("%s/%d", q.Protocol, q.Port), Outcome: tunssm.Reachable,
+	}
+	steps := map[string]tunssm.Step{
+		"route":    {State: tunssm.Fine, Finding: "100.80.0.0/12 leads into tun0, from 100.80.0.2"},
+		"decision": {State: tunssm.Fine, Finding: "grant ops-ssh permits it"},
+		"session":  {State: tunssm.Moot, Finding: "none"},
+	}
+	bad := func(o tunssm.Outcome, step, finding, advice string) {
+		tr.Outcome, steps[step] = o, tunssm.Step{State: tunssm.Fault, Finding: finding, Advice: advice}
+	}
+	switch {
+	case q.From.IsValid():
+		return tr, fmt.Errorf("%w: %s is not this host's", tunssm.ErrQuery, q.From)
+	case q.To == "early":
+		return tr, tunssm.ErrNotReady
+	case q.To == "denied":
+		bad(tunssm.Misrouted, "route", "no route", "make one")
+		bad(tunssm.Prohibited, "decision", "denied: no grant", "ask for one")
+	case q.To == "misrouted":
+		bad(tunssm.Misrouted, "route", "10.0.0.0/8 leads to eth0", "remove it")
+	case q.To == "offline":
+		bad(tunssm.Unavailable, "decision", "no KDC answers", "")
+	case q.To != "bo":
+		bad(tunssm.Nowhere, "peer", "no peer has "+q.To, "see")
+	}
+	for _, name := range []string{"route", "peer", "decision", "session"} {
+		if s, ok := steps[name]; ok {
+			s.Name = name
+			tr.Steps = append(tr.Steps, s)
+		}
+	}
+	return tr, nil
 }
 
 // fakeSSM serves a fake until SIGTERM or `ssm down`; with the argument "waiting", one that no KDC has welcomed.

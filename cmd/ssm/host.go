@@ -8,8 +8,12 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"ssmnet/tunssm"
+	"ssmnet/tunssm/bench"
 	"ssmnet/tunssm/route"
 	"ssmnet/tunssm/tun"
 	"ssmnet/tunssm/udp"
@@ -44,6 +48,9 @@ func openHost(ctx context.Context, s settings, kdcs []string, journal *route.Jou
 		s.MTU = defaultMTU(ctx, kdcs)
 	}
 	r = &routes{name: s.Interface, mtu: s.MTU, accept: s.AcceptRoutes, force: s.Force, log: log}
+	if s.Bench {
+		r.sink = bench.NewSink(log)
+	}
 	if s.named && route.Persistent(s.Interface) {
 		r.adopted = journal
 	}
@@ -83,6 +90,9 @@ func (h hosted) Run(ctx context.Context) error {
 	tasks.Go(func() { h.routes.keep(ctx, h.SSM.Reroute) })
 	err := h.SSM.Run(ctx)
 	h.routes.watcher.Close()
+	if h.routes.sink != nil {
+		h.routes.sink.Close()
+	}
 	tasks.Wait()
 	_, undone := h.journal.PutBack()
 	return errors.Join(err, undone)
@@ -101,10 +111,20 @@ func (h hosted) Reroute() error {
 // Status is not ready while the interface is not as the SSM has set it up.
 func (h hosted) Status() (tunssm.Status, error) {
 	st, err := h.SSM.Status()
+	st.CPU = cpuTime().Seconds()
 	if lost := h.routes.lost(); err == nil && lost != nil {
 		st.Ready, st.Fault = false, lost.Error()
 	}
 	return st, err
+}
+
+// cpuTime is what this process has used.
+func cpuTime() time.Duration {
+	var used unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &used) != nil {
+		return 0
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 // defaultMTU is the underlay's towards the KDCs, less our overhead, and never below what IPv6 needs. A KDC on this host

@@ -32,7 +32,7 @@ const (
 func program() *cli.App {
 	return cli.New("ssm", "the security service module of a host in an ssmnet", dirEnv, defaultDir,
 		enrolCommand(), upCommand(), runCommand(), downCommand(), statusCommand(), sessionCommand(), routeCommand(),
-		pingCommand())
+		pingCommand(), traceCommand(), benchCommand())
 }
 
 // in is the path of a file in the state directory.
@@ -88,6 +88,10 @@ func explain(c *cli.Context, err error) error {
 		return cli.NotFoundf("%w; 'kdc peer list' has the names", err)
 	case errors.Is(err, admin.ErrOffline):
 		return cli.Unreachablef("%w; see '%s', here and there", err, inDir("ssm status", cli.Dir(c)))
+	case errors.Is(err, tunssm.ErrQuery):
+		return cli.Usagef("%w", err)
+	case errors.Is(err, tunssm.ErrNotReady):
+		return cli.Unreachablef("%w; see '%s'", err, inDir("ssm status", cli.Dir(c)))
 	case errors.Is(err, daemon.ErrNotRunning):
 		return cli.Unreachablef("the SSM is not running: nothing listens on %s; start it with '%s'",
 			in(c, socketName), inDir("ssm up", cli.Dir(c)))

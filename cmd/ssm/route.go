@@ -24,7 +24,8 @@ func routeCommand() *cli.Command {
 // routeInfo is one route, offered or decided of.
 type routeInfo struct {
 	Prefix   netip.Prefix `json:"prefix"`
-	State    string       `json:"state"` // installed, declined, refused, not_offered
+	State    string       `json:"state"`          // installed, declined, refused, not_offered
+	Peer     string       `json:"peer,omitempty"` // that it leads to, where a session has told
 	Decision decision     `json:"decision,omitempty"`
 	Reason   string       `json:"reason,omitempty"` // why it is declined or refused
 }
@@ -32,7 +33,8 @@ type routeInfo struct {
 func routeListCommand() *cli.Command {
 	return &cli.Command{
 		Name: "list", Usage: "list the routes: installed, or why not",
-		Description: cli.Describe("Decisions on routes that are not offered at present are listed, too.",
+		Description: cli.Describe("Decisions on routes that are not offered at present are listed, too. "+
+			"The peer that a route leads to is known from the first session with it; 'ssm trace' finds it out before.",
 			"ssm route list", "ssm route list -o json"),
 		Flags:  []cli.Flag{cli.OutputFlag()},
 		Before: cli.NoArgs,
@@ -55,9 +57,9 @@ func routeList(c *cli.Context) error {
 			Routes []routeInfo `json:"routes"`
 		}{list})
 	}
-	t := cli.NewTable("ROUTE", "STATE", "DECISION", "REASON")
+	t := cli.NewTable("ROUTE", "PEER", "STATE", "DECISION", "REASON")
 	for _, r := range list {
-		t.Row(r.Prefix, stateText(r.State), r.Decision, r.Reason)
+		t.Row(r.Prefix, r.Peer, stateText(r.State), r.Decision, r.Reason)
 	}
 	return t.Write(c.App.Writer)
 }
@@ -75,7 +77,7 @@ const notOffered = "not_offered"
 func allRoutes(offered []tunssm.RouteStatus, kept decisions) []routeInfo {
 	list := []routeInfo{}
 	for _, r := range offered {
-		list = append(list, routeInfo{r.Prefix, r.State, kept[r.Prefix], r.Refused})
+		list = append(list, routeInfo{r.Prefix, r.State, r.Peer, kept[r.Prefix], r.Refused})
 	}
 	for prefix, is := range kept {
 		if !slices.ContainsFunc(offered, func(r tunssm.RouteStatus) bool { return r.Prefix == prefix }) {

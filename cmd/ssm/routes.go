@@ -17,6 +17,7 @@ import (
 	"ssmnet/cmd/internal/daemon"
 	"ssmnet/packet/control"
 	"ssmnet/tunssm"
+	"ssmnet/tunssm/bench"
 	"ssmnet/tunssm/route"
 	"ssmnet/tunssm/udp"
 )
@@ -39,6 +40,7 @@ type routes struct {
 	accept, force bool
 	log           *slog.Logger
 	watcher       *route.Watcher
+	sink          *bench.Sink    // nil: none is wanted
 	adopted       *route.Journal // has on record how the interface was found; nil for one of our own
 
 	// mu guards what follows: the SSM's acquirer sets it, keep puts it back, operators decide and ask for the fault.
@@ -52,6 +54,10 @@ type routes struct {
 
 func (r *routes) MTU() int { return r.mtu }
 
+func (r *routes) Way(dst netip.Addr) (ifname string, prefix netip.Prefix, mtu int, err error) {
+	return route.Way(dst)
+}
+
 // Candidates are read anew each time: interfaces come and go.
 func (r *routes) Candidates() []netip.Addr {
 	list, err := udp.LocalAddresses(r.name)
@@ -61,13 +67,8 @@ func (r *routes) Candidates() []netip.Addr {
 	return list[:min(len(list), control.MaxAddresses)]
 }
 
-func (r *routes) Path(to netip.Addr) (mtu int, src netip.Addr, err error) {
-	if mtu, err = route.UnderlayMTU(to); err != nil {
-		return 0, src, err
-	}
-	src, err = route.SourceFor(to)
-	return mtu, src, err
-}
+// Source asks the kernel, as Way does.
+func (r *routes) Source(dst netip.Addr) (netip.Addr, error) { return route.SourceFor(dst) }
 
 // Own are read anew each time, too.
 func (r *routes) Own() []netip.Addr {
@@ -77,9 +78,6 @@ func (r *routes) Own() []netip.Addr {
 	}
 	return list
 }
-
-// Enters asks the kernel, which knows of routes and rules that are not ours.
-func (r *routes) Enters(dst netip.Addr) bool { return route.Enters(r.name, dst) }
 
 // dial opens a control connection, but not through the tunnel: there its segments would wait for the session that they
 // are to bring. It looks at each address that a name has.
@@ -91,7 +89,7 @@ func (r *routes) dial(ctx context.Context, address string) (net.Conn, error) {
 			return err
 		case at.Addr().IsLinkLocalUnicast():
 			return errLinkLocal
-		case r.Enters(at.Addr().Unmap()):
+		case route.Enters(r.name, at.Addr().Unmap()):
 			return fmt.Errorf("%w %s: see 'ip route get %s'", errInside, r.name, at.Addr())
 		}
 		return daemon.Persistent(network, to, c)
@@ -131,6 +129,9 @@ func (r *routes) Configure(addresses []netip.Addr, overlays []netip.Prefix) erro
 		}
 	}
 	r.hosts = hosts
+	if r.sink != nil {
+		r.sink.Listen(r.name, addresses)
+	}
 	return nil
 }
 

@@ -32,6 +32,7 @@ type settings struct {
 	MTU          int    `toml:"mtu"` // 0: the underlay's less overhead
 	AcceptRoutes bool   `toml:"accept_routes"`
 	Force        bool   `toml:"force"`
+	Bench        bool   `toml:"bench"`
 	LogLevel     string `toml:"log_level"`
 
 	level slog.Level // of LogLevel
@@ -39,7 +40,7 @@ type settings struct {
 }
 
 func defaults() settings {
-	return settings{Interface: "tun0", Listen: control.DefaultFramePort, AcceptRoutes: true, LogLevel: "info"}
+	return settings{Interface: "tun0", Listen: control.DefaultFramePort, AcceptRoutes: true, Bench: true, LogLevel: "info"}
 }
 
 // settingsFlags are those of up and run alike.
@@ -52,6 +53,7 @@ func settingsFlags() []cli.Flag {
 		&cli.IntFlag{Name: "mtu", Usage: "MTU of the interface in `BYTES` (default: the underlay's minus 80)"},
 		&cli.BoolFlag{Name: "accept-routes", Usage: "install the routes that the KDC offers", Value: d.AcceptRoutes},
 		&cli.BoolFlag{Name: "force", Usage: "install routes also where they overlap the host's own networks"},
+		&cli.BoolFlag{Name: "bench", Usage: "serve 'ssm bench' to peers that policy permits tcp/7601", Value: d.Bench},
 		&cli.StringFlag{Name: "config", Usage: "configuration `FILE` (default DIR/" + configName + ", if there is one)"},
 		&cli.StringFlag{Name: "log-level", Usage: "`debug|info|warn|error`", Value: d.LogLevel},
 	}
@@ -75,6 +77,7 @@ func readSettings(c *cli.Context) (settings, error) {
 	typed(c, "mtu", &s.MTU)
 	typed(c, "accept-routes", &s.AcceptRoutes)
 	typed(c, "force", &s.Force)
+	typed(c, "bench", &s.Bench)
 	typed(c, "log-level", &s.LogLevel)
 	if s.named = s.Interface != ""; !s.named && !c.IsSet("interface") {
 		s.Interface = defaults().Interface

@@ -122,13 +122,13 @@ func kdcTable(st tunssm.Status) *cli.Table {
 }
 
 func routeTable(st tunssm.Status) *cli.Table {
-	t := cli.NewTable("ROUTE", "STATE")
+	t := cli.NewTable("ROUTE", "PEER", "STATE")
 	for _, r := range st.Routes {
 		state := r.State
 		if state == "refused" {
 			state += ": " + r.Refused
 		}
-		t.Row(r.Prefix, state)
+		t.Row(r.Prefix, r.Peer, state)
 	}
 	return t
 }

@@ -29,6 +29,8 @@ var metrics = []struct {
 		func(s kdc.Status) float64 { return float64(s.Grants) }},
 	{metric("denials_total", "KeyRequests refused, for whatever reason."), prometheus.CounterValue,
 		func(s kdc.Status) float64 { return float64(s.Denials) }},
+	{metric("lookups_total", "Lookups, which ask what would be decided."), prometheus.CounterValue,
+		func(s kdc.Status) float64 { return float64(s.Lookups) }},
 	{metric("policy_revision", "Policy revision in force; 0 denies all."), prometheus.GaugeValue,
 		func(s kdc.Status) float64 { return float64(s.PolicyRevision) }},
 	{metric("audit_up", "1 while decisions can be recorded."), prometheus.GaugeValue,

@@ -93,7 +93,7 @@
 //	13 RevokeAck      Sessions
 //	14 Endpoint       Reach, Peer, Candidates
 //	15 Lookup         Name, Flow
-//	16 LookupReply    Peer, Addresses, Prefixes, Online, Permitted, Grant, Reason
+//	16 LookupReply    Peer, Addresses, Prefixes, Online, Permitted, Grant, Reason, Replies
 //	17 RotateKey      KeyID, Key
 //	18 Enrol          Software
 //	19 EnrolGrant     Name, KeyID, Key, KDCs
@@ -153,6 +153,14 @@
 // the other; the intersection has that one. Its Protocol and Ports are those of the Narrow's where the session's Protocol
 // is 0, and the session's where the Narrow's is 0; otherwise the protocols must be the same, and for TCP and UDP it has the
 // ports that both have, of which there must be one, for others the session's.
+//
+// # Lookups
+//
+// Lookup asks what a KeyRequest for a peer or flow would come to, and has no consequence: no session, no line of the audit
+// record. LookupReply says who has the destination, whether the peer is online, and the grant that permits the flow, or
+// the reason why not. Of a peer with which policy permits the asker nothing at all it has only the reason that a KeyDenial
+// would have, and the name where the asker gave it; where nothing but suspension is in the way the reason is that. As
+// with a KeyDenial, some reasons (AskAnother) are one KDC's alone.
 //
 // # Permanent keys
 //

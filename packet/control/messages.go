@@ -199,13 +199,14 @@ type Lookup struct {
 
 // LookupReply answers Lookup.
 type LookupReply struct {
-	Peer      string         `cbor:"1,keyasint"` // empty: unknown
+	Peer      string         `cbor:"1,keyasint"` // empty: unknown, or not the asker's to know
 	Addresses []netip.Addr   `cbor:"2,keyasint"`
 	Prefixes  []netip.Prefix `cbor:"3,keyasint"`
 	Online    bool           `cbor:"4,keyasint"`
 	Permitted bool           `cbor:"5,keyasint"`
-	Grant     string         `cbor:"6,keyasint"` // id of the grant in the policy
+	Grant     string         `cbor:"6,keyasint"` // id of the grant that permits the flow or, disabled or past its until, would
 	Reason    Reason         `cbor:"7,keyasint"`
+	Replies   bool           `cbor:"8,keyasint"` // the flow is permitted as the replies of one that the peer starts
 }
 
 // RotateKey delivers the permanent key that is to replace the one its connection runs under. It needs no answer: the key

@@ -73,7 +73,7 @@ func everyMessage() []Message {
 		&Lookup{Name: "b", Flow: flowToB()},
 		&LookupReply{
 			Peer: "b", Addresses: addrs("100.80.0.2"), Prefixes: prefixes("100.80.0.2/32"), Online: true, Permitted: true,
-			Grant: "web", Reason: Denied,
+			Grant: "web", Reason: Denied, Replies: true,
 		},
 		&RotateKey{KeyID: partyA.KeyID, Key: filled(32, 0x20)},
 		&Enrol{Software: "ssm 1.0.0 linux/amd64"},

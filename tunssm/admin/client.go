@@ -37,6 +37,11 @@ func (c *Client) Ping(ctx context.Context, peer string) (time.Duration, error) {
 	return time.Duration(p.Micros * float64(time.Microsecond)), err
 }
 
+// Trace is tunssm.SSM.Trace.
+func (c *Client) Trace(ctx context.Context, q tunssm.Query) (tunssm.Trace, error) {
+	return call[tunssm.Trace](ctx, c, http.MethodGet, "/v1/trace?"+queryValues(q).Encode())
+}
+
 // Rekey is tunssm.SSM.Rekey.
 func (c *Client) Rekey(ctx context.Context, peer string) error {
 	_, err := callPeer[struct{}](ctx, c, "/v1/sessions/", peer, "/rekey")

@@ -24,7 +24,7 @@ func fullStatus() tunssm.Status {
 	return tunssm.Status{
 		Name: "ana", Ready: true, Interface: "tun0", Fault: "f", MTU: 1420, Port: 7601, Boot: control.Boot{2, 15: 1},
 		Addresses: []netip.Addr{netip.MustParseAddr("100.80.0.2")}, Subnets: []netip.Prefix{prefix("10.20.0.0/16")},
-		AsOf: control.AsOf{Epoch: 1, Revision: 9}, Uptime: 1.5, Held: 77,
+		AsOf: control.AsOf{Epoch: 1, Revision: 9}, Uptime: 1.5, CPU: 2.25, Held: 77,
 		Rx:     tunssm.TrafficStatus{Packets: 5, Bytes: 600, Last: when},
 		Tx:     tunssm.TrafficStatus{Packets: 6, Bytes: 700},
 		KDCs:   []tunssm.KDCStatus{{Address: "192.0.2.1:7600", Connected: true, Detached: true, For: 2.5, Fault: "x"}},
@@ -231,5 +231,47 @@ func TestReroute(t *testing.T) {
 	f.err = errors.New("routes.toml:1:1: no such setting")
 	if err := c.Reroute(t.Context()); err == nil || err.Error() != f.err.Error() {
 		t.Errorf("error %v, want %v", err, f.err)
+	}
+}
+
+// TestTrace: question and answer cross the socket whole.
+func TestTrace(t *testing.T) {
+	addr := netip.MustParseAddr
+	f := &fake{trace: tunssm.Trace{
+		To: "bo", Peer: "bo", Src: addr("100.80.0.2"), Dst: addr("100.80.0.3"), Service: "tcp/22", Outcome: tunssm.Prohibited,
+		Steps: []tunssm.Step{{Name: "decision", State: tunssm.Fault, Finding: "denied", Advice: "ask"}},
+	}}
+	c := serve(t, Handler(f, noDown(t)))
+	for _, q := range []tunssm.Query{
+		{To: "bo", Protocol: 6, Port: 65535},
+		{To: "fd00::3", From: addr("fd00::2"), IPv6: true, Protocol: 255},
+		{To: "a b&to=c/..", Protocol: 1},
+	} {
+		got, err := c.Trace(t.Context(), q)
+		if err != nil || !reflect.DeepEqual(got, f.trace) || f.traced[len(f.traced)-1] != q {
+			t.Errorf("%+v, %v; asked %+v, want %+v", got, err, f.traced[len(f.traced)-1], q)
+		}
+	}
+	for _, err := range []error{tunssm.ErrQuery, tunssm.ErrNotReady} {
+		f.err = err
+		if _, got := c.Trace(t.Context(), tunssm.Query{}); !errors.Is(got, err) {
+			t.Errorf("%v, want %v", got, err)
+		}
+	}
+}
+
+// TestBadQueries are refused before the SSM hears of them.
+func TestBadQueries(t *testing.T) {
+	f := new(fake)
+	h := Handler(f, noDown(t))
+	for _, q := range []string{"", "to=b", "protocol=256&port=1", "protocol=6&port=65536", "protocol=6&port=-1",
+		"protocol=6&port=1&from=x", "protocol=tcp&port=1"} {
+		w := request(h, "GET", "/v1/trace?"+q)
+		if err := restore("", w.Body.Bytes()); w.Code != http.StatusBadRequest || !errors.Is(err, tunssm.ErrQuery) {
+			t.Errorf("%q: status %d, %v", q, w.Code, err)
+		}
+	}
+	if len(f.traced) > 0 {
+		t.Errorf("traced %+v", f.traced)
 	}
 }

@@ -3,6 +3,7 @@
 //
 //	GET  /v1/status          tunssm.Status
 //	POST /v1/ping/{peer}     one echo through the tunnel: {"micros": 412}
+//	GET  /v1/trace?to=&protocol=&port=&from=&ipv6=    tunssm.Trace of a tunssm.Query; from and ipv6 may be absent
 //	POST /v1/sessions/{peer}/rekey    another session takes over
 //	POST /v1/sessions/{peer}/close    the session ends
 //	POST /v1/reroute         the operator's decisions on routes are read again, and the routes offered anew

@@ -28,6 +28,8 @@ var outcomes = []struct {
 	{"unknown", http.StatusNotFound, ErrUnknown},
 	{"offline", http.StatusBadGateway, ErrOffline},
 	{"no_session", http.StatusNotFound, tunssm.ErrNotFound},
+	{"query", http.StatusBadRequest, tunssm.ErrQuery},
+	{"not_ready", http.StatusServiceUnavailable, tunssm.ErrNotReady},
 	{"ended", http.StatusServiceUnavailable, tunssm.ErrEnded},
 	{"timed_out", http.StatusGatewayTimeout, context.DeadlineExceeded},
 }

@@ -17,6 +17,7 @@ const PingTimeout = 6 * time.Second
 type Operations interface {
 	Status() (tunssm.Status, error)
 	Ping(ctx context.Context, peer string) (time.Duration, error)
+	Trace(context.Context, tunssm.Query) (tunssm.Trace, error)
 	Rekey(peer string) error
 	CloseSession(peer string) error
 	Reroute() error
@@ -40,6 +41,7 @@ func Handler(s Operations, down func()) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", h.status)
 	mux.HandleFunc("POST /v1/ping/{peer}", h.ping)
+	mux.HandleFunc("GET /v1/trace", h.trace)
 	mux.HandleFunc("POST /v1/sessions/{peer}/rekey", h.session(h.ssm.Rekey))
 	mux.HandleFunc("POST /v1/sessions/{peer}/close", h.session(h.ssm.CloseSession))
 	mux.HandleFunc("POST /v1/reroute", h.reroute)
@@ -58,6 +60,17 @@ func (h handler) ping(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	took, err := h.ssm.Ping(ctx, r.PathValue("peer"))
 	reply(w, pong{float64(took) / float64(time.Microsecond)}, err)
+}
+
+func (h handler) trace(w http.ResponseWriter, r *http.Request) {
+	q, err := parseQuery(r.URL.Query())
+	if err != nil {
+		reply(w, nil, err)
+		return
+	}
+	tr, err := h.ssm.Trace(r.Context(), q)
+	tr.Steps = list(tr.Steps)
+	reply(w, tr, err)
 }
 
 // session is the endpoint of a command about the session with one peer.

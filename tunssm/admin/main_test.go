@@ -26,6 +26,8 @@ type fake struct {
 
 	mu       sync.Mutex
 	pinged   []string
+	traced   []tunssm.Query
+	trace    tunssm.Trace
 	commands []string
 }
 
@@ -40,6 +42,13 @@ func (f *fake) Ping(ctx context.Context, peer string) (time.Duration, error) {
 		return 0, ctx.Err()
 	}
 	return f.took, f.err
+}
+
+func (f *fake) Trace(_ context.Context, q tunssm.Query) (tunssm.Trace, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.traced = append(f.traced, q)
+	return f.trace, f.err
 }
 
 // serve puts a handler behind a unix socket and gives a client of it.

@@ -16,6 +16,7 @@ type Route struct {
 	refuse     map[netip.Prefix]error
 	forced     []netip.Prefix
 	led        []netip.Prefix
+	leads      map[netip.Prefix]string // to other interfaces
 	fault      error
 	mtu        int // of the interface
 	path       int
@@ -31,7 +32,10 @@ type RouteState struct {
 }
 
 func newRoute(candidates ...netip.Addr) *Route {
-	return &Route{candidates: candidates, refuse: map[netip.Prefix]error{}, mtu: 1420, path: 1500}
+	return &Route{
+		candidates: candidates, refuse: map[netip.Prefix]error{}, mtu: 1420, path: 1500,
+		leads: map[netip.Prefix]string{},
+	}
 }
 
 // State is what was asked last.
@@ -124,16 +128,6 @@ func (r *Route) Know(mtu int) {
 	r.path = mtu
 }
 
-// Path is what Know has set, from the first candidate.
-func (r *Route) Path(netip.Addr) (mtu int, src netip.Addr, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.candidates) > 0 {
-		src = r.candidates[0]
-	}
-	return r.path, src, nil
-}
-
 // MTU is the interface's.
 func (r *Route) MTU() int {
 	r.mu.Lock()
@@ -148,16 +142,58 @@ func (r *Route) Own() []netip.Addr {
 	return slices.Concat(r.candidates, r.state.Addresses)
 }
 
-// Enters says whether dst lies within an overlay, a route that was offered and not refused, or one of Lead.
-func (r *Route) Enters(dst netip.Addr) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.ContainsFunc(slices.Concat(r.state.Overlays, r.state.Routes, r.led), func(p netip.Prefix) bool { return p.Contains(dst) })
-}
-
-// Lead makes these, and no others, the routes into the interface that an operator has made.
-func (r *Route) Lead(routes ...netip.Prefix) {
+// Divert makes these, and no others, the routes into the interface that an operator has made.
+func (r *Route) Divert(routes ...netip.Prefix) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.led = routes
+}
+
+// Lead makes the host send what is for prefix by an interface of its own.
+func (r *Route) Lead(prefix netip.Prefix, to string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leads[prefix] = to
+}
+
+var errNoWay = errors.New("no route there")
+
+// network is where hosts are (RFC 5737).
+var network = netip.MustParsePrefix("192.0.2.0/24")
+
+// Way is by the longest prefix: of the interface's own, and of those that Lead and Divert have said; else the network's.
+func (r *Route) Way(dst netip.Addr) (ifname string, route netip.Prefix, mtu int, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ways := maps.Clone(r.leads)
+	for _, p := range slices.Concat(r.state.Overlays, r.state.Routes, r.led) {
+		if ways[p] == "" {
+			ways[p] = tunName
+		}
+	}
+	for p, by := range ways {
+		if p.Contains(dst) && (ifname == "" || p.Bits() > route.Bits()) {
+			ifname, route = by, p
+		}
+	}
+	if ifname == "" && network.Contains(dst) {
+		ifname, route = "eth0", network
+	}
+	switch ifname {
+	case "":
+		return "", route, 0, errNoWay
+	case tunName:
+		return ifname, route, r.mtu, nil
+	}
+	return ifname, route, r.path, nil
+}
+
+// Source is the first candidate.
+func (r *Route) Source(netip.Addr) (netip.Addr, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.candidates) == 0 {
+		return netip.Addr{}, errNoWay
+	}
+	return r.candidates[0], nil
 }

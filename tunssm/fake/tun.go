@@ -14,6 +14,8 @@ const tunQueue = 4096
 
 var errFull = errors.New("fake: nobody takes the packets from the TUN")
 
+const tunName = "fake0"
+
 // TUN is an interface whose host is the test.
 type TUN struct {
 	frames  chan []byte // to ReadFrame
@@ -56,7 +58,7 @@ func (t *TUN) SetOffload(offload bool) { t.plain = !offload }
 func (t *TUN) Offload() bool { return !t.plain }
 
 // Name is the interface's.
-func (t *TUN) Name() string { return "fake0" }
+func (t *TUN) Name() string { return tunName }
 
 // ReadFrame waits for an injected frame.
 func (t *TUN) ReadFrame(b []byte) (int, error) {

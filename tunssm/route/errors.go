@@ -8,7 +8,7 @@ import (
 
 var (
 	// ErrConflict: the host's own network needs what the route would take.
-	ErrConflict = errors.New("route: conflict")
+	ErrConflict = errors.New("conflict")
 	// ErrUnreachable: the host has no route to that address.
 	ErrUnreachable = errors.New("route: no route")
 	// ErrNoInterface: no interface of that name exists.

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -158,15 +159,38 @@ func UnderlayMTU(dst netip.Addr) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	_, mtu, err := by(r, dst)
+	return mtu, err
+}
+
+// by is the interface of a route to dst, and the longest packet for it.
+func by(r netlink.Route, dst netip.Addr) (ifname string, mtu int, err error) {
 	link, err := netlink.LinkByIndex(r.LinkIndex)
 	if err != nil {
-		return 0, wrap(err, "find the interface towards %s", dst)
+		return "", 0, wrap(err, "find the interface towards %s", dst)
 	}
-	mtu := link.Attrs().MTU
-	if r.MTU > 0 {
+	if mtu = link.Attrs().MTU; r.MTU > 0 {
 		mtu = min(mtu, r.MTU)
 	}
-	return mtu, nil
+	return link.Attrs().Name, mtu, nil
+}
+
+// Way is how the host would send to dst: by which interface, because of a route to which prefix, and the longest packet.
+// Errors: ErrUnreachable.
+func Way(dst netip.Addr) (ifname string, prefix netip.Prefix, mtu int, err error) {
+	r, err := routeTo(dst)
+	if err != nil {
+		return "", prefix, 0, err
+	}
+	if ifname, mtu, err = by(r, dst); err != nil {
+		return "", prefix, 0, err
+	}
+	matched, err := netlink.RouteGetWithOptions(net.IP(dst.Unmap().AsSlice()), &netlink.RouteGetOptions{FIBMatch: true})
+	if err != nil || len(matched) == 0 {
+		return "", prefix, 0, wrap(cmp.Or(err, ErrUnreachable), "find the route to %s", dst)
+	}
+	prefix, _ = toPrefix(matched[0].Dst)
+	return ifname, prefix, mtu, nil
 }
 
 // Enters says whether the host would send to dst through the interface ifname, by whatever route: ours, an operator's or

@@ -273,3 +273,44 @@ func defaultSource(t *testing.T, want string) {
 		t.Errorf("DefaultSource = %s, %v; want %s", got, err, want)
 	}
 }
+
+// TestWay tells the route that decides from those that it wins over, and what is the host's own.
+func TestWay(t *testing.T) {
+	enterNamespace(t)
+	openTUN(t, "tun0")
+	if err := Configure("tun0", prefixes("10.90.0.1/32", "fd90::1/128"), 1420); err != nil {
+		t.Fatal(err)
+	}
+	index := addBridge(t, "lan0", "192.168.7.1/24", "fd07::1/64").Attrs().Index
+	addRoute(t, netlink.Route{LinkIndex: index, Gw: net.ParseIP("192.168.7.254")}, "0.0.0.0/0")
+	addRoute(t, netlink.Route{LinkIndex: index, Gw: net.ParseIP("192.168.7.254")}, "10.20.3.0/24")
+	addRoute(t, netlink.Route{LinkIndex: index, Gw: net.ParseIP("192.168.7.254"), MTU: 1400}, "198.51.100.0/24")
+	addRoute(t, netlink.Route{Type: 7}, "10.66.0.0/16") // RTN_UNREACHABLE leads nowhere
+	for _, p := range prefixes("10.20.0.0/16", "fd20::/48") {
+		if err := Add("tun0", p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		dst, ifname, prefix string
+		mtu                 int
+	}{
+		{"10.20.4.1", "tun0", "10.20.0.0/16", 1420},
+		{"10.20.3.1", "lan0", "10.20.3.0/24", 1500},
+		{"fd20::7", "tun0", "fd20::/48", 1420},
+		{"192.168.7.9", "lan0", "192.168.7.0/24", 1500},
+		{"198.51.100.9", "lan0", "198.51.100.0/24", 1400},
+		{"203.0.113.9", "lan0", "0.0.0.0/0", 1500},
+		{"10.90.0.1", "lo", "10.90.0.1/32", 65536},
+	} {
+		ifname, prefix, mtu, err := Way(netip.MustParseAddr(c.dst))
+		if err != nil || ifname != c.ifname || prefix.String() != c.prefix || mtu != c.mtu {
+			t.Errorf("%s: %s, %s, %d, %v; want %s, %s, %d", c.dst, ifname, prefix, mtu, err, c.ifname, c.prefix, c.mtu)
+		}
+	}
+	for _, dst := range []string{"10.66.0.1", "2001:db8::1"} {
+		if ifname, prefix, _, err := Way(netip.MustParseAddr(dst)); !errors.Is(err, ErrUnreachable) {
+			t.Errorf("%s: %s, %s, %v; want %v", dst, ifname, prefix, err, ErrUnreachable)
+		}
+	}
+}
