@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -128,10 +129,13 @@ func (s *server) close() {
 // run serves until ctx ends, or until one of the two servers fails, which ends the other.
 func (s *server) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
+
+	var watch sync.WaitGroup
+	watch.Go(func() { s.watch(ctx) })
+	defer func() { cancel(); watch.Wait() }()
 
 	ended := make(chan error, 2)
 	go func() { ended <- s.serveSSMs(ctx) }()
@@ -176,6 +180,16 @@ func (s *server) notify(state string) {
 	if err := daemon.Notify(state); err != nil {
 		s.log.Warn(err.Error())
 	}
+}
+
+// watch lets the service manager start this KDC anew where it hangs.
+func (s *server) watch(ctx context.Context) {
+	alive := func() (string, error) {
+		st := s.k.Status()
+		return fmt.Sprintf("%d of %d peers online, %d sessions, policy revision %d", st.PeersOnline, st.PeersKnown,
+			st.Sessions, st.PolicyRevision), nil
+	}
+	daemon.Watchdog(ctx, alive, func(err error) { s.log.Warn(err.Error()) })
 }
 
 // serveSSMs serves the TCP addresses until ctx ends.

@@ -160,6 +160,7 @@ func serve(ctx context.Context, ssm module, socket net.Listener, log *slog.Logge
 		}
 	})
 	tasks.Go(func() { tell(ctx, ssm, log) })
+	tasks.Go(func() { watch(ctx, ssm, log) })
 	err := ssm.Run(ctx)
 	end()
 	// The socket goes last, so that whoever waits for it to go finds everything put back.
@@ -205,6 +206,27 @@ func tell(ctx context.Context, ssm module, log *slog.Logger) {
 	}
 	<-ctx.Done()
 	notify(daemon.Stopping)
+}
+
+// watch lets the service manager start this SSM anew where it hangs: its status comes from the goroutine that owns all.
+func watch(ctx context.Context, ssm module, log *slog.Logger) {
+	alive := func() (string, error) {
+		st, err := ssm.Status()
+		return glance(st), err
+	}
+	daemon.Watchdog(ctx, alive, func(err error) { log.Warn(err.Error()) })
+}
+
+// glance is the status in a line.
+func glance(st tunssm.Status) string {
+	if err := readiness(st); err != nil {
+		return err.Error()
+	}
+	kdc, ok := connected(st)
+	if !ok {
+		kdc = "none is connected"
+	}
+	return fmt.Sprintf("%s on %s, KDC %s, %d sessions", st.Name, st.Interface, kdc, len(st.Sessions))
 }
 
 // readiness says what is missing before the host can use the overlay. The zero status is none.

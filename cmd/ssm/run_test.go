@@ -25,12 +25,17 @@ import (
 type life struct {
 	fake
 	welcomed atomic.Bool
+	hangs    atomic.Bool // it does not answer while it runs
+	hung     chan struct{}
 	socket   string
 	fail     chan error
 	putBack  chan bool // whether the socket was there when Run was about to return
 }
 
 func (l *life) Status() (tunssm.Status, error) {
+	if l.hangs.Load() {
+		<-l.hung
+	}
 	return tunssm.Status{Name: "ana", Ready: l.welcomed.Load()}, nil
 }
 
@@ -63,7 +68,7 @@ func startServing(t *testing.T, log io.Writer) *serving {
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	s := &serving{
-		life:   &life{socket: path, fail: make(chan error, 1), putBack: make(chan bool, 1)},
+		life:   &life{hung: make(chan struct{}), socket: path, fail: make(chan error, 1), putBack: make(chan bool, 1)},
 		cancel: cancel, socket: socket, ended: make(chan error, 1),
 	}
 	go func() { s.ended <- serve(ctx, s.life, socket, newLog(log, slog.LevelInfo)) }()
@@ -138,21 +143,54 @@ func TestServeEndsWithoutItsSocket(t *testing.T) {
 	}
 }
 
-// TestServiceManager: READY once a KDC has welcomed us and not before, STOPPING before the end.
-func TestServiceManager(t *testing.T) {
+// notifications makes this process one of a service manager, and gives what it tells within a limit.
+func notifications(t *testing.T) (next func(limit time.Duration) (string, error)) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer manager.Close()
+	t.Cleanup(func() { manager.Close() })
 	t.Setenv("NOTIFY_SOCKET", path)
-	states := func(limit time.Duration) (string, error) {
+	return func(limit time.Duration) (string, error) {
 		b := make([]byte, 256)
 		manager.SetReadDeadline(time.Now().Add(limit))
 		n, err := manager.Read(b)
 		return string(b[:n]), err
 	}
+}
+
+// TestWatchdog: the service manager hears how an SSM is that works, and nothing of one that hangs.
+func TestWatchdog(t *testing.T) {
+	t.Setenv("WATCHDOG_USEC", "40000")
+	told := notifications(t)
+	s := startServing(t, io.Discard)
+	const waiting = "WATCHDOG=1\nSTATUS=no KDC has welcomed this host yet"
+	for range 3 {
+		if state, err := told(20 * time.Second); state != waiting {
+			t.Errorf("told %q (%v), want %q", state, err, waiting)
+		}
+	}
+	s.hangs.Store(true)
+	var err error
+	for err == nil { // what was under way
+		_, err = told(200 * time.Millisecond)
+	}
+	s.hangs.Store(false)
+	close(s.hung)
+	if state, err := told(20 * time.Second); state != waiting {
+		t.Errorf("told %q (%v) when it goes on, want %q", state, err, waiting)
+	}
+	s.cancel()
+	if err := s.end(t); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestServiceManager: READY once a KDC has welcomed us and not before, STOPPING before the end.
+func TestServiceManager(t *testing.T) {
+	states := notifications(t)
 	s := startServing(t, io.Discard)
 	if state, err := states(50 * time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("told %q (%v) before a KDC's welcome", state, err)
