@@ -20,7 +20,7 @@ self=$(realpath "${BASH_SOURCE[0]}")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
-packages=(iproute2 iputils-ping tcpdump iperf3 nftables jq socat ethtool gcc libc6-dev systemd mandoc)
+packages=(iproute2 iputils-ping tcpdump iperf3 nftables jq socat ethtool gcc libc6-dev systemd mandoc curl)
 
 . scripts/prepare.sh
 
