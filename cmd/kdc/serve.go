@@ -71,7 +71,7 @@ func serve(c *cli.Context) error {
 	}
 	defer s.close()
 	if s.socket, err = daemon.ListenUnix(filepath.Join(s.dir, socketName)); err != nil {
-		return sudo(fmt.Errorf("cannot serve %s: %w", s.dir, err))
+		return s.refused(c, err)
 	}
 	if err := s.listen(configuration.Listen); err != nil {
 		return err
@@ -182,6 +182,30 @@ func (s *server) notify(state string) {
 	}
 }
 
+// service is the systemd unit that runs the KDC of this host.
+const service = "ssmnet-kdc"
+
+// operated is the KDC as its operators see it, who are told also what runs it.
+type operated struct{ *kdc.KDC }
+
+// Status is kdc.KDC.Status.
+func (o operated) Status() kdc.Status {
+	st := o.KDC.Status()
+	if daemon.Supervised() {
+		st.Service = service
+	}
+	return st
+}
+
+// refused is the error of a directory that another one serves.
+func (s *server) refused(c *cli.Context, err error) error {
+	st, unknown := ask(c, func(ctx context.Context, k *admin.Client) (kdc.Status, error) { return k.Status(ctx) })
+	if unknown == nil && st.Service != "" {
+		return cli.Failedf("systemd runs the KDC of %s: 'systemctl restart %s' starts it anew", s.dir, st.Service)
+	}
+	return sudo(fmt.Errorf("cannot serve %s: %w", s.dir, err))
+}
+
 // watch lets the service manager start this KDC anew where it hangs.
 func (s *server) watch(ctx context.Context) {
 	alive := func() (string, error) {
@@ -215,7 +239,7 @@ func (s *server) serveOperators(ctx context.Context) error {
 		return nil // it ended before it began
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/", admin.Handler(s.k))
+	mux.Handle("/", admin.Handler(operated{s.k}))
 	mux.Handle("/debug/pprof/", daemon.DebugHandler())
 	h := &http.Server{
 		Handler:           mux,

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"ssmnet/cmd/internal/daemon"
 	"ssmnet/tunssm"
 	"ssmnet/tunssm/route"
 	"ssmnet/tunssm/tun"
@@ -103,6 +104,9 @@ func (h hosted) Status() (tunssm.Status, error) {
 	st, err := h.SSM.Status()
 	if lost := h.routes.lost(); err == nil && lost != nil {
 		st.Ready, st.Fault = false, lost.Error()
+	}
+	if daemon.Supervised() {
+		st.Service = service
 	}
 	return st, err
 }
