@@ -29,8 +29,8 @@ func serveCommand() *cli.Command {
 			"kdc --dir /srv/kdc serve --log-level debug"),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "config", Usage: "configuration `FILE` (default DIR/" + configName + ")"},
-			&cli.StringFlag{Name: "log-level", Value: "info",
-				Usage: "the least that is logged: `debug|info|warn|error`"},
+			&cli.StringFlag{Name: "log-level",
+				Usage: "the least that is logged: `debug|info|warn|error` (default: log_level of the configuration)"},
 		},
 		Before: cli.NoArgs,
 		Action: serve,
@@ -48,17 +48,19 @@ func serveCommand() *cli.Command {
 type server struct {
 	dir, config string
 	log         *slog.Logger
+	level       slog.LevelVar // of the log
+	fixed       bool          // the level is the command line's
 	socket      net.Listener
 	tcp         []net.Listener
 	k           *kdc.KDC
 }
 
 func serve(c *cli.Context) error {
-	log, err := newLog(c)
-	if err != nil {
-		return err
+	s := &server{dir: cli.Dir(c), config: c.String("config"), fixed: c.IsSet("log-level")}
+	if s.fixed && s.level.UnmarshalText([]byte(c.String("log-level"))) != nil {
+		return cli.BadUsage(c, "--log-level %s: want debug, info, warn or error", c.String("log-level"))
 	}
-	s := &server{dir: cli.Dir(c), config: c.String("config"), log: log}
+	s.log = slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: &s.level}))
 	if s.config == "" {
 		s.config = filepath.Join(s.dir, configName)
 	}
@@ -69,6 +71,7 @@ func serve(c *cli.Context) error {
 	if err != nil {
 		return sudo(err)
 	}
+	s.relevel(configuration)
 	defer s.close()
 	if s.socket, err = daemon.ListenUnix(filepath.Join(s.dir, socketName)); err != nil {
 		return s.refused(c, err)
@@ -76,21 +79,20 @@ func serve(c *cli.Context) error {
 	if err := s.listen(configuration.Listen); err != nil {
 		return err
 	}
-	if s.k, err = kdc.Open(s.dir, s.config, log); err != nil {
+	if s.k, err = kdc.Open(s.dir, s.config, s.log); err != nil {
 		return sudo(err)
 	}
 	for _, warning := range warnings { // not before: what cannot start says why, and nothing else
-		log.Warn(warning)
+		s.log.Warn(warning)
 	}
 	return s.run(ctx)
 }
 
-func newLog(c *cli.Context) (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
-		return nil, cli.BadUsage(c, "--log-level %s: want debug, info, warn or error", c.String("log-level"))
+// relevel takes the log level of the configuration, unless the command line has one.
+func (s *server) relevel(c kdc.Config) {
+	if !s.fixed {
+		s.level.Set(c.LogLevel)
 	}
-	return slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: level})), nil
 }
 
 // listen takes every TCP address, or says which one it cannot have.
@@ -281,5 +283,6 @@ func (s *server) reload() {
 		s.log.Error("the configuration was not reloaded", "error", err)
 		return
 	}
-	s.log.Info("configuration reloaded", "config", s.config)
+	s.relevel(configuration)
+	s.log.Log(context.Background(), s.level.Level(), "configuration reloaded", "config", s.config, "log_level", s.level.Level())
 }

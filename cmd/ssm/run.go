@@ -28,7 +28,7 @@ func runCommand() *cli.Command {
 		Name:  "run",
 		Usage: "run the SSM in the foreground, as a service manager does",
 		Description: cli.Describe("SIGTERM ends it: sessions are closed, keys destroyed, the interface is removed. SIGHUP "+
-			"changes nothing: to read the settings anew, start it again.",
+			"reads log_level of the settings again; the others are read when it starts.",
 			"ssm run", "ssm run --interface tun7 --listen 7701"),
 		Flags:  settingsFlags(),
 		Before: cli.NoArgs,
@@ -47,10 +47,12 @@ func run(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	log := newLog(c.App.ErrWriter, s.level)
+	var level slog.LevelVar
+	level.Set(s.level)
+	log := newLog(c.App.ErrWriter, &level)
 	ctx, stop := daemon.SignalContext()
 	defer stop()
-	defer ignoreHangup(log)()
+	defer onHangup(func() { relevel(c, &level, log) })()
 	warnings := daemon.Harden()
 	identity, err := loadIdentity(in(c, identityName), cli.Dir(c))
 	if err != nil {
@@ -99,14 +101,14 @@ func run(c *cli.Context) error {
 	return serve(ctx, hosted{ssm, journal, routes, in(c, decisionsName)}, socket, log)
 }
 
-// ignoreHangup keeps SIGHUP, which ends a process, from ending this one without a goodbye to its peers.
-func ignoreHangup(log *slog.Logger) (stop func()) {
+// onHangup does f at each SIGHUP, which else would end this process without a goodbye to its peers.
+func onHangup(f func()) (stop func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	var task sync.WaitGroup
 	task.Go(func() {
 		for range hangups {
-			log.Info("ignored SIGHUP: there is nothing to read anew")
+			f()
 		}
 	})
 	return func() {
@@ -114,6 +116,17 @@ func ignoreHangup(log *slog.Logger) (stop func()) {
 		close(hangups)
 		task.Wait()
 	}
+}
+
+// relevel reads the log level of the settings again; faulty ones change nothing.
+func relevel(c *cli.Context, level *slog.LevelVar, log *slog.Logger) {
+	s, err := readSettings(c)
+	if err != nil {
+		log.Error("the log level was not read again", "error", err)
+		return
+	}
+	level.Set(s.level)
+	log.Log(c.Context, s.level, "read log_level again; other settings are read at the next start", "log_level", s.level)
 }
 
 // locked does f under the lock of the state directory, in which `ssm enrol` may be at work.
@@ -126,7 +139,7 @@ func locked(dir string, f func() error) error {
 	return f()
 }
 
-func newLog(w io.Writer, level slog.Level) *slog.Logger {
+func newLog(w io.Writer, level slog.Leveler) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
 }
 

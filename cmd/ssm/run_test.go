@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"ssmnet/cmd/internal/cli"
 	"ssmnet/cmd/internal/daemon"
 	"ssmnet/tunssm"
 	"ssmnet/tunssm/admin"
@@ -208,21 +209,39 @@ func TestServiceManager(t *testing.T) {
 	}
 }
 
-// TestHangup: SIGHUP, which would end the process, is a line in the log.
+// TestHangup: SIGHUP, which would end the process, reads the log level again; a faulty file and a flag keep it.
 func TestHangup(t *testing.T) {
-	r, w := io.Pipe()
-	stop := ignoreHangup(newLog(w, slog.LevelInfo))
-	for range 2 {
-		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+	file := filepath.Join(t.TempDir(), "ssm.toml")
+	for _, tt := range []struct{ flags, text, log string }{
+		{"", `log_level = "debug"`, "level=DEBUG msg=\"read log_level again; other settings are read at the next start\" log_level=DEBUG"},
+		{"", `log_level = "error"`, "level=ERROR msg=\"read log_level again; other settings are read at the next start\" log_level=ERROR"},
+		{"", `log_level = "loud"`, "level=ERROR msg=\"the log level was not read again\" error=\"" + file + ": log_level = loud: want debug"},
+		{"--log-level=warn", `log_level = "debug"`, "log_level=WARN"},
+	} {
+		if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		line := make([]byte, 256)
-		n, err := r.Read(line)
-		if text := string(line[:n]); err != nil || !strings.Contains(text, "ignored SIGHUP") {
-			t.Errorf("log %q, %v", text, err)
+		r, w := io.Pipe()
+		app := program()
+		app.Commands = []*cli.Command{{Name: "run", Flags: settingsFlags(), Action: func(c *cli.Context) error {
+			var level slog.LevelVar
+			stop := onHangup(func() { relevel(c, &level, newLog(w, &level)) })
+			defer stop()
+			if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+				return err
+			}
+			line := make([]byte, 512)
+			n, err := r.Read(line)
+			if text := string(line[:n]); !strings.Contains(text, tt.log) {
+				t.Errorf("%s: log %q, want %q", tt.text, text, tt.log)
+			}
+			return err
+		}}}
+		args := append([]string{"ssm", "run", "--config", file}, strings.Fields(tt.flags)...)
+		if code := cli.Run(app, args, strings.NewReader(""), io.Discard, os.Stderr); code != cli.Done {
+			t.Errorf("exit %d", code)
 		}
 	}
-	stop()
 }
 
 // TestServiceManagerThatIsGone is one line in the log and stops nothing.
