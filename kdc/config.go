@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -40,12 +41,14 @@ const (
 //	overlays  = ["100.80.0.0/12", "fd5e::/48"]    # out of which peers are given addresses
 //	store     = "bolt"
 //	grace     = "1m"                              # how long a KDC cut off from its store goes on issuing
+//	log_level = "info"                            # debug, info, warn or error
 type Config struct {
 	Listen    []string
 	Addresses []string
 	Overlays  []netip.Prefix
 	Store     string
 	Grace     time.Duration
+	LogLevel  slog.Level
 }
 
 // configFile is the file; its types refuse what they do not understand, so that the error has line and column.
@@ -55,6 +58,7 @@ type configFile struct {
 	Overlays  []overlayText `toml:"overlays"`
 	Store     storeText     `toml:"store"`
 	Grace     graceText     `toml:"grace"`
+	LogLevel  levelText     `toml:"log_level"`
 }
 
 // They are structs because the decoder passes strings by UnmarshalText.
@@ -64,6 +68,7 @@ type (
 	overlayText struct{ netip.Prefix }
 	storeText   struct{ text string }
 	graceText   struct{ time.Duration }
+	levelText   struct{ slog.Level }
 )
 
 func (l *listenText) UnmarshalText(b []byte) error {
@@ -131,6 +136,13 @@ func (g *graceText) UnmarshalText(b []byte) error {
 	return nil
 }
 
+func (l *levelText) UnmarshalText(b []byte) error {
+	if l.Level.UnmarshalText(b) != nil {
+		return fmt.Errorf("log_level %q is not debug, info, warn or error", b)
+	}
+	return nil
+}
+
 // LoadConfig reads a kdc.toml. It takes no field it does not know; its errors are one line with line and column.
 func LoadConfig(path string) (Config, error) {
 	info, err := os.Stat(path)
@@ -161,7 +173,7 @@ func parseConfig(text []byte) (Config, error) {
 	if err := d.Decode(&f); err != nil {
 		return Config{}, configFault(err)
 	}
-	c := Config{Store: f.Store.text, Grace: f.Grace.Duration}
+	c := Config{Store: f.Store.text, Grace: f.Grace.Duration, LogLevel: f.LogLevel.Level}
 	for _, l := range f.Listen {
 		c.Listen = append(c.Listen, l.text)
 	}
@@ -229,7 +241,7 @@ func (c Config) text() []byte {
 	for i, o := range c.Overlays {
 		overlays[i] = o.String()
 	}
-	return fmt.Appendf(nil, `# The KDC's configuration. kdc serve reads it when it starts, and addresses again on SIGHUP.
+	return fmt.Appendf(nil, `# The KDC's configuration. kdc serve reads it when it starts, addresses and log_level again on SIGHUP.
 
 # TCP addresses to serve.
 listen = %s
@@ -244,7 +256,10 @@ store = %q
 
 # How long a KDC that is cut off from its store goes on issuing.
 grace = %q
-`, tomlList(c.Listen), tomlList(c.Addresses), tomlList(overlays), c.Store, c.Grace.String())
+
+# The least that is logged: debug, info, warn or error.
+log_level = %q
+`, tomlList(c.Listen), tomlList(c.Addresses), tomlList(overlays), c.Store, c.Grace.String(), strings.ToLower(c.LogLevel.String()))
 }
 
 func tomlList(list []string) string {
@@ -255,6 +270,7 @@ func tomlList(list []string) string {
 	return "[" + strings.Join(quoted, ", ") + "]"
 }
 
+// sameButAddresses compares what cannot change while serving. The log is the caller's.
 func sameButAddresses(a, b Config) bool {
 	return slices.Equal(a.Listen, b.Listen) && slices.Equal(a.Overlays, b.Overlays) &&
 		a.Store == b.Store && a.Grace == b.Grace

@@ -174,12 +174,13 @@ func openStore(path string) (*store.Bolt, error) {
 	return s, err
 }
 
-// Reload takes a new configuration while serving: the addresses that SSMs are told. What else changed needs a restart,
+// Reload takes a new configuration while serving: the addresses that SSMs are told; the log level is
+// the caller's to change. What else changed needs a restart,
 // and is ErrInvalid.
 func (k *KDC) Reload(c Config) error {
 	now := k.Config()
 	if !sameButAddresses(now, c) {
-		return fmt.Errorf("%w: only addresses can change while serving: restart kdc serve for the rest", ErrInvalid)
+		return fmt.Errorf("%w: only addresses and log_level can change while serving: restart kdc serve for the rest", ErrInvalid)
 	}
 	k.settings.Store(&c)
 	k.update(false)

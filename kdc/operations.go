@@ -9,8 +9,9 @@ import (
 
 // Status is the KDC at a glance.
 type Status struct {
-	Since             time.Time      `json:"since"`          // of this run
-	Uptime            float64        `json:"uptime_seconds"` // of this run, on the monotonic clock
+	Service           string         `json:"service,omitempty"` // the systemd unit that runs it
+	Since             time.Time      `json:"since"`             // of this run
+	Uptime            float64        `json:"uptime_seconds"`    // of this run, on the monotonic clock
 	PeersKnown        int            `json:"peers_known"`
 	PeersOnline       int            `json:"peers_online"`
 	Sessions          int            `json:"sessions"`            // live, as far as their ends have reported

@@ -3,6 +3,7 @@
 #
 #   gofmt, go vet, staticcheck     the house's style
 #   house                          import arrows, lengths, names, seeds (cmd/e2e/house_test.go)
+#   units                          exposure of the systemd units, 2.0 at most
 #   release build                  both programs as they are shipped, in bin/
 #   unit tests                     every package with the race detector, fuzz targets on their seeds
 #   unit tests as released         what erases keys, built as it is shipped
@@ -19,7 +20,7 @@ self=$(realpath "${BASH_SOURCE[0]}")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
-packages=(iproute2 iputils-ping tcpdump iperf3 nftables jq socat ethtool gcc libc6-dev)
+packages=(iproute2 iputils-ping tcpdump iperf3 nftables jq socat ethtool gcc libc6-dev systemd mandoc curl)
 
 . scripts/prepare.sh
 
@@ -69,6 +70,15 @@ unformatted() {
   [[ -z $files ]] || { echo "gofmt -w" $files; return 1; }
 }
 
+# exposed fails where systemd would let a unit do more than its score of 2.0 allows.
+exposed() {
+  local unit status=0
+  for unit in scripts/systemd/*.service; do
+    systemd-analyze security --no-pager --offline=yes --threshold=20 "$unit" || status=1
+  done
+  return $status
+}
+
 # all_but_namespaces lists the packages of the unit step; the namespace tests have their own.
 all_but_namespaces() { go list ./... | grep -v '/cmd/e2e/netns\(/\|$\)'; }
 
@@ -95,6 +105,7 @@ main() {
   check 'go vet' go vet ./...
   check staticcheck go run "$staticcheck" ./...
   tests house -run '^TestHouse' ./cmd/e2e
+  check units exposed
   check 'release build' release_build
   mapfile -t unit < <(all_but_namespaces)
   tests 'unit tests, -race' -race -timeout 8m -skip '^TestHouse' "${unit[@]}"

@@ -21,6 +21,7 @@ type Status struct {
 	Subnets   []netip.Prefix    `json:"subnets"`
 	Port      uint16            `json:"port"`
 	Boot      control.Boot      `json:"boot"`
+	Service   string            `json:"service,omitempty"` // the systemd unit that runs it
 	AsOf      control.AsOf      `json:"as_of"`
 	Uptime    float64           `json:"uptime_seconds"`
 	KDCs      []KDCStatus       `json:"kdcs"`

@@ -45,7 +45,7 @@ func TestScripts(t *testing.T) {
 			"grow":     truncate,
 			"listen":   listen,
 			"signal":   sendSignal,
-			"notified": notified,
+			"notified": notified, "watched": watched,
 		},
 	})
 }
@@ -126,6 +126,20 @@ func notified(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		if got, _, _ := strings.Cut(string(buf[:n]), "\n"); neg || got != want {
 			ts.Fatalf("notified of %q, want %q", got, want)
+		}
+	}
+}
+
+// watched STATUS waits until a KDC has told its watchdog that it lives, and how.
+func watched(ts *testscript.TestScript, neg bool, args []string) {
+	l := ts.Value(serviceManager{}).(*net.UnixConn)
+	ts.Check(l.SetReadDeadline(time.Now().Add(20 * time.Second)))
+	buf := make([]byte, 4096)
+	for {
+		n, err := l.Read(buf)
+		ts.Check(err)
+		if got := string(buf[:n]); !neg && got == "WATCHDOG=1\nSTATUS="+args[0] {
+			return
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -28,8 +29,8 @@ func serveCommand() *cli.Command {
 			"kdc --dir /srv/kdc serve --log-level debug"),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "config", Usage: "configuration `FILE` (default DIR/" + configName + ")"},
-			&cli.StringFlag{Name: "log-level", Value: "info",
-				Usage: "the least that is logged: `debug|info|warn|error`"},
+			&cli.StringFlag{Name: "log-level",
+				Usage: "the least that is logged: `debug|info|warn|error` (default: log_level of the configuration)"},
 		},
 		Before: cli.NoArgs,
 		Action: serve,
@@ -48,17 +49,19 @@ func serveCommand() *cli.Command {
 type server struct {
 	dir, config string
 	log         *slog.Logger
+	level       slog.LevelVar // of the log
+	fixed       bool          // the level is the command line's
 	socket      net.Listener
 	tcp         []net.Listener
 	k           *kdc.KDC
 }
 
 func serve(c *cli.Context) error {
-	log, err := newLog(c)
-	if err != nil {
-		return err
+	s := &server{dir: cli.Dir(c), config: c.String("config"), fixed: c.IsSet("log-level")}
+	if s.fixed && s.level.UnmarshalText([]byte(c.String("log-level"))) != nil {
+		return cli.BadUsage(c, "--log-level %s: want debug, info, warn or error", c.String("log-level"))
 	}
-	s := &server{dir: cli.Dir(c), config: c.String("config"), log: log}
+	s.log = slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: &s.level}))
 	if s.config == "" {
 		s.config = filepath.Join(s.dir, configName)
 	}
@@ -72,31 +75,31 @@ func serve(c *cli.Context) error {
 	if err != nil {
 		return sudo(err)
 	}
+	s.relevel(configuration)
 	defer s.close()
 	if s.socket, err = daemon.ListenUnix(filepath.Join(s.dir, socketName)); err != nil {
-		return sudo(fmt.Errorf("cannot serve %s: %w", s.dir, err))
+		return s.refused(c, err)
 	}
 	if err := s.listen(configuration.Listen); err != nil {
 		return err
 	}
-	if s.k, err = kdc.Open(s.dir, s.config, log); err != nil {
+	if s.k, err = kdc.Open(s.dir, s.config, s.log); err != nil {
 		return sudo(err)
 	}
-	if err := daemon.Confine(daemon.KDC(s.dir, s.config), log); err != nil {
+	if err := daemon.Confine(daemon.KDC(s.dir, s.config), s.log); err != nil {
 		return err
 	}
 	for _, warning := range warnings { // not before: what cannot start says why, and nothing else
-		log.Warn(warning)
+		s.log.Warn(warning)
 	}
 	return s.run(ctx)
 }
 
-func newLog(c *cli.Context) (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
-		return nil, cli.BadUsage(c, "--log-level %s: want debug, info, warn or error", c.String("log-level"))
+// relevel takes the log level of the configuration, unless the command line has one.
+func (s *server) relevel(c kdc.Config) {
+	if !s.fixed {
+		s.level.Set(c.LogLevel)
 	}
-	return slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: level})), nil
 }
 
 // listen takes every TCP address, or says which one it cannot have.
@@ -135,10 +138,13 @@ func (s *server) close() {
 // run serves until ctx ends, or until one of the two servers fails, which ends the other.
 func (s *server) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
+
+	var watch sync.WaitGroup
+	watch.Go(func() { s.watch(ctx) })
+	defer func() { cancel(); watch.Wait() }()
 
 	ended := make(chan error, 2)
 	go func() { ended <- s.serveSSMs(ctx) }()
@@ -185,6 +191,40 @@ func (s *server) notify(state string) {
 	}
 }
 
+// service is the systemd unit that runs the KDC of this host.
+const service = "ssmnet-kdc"
+
+// operated is the KDC as its operators see it, who are told also what runs it.
+type operated struct{ *kdc.KDC }
+
+// Status is kdc.KDC.Status.
+func (o operated) Status() kdc.Status {
+	st := o.KDC.Status()
+	if daemon.Supervised() {
+		st.Service = service
+	}
+	return st
+}
+
+// refused is the error of a directory that another one serves.
+func (s *server) refused(c *cli.Context, err error) error {
+	st, unknown := ask(c, func(ctx context.Context, k *admin.Client) (kdc.Status, error) { return k.Status(ctx) })
+	if unknown == nil && st.Service != "" {
+		return cli.Failedf("systemd runs the KDC of %s: 'systemctl restart %s' starts it anew", s.dir, st.Service)
+	}
+	return sudo(fmt.Errorf("cannot serve %s: %w", s.dir, err))
+}
+
+// watch lets the service manager start this KDC anew where it hangs.
+func (s *server) watch(ctx context.Context) {
+	alive := func() (string, error) {
+		st := s.k.Status()
+		return fmt.Sprintf("%d of %d peers online, %d sessions, policy revision %d", st.PeersOnline, st.PeersKnown,
+			st.Sessions, st.PolicyRevision), nil
+	}
+	daemon.Watchdog(ctx, alive, func(err error) { s.log.Warn(err.Error()) })
+}
+
 // serveSSMs serves the TCP addresses until ctx ends.
 func (s *server) serveSSMs(ctx context.Context) error {
 	if err := s.k.Serve(ctx, s.tcp...); err != nil && ctx.Err() == nil {
@@ -208,7 +248,7 @@ func (s *server) serveOperators(ctx context.Context) error {
 		return nil // it ended before it began
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/", admin.Handler(s.k))
+	mux.Handle("/", admin.Handler(operated{s.k}))
 	mux.Handle("/debug/pprof/", daemon.DebugHandler())
 	h := &http.Server{
 		Handler:           mux,
@@ -250,5 +290,6 @@ func (s *server) reload() {
 		s.log.Error("the configuration was not reloaded", "error", err)
 		return
 	}
-	s.log.Info("configuration reloaded", "config", s.config)
+	s.relevel(configuration)
+	s.log.Log(context.Background(), s.level.Level(), "configuration reloaded", "config", s.config, "log_level", s.level.Level())
 }

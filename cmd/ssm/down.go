@@ -50,8 +50,12 @@ var errClosing = errors.New("still closing")
 
 // stop ends the SSM and waits until it has put everything back.
 func stop(ctx context.Context, ssm *admin.Client) error {
-	if _, err := runs(ctx, ssm); err != nil {
+	st, err := runs(ctx, ssm)
+	if err != nil {
 		return err
+	}
+	if st.Service != "" {
+		return cli.Failedf("systemd runs this SSM: stop it with 'systemctl stop %s'", st.Service)
 	}
 	if err := ssm.Down(ctx); err != nil && !wentAway(err) {
 		return err

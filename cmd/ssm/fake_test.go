@@ -19,7 +19,8 @@ import (
 
 // fake is an SSM on no network. Its peers answer as their names say; whoever it does not know is unknown.
 type fake struct {
-	waiting bool // no KDC has welcomed it
+	waiting bool   // no KDC has welcomed it
+	service string // what runs it
 	pings   int
 	rekeys  atomic.Int32
 }
@@ -31,7 +32,7 @@ func (*fake) Run(ctx context.Context) error {
 
 func (f *fake) Status() (tunssm.Status, error) {
 	st := tunssm.Status{
-		Name: "ana", Ready: true, Interface: "tun0", MTU: 1420, Port: 7601, Boot: control.Boot{2, 15: 2},
+		Service: f.service, Name: "ana", Ready: true, Interface: "tun0", MTU: 1420, Port: 7601, Boot: control.Boot{2, 15: 2},
 		Addresses: []netip.Addr{netip.MustParseAddr("100.80.0.2"), netip.MustParseAddr("fd00:80::2")},
 		Subnets:   []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16")},
 		AsOf:      control.AsOf{Epoch: 1, Revision: 9}, Uptime: 3661,
@@ -139,7 +140,7 @@ func fakeSSM() {
 	defer stop()
 	socket, err := daemon.ListenUnix(filepath.Join(os.Getenv(dirEnv), socketName))
 	if err == nil {
-		err = serve(ctx, &fake{waiting: slices.Contains(os.Args, "waiting")}, socket, slog.New(slog.DiscardHandler))
+		err = serve(ctx, &fake{waiting: slices.Contains(os.Args, "waiting"), service: os.Getenv("FAKE_SERVICE")}, socket, slog.New(slog.DiscardHandler))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

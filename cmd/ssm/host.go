@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ssmnet/cmd/internal/daemon"
 	"ssmnet/tunssm"
 	"ssmnet/tunssm/bench"
 	"ssmnet/tunssm/route"
@@ -114,6 +115,9 @@ func (h hosted) Status() (tunssm.Status, error) {
 	st.CPU = cpuTime().Seconds()
 	if lost := h.routes.lost(); err == nil && lost != nil {
 		st.Ready, st.Fault = false, lost.Error()
+	}
+	if daemon.Supervised() {
+		st.Service = service
 	}
 	return st, err
 }

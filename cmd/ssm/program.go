@@ -32,7 +32,7 @@ const (
 func program() *cli.App {
 	return cli.New("ssm", "the security service module of a host in an ssmnet", dirEnv, defaultDir,
 		enrolCommand(), upCommand(), runCommand(), downCommand(), statusCommand(), sessionCommand(), routeCommand(),
-		pingCommand(), traceCommand(), benchCommand())
+		pingCommand(), traceCommand(), benchCommand(), configCommand())
 }
 
 // in is the path of a file in the state directory.

@@ -28,7 +28,7 @@ func runCommand() *cli.Command {
 		Name:  "run",
 		Usage: "run the SSM in the foreground, as a service manager does",
 		Description: cli.Describe("SIGTERM ends it: sessions are closed, keys destroyed, the interface is removed. SIGHUP "+
-			"changes nothing: to read the settings anew, start it again.",
+			"reads log_level of the settings again; the others are read when it starts.",
 			"ssm run", "ssm run --interface tun7 --listen 7701"),
 		Flags:  settingsFlags(),
 		Before: cli.NoArgs,
@@ -52,10 +52,12 @@ func run(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	log := newLog(c.App.ErrWriter, s.level)
+	var level slog.LevelVar
+	level.Set(s.level)
+	log := newLog(c.App.ErrWriter, &level)
 	ctx, stop := daemon.SignalContext()
 	defer stop()
-	defer ignoreHangup(log)()
+	defer onHangup(func() { relevel(c, &level, log) })()
 	identity, err := loadIdentity(in(c, identityName), cli.Dir(c))
 	if err != nil {
 		return err
@@ -118,14 +120,14 @@ func decidedBefore(c *cli.Context) (decided decisions, err error) {
 	return decided, err
 }
 
-// ignoreHangup keeps SIGHUP, which ends a process, from ending this one without a goodbye to its peers.
-func ignoreHangup(log *slog.Logger) (stop func()) {
+// onHangup does f at each SIGHUP, which else would end this process without a goodbye to its peers.
+func onHangup(f func()) (stop func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	var task sync.WaitGroup
 	task.Go(func() {
 		for range hangups {
-			log.Info("ignored SIGHUP: there is nothing to read anew")
+			f()
 		}
 	})
 	return func() {
@@ -133,6 +135,17 @@ func ignoreHangup(log *slog.Logger) (stop func()) {
 		close(hangups)
 		task.Wait()
 	}
+}
+
+// relevel reads the log level of the settings again; faulty ones change nothing.
+func relevel(c *cli.Context, level *slog.LevelVar, log *slog.Logger) {
+	s, err := readSettings(c)
+	if err != nil {
+		log.Error("the log level was not read again", "error", err)
+		return
+	}
+	level.Set(s.level)
+	log.Log(c.Context, s.level, "read log_level again; other settings are read at the next start", "log_level", s.level)
 }
 
 // locked does f under the lock of the state directory, in which `ssm enrol` may be at work.
@@ -145,7 +158,7 @@ func locked(dir string, f func() error) error {
 	return f()
 }
 
-func newLog(w io.Writer, level slog.Level) *slog.Logger {
+func newLog(w io.Writer, level slog.Leveler) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
 }
 
@@ -179,6 +192,7 @@ func serve(ctx context.Context, ssm module, socket net.Listener, log *slog.Logge
 		}
 	})
 	tasks.Go(func() { tell(ctx, ssm, log) })
+	tasks.Go(func() { watch(ctx, ssm, log) })
 	err := ssm.Run(ctx)
 	end()
 	// The socket goes last, so that whoever waits for it to go finds everything put back.
@@ -224,6 +238,27 @@ func tell(ctx context.Context, ssm module, log *slog.Logger) {
 	}
 	<-ctx.Done()
 	notify(daemon.Stopping)
+}
+
+// watch lets the service manager start this SSM anew where it hangs: its status comes from the goroutine that owns all.
+func watch(ctx context.Context, ssm module, log *slog.Logger) {
+	alive := func() (string, error) {
+		st, err := ssm.Status()
+		return glance(st), err
+	}
+	daemon.Watchdog(ctx, alive, func(err error) { log.Warn(err.Error()) })
+}
+
+// glance is the status in a line.
+func glance(st tunssm.Status) string {
+	if err := readiness(st); err != nil {
+		return err.Error()
+	}
+	kdc, ok := connected(st)
+	if !ok {
+		kdc = "none is connected"
+	}
+	return fmt.Sprintf("%s on %s, KDC %s, %d sessions", st.Name, st.Interface, kdc, len(st.Sessions))
 }
 
 // readiness says what is missing before the host can use the overlay. The zero status is none.

@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"ssmnet/cmd/internal/cli"
 	"ssmnet/cmd/internal/daemon"
 	"ssmnet/tunssm"
 	"ssmnet/tunssm/admin"
@@ -25,12 +26,17 @@ import (
 type life struct {
 	fake
 	welcomed atomic.Bool
+	hangs    atomic.Bool // it does not answer while it runs
+	hung     chan struct{}
 	socket   string
 	fail     chan error
 	putBack  chan bool // whether the socket was there when Run was about to return
 }
 
 func (l *life) Status() (tunssm.Status, error) {
+	if l.hangs.Load() {
+		<-l.hung
+	}
 	return tunssm.Status{Name: "ana", Ready: l.welcomed.Load()}, nil
 }
 
@@ -63,7 +69,7 @@ func startServing(t *testing.T, log io.Writer) *serving {
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	s := &serving{
-		life:   &life{socket: path, fail: make(chan error, 1), putBack: make(chan bool, 1)},
+		life:   &life{hung: make(chan struct{}), socket: path, fail: make(chan error, 1), putBack: make(chan bool, 1)},
 		cancel: cancel, socket: socket, ended: make(chan error, 1),
 	}
 	go func() { s.ended <- serve(ctx, s.life, socket, newLog(log, slog.LevelInfo)) }()
@@ -138,21 +144,54 @@ func TestServeEndsWithoutItsSocket(t *testing.T) {
 	}
 }
 
-// TestServiceManager: READY once a KDC has welcomed us and not before, STOPPING before the end.
-func TestServiceManager(t *testing.T) {
+// notifications makes this process one of a service manager, and gives what it tells within a limit.
+func notifications(t *testing.T) (next func(limit time.Duration) (string, error)) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer manager.Close()
+	t.Cleanup(func() { manager.Close() })
 	t.Setenv("NOTIFY_SOCKET", path)
-	states := func(limit time.Duration) (string, error) {
+	return func(limit time.Duration) (string, error) {
 		b := make([]byte, 256)
 		manager.SetReadDeadline(time.Now().Add(limit))
 		n, err := manager.Read(b)
 		return string(b[:n]), err
 	}
+}
+
+// TestWatchdog: the service manager hears how an SSM is that works, and nothing of one that hangs.
+func TestWatchdog(t *testing.T) {
+	t.Setenv("WATCHDOG_USEC", "40000")
+	told := notifications(t)
+	s := startServing(t, io.Discard)
+	const waiting = "WATCHDOG=1\nSTATUS=no KDC has welcomed this host yet"
+	for range 3 {
+		if state, err := told(20 * time.Second); state != waiting {
+			t.Errorf("told %q (%v), want %q", state, err, waiting)
+		}
+	}
+	s.hangs.Store(true)
+	var err error
+	for err == nil { // what was under way
+		_, err = told(200 * time.Millisecond)
+	}
+	s.hangs.Store(false)
+	close(s.hung)
+	if state, err := told(20 * time.Second); state != waiting {
+		t.Errorf("told %q (%v) when it goes on, want %q", state, err, waiting)
+	}
+	s.cancel()
+	if err := s.end(t); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestServiceManager: READY once a KDC has welcomed us and not before, STOPPING before the end.
+func TestServiceManager(t *testing.T) {
+	states := notifications(t)
 	s := startServing(t, io.Discard)
 	if state, err := states(50 * time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("told %q (%v) before a KDC's welcome", state, err)
@@ -170,21 +209,39 @@ func TestServiceManager(t *testing.T) {
 	}
 }
 
-// TestHangup: SIGHUP, which would end the process, is a line in the log.
+// TestHangup: SIGHUP, which would end the process, reads the log level again; a faulty file and a flag keep it.
 func TestHangup(t *testing.T) {
-	r, w := io.Pipe()
-	stop := ignoreHangup(newLog(w, slog.LevelInfo))
-	for range 2 {
-		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+	file := filepath.Join(t.TempDir(), "ssm.toml")
+	for _, tt := range []struct{ flags, text, log string }{
+		{"", `log_level = "debug"`, "level=DEBUG msg=\"read log_level again; other settings are read at the next start\" log_level=DEBUG"},
+		{"", `log_level = "error"`, "level=ERROR msg=\"read log_level again; other settings are read at the next start\" log_level=ERROR"},
+		{"", `log_level = "loud"`, "level=ERROR msg=\"the log level was not read again\" error=\"" + file + ": log_level = loud: want debug"},
+		{"--log-level=warn", `log_level = "debug"`, "log_level=WARN"},
+	} {
+		if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		line := make([]byte, 256)
-		n, err := r.Read(line)
-		if text := string(line[:n]); err != nil || !strings.Contains(text, "ignored SIGHUP") {
-			t.Errorf("log %q, %v", text, err)
+		r, w := io.Pipe()
+		app := program()
+		app.Commands = []*cli.Command{{Name: "run", Flags: settingsFlags(), Action: func(c *cli.Context) error {
+			var level slog.LevelVar
+			stop := onHangup(func() { relevel(c, &level, newLog(w, &level)) })
+			defer stop()
+			if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+				return err
+			}
+			line := make([]byte, 512)
+			n, err := r.Read(line)
+			if text := string(line[:n]); !strings.Contains(text, tt.log) {
+				t.Errorf("%s: log %q, want %q", tt.text, text, tt.log)
+			}
+			return err
+		}}}
+		args := append([]string{"ssm", "run", "--config", file}, strings.Fields(tt.flags)...)
+		if code := cli.Run(app, args, strings.NewReader(""), io.Discard, os.Stderr); code != cli.Done {
+			t.Errorf("exit %d", code)
 		}
 	}
-	stop()
 }
 
 // TestServiceManagerThatIsGone is one line in the log and stops nothing.

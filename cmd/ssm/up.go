@@ -61,6 +61,8 @@ func up(c *cli.Context) error {
 		return isUp(c, st, true)
 	case !errors.Is(err, daemon.ErrNotRunning):
 		return explain(c, err)
+	case serviceEnabled(c):
+		return cli.Failedf("systemd runs the SSM of this host: start it with 'systemctl start %s'", service)
 	}
 	identity, err := loadIdentity(in(c, identityName), cli.Dir(c))
 	if err != nil {
@@ -109,6 +111,9 @@ func isUp(c *cli.Context, st tunssm.Status, already bool) error {
 	how := "up"
 	if already {
 		how = "already up"
+	}
+	if st.Service != "" {
+		how += " (systemctl status " + st.Service + ")"
 	}
 	if err := readiness(st); err != nil {
 		return cli.PrintLine(c, "%s: %s on %s, not ready: %v", how, st.Name, st.Interface, err)

@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// New makes a program: its commands, --dir in front of them, and the completion and version commands.
+// New makes a program: its commands, --dir in front of them, and the completion, man and version commands.
 func New(name, usage, dirEnv, dirDefault string, commands ...*Command) *App {
 	return &App{
 		Name:     name,
 		Usage:    usage,
-		Commands: append(commands, completionCommand(name), versionCommand(name)),
+		Commands: append(commands, completionCommand(name), manCommand(name), versionCommand(name)),
 		Flags: []Flag{&StringFlag{
 			Name: "dir", Usage: "state directory `DIR`", Value: dirDefault, EnvVars: []string{dirEnv},
 		}},
