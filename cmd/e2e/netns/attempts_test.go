@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 	"unsafe"
 
@@ -300,9 +299,4 @@ func grow() error {
 	threads.Wait()
 	runtime.KeepAlive(memory)
 	return nil
-}
-
-// refused says whether an attempt was not let.
-func refused(err error) bool {
-	return errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES)
 }

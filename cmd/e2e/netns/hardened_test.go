@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,7 +17,8 @@ import (
 // where it may be dumped and traced, and else to root (proc_pid(5)): of root's processes, the group tells.
 const strangeGroup = 54321
 
-// TestHardened: neither program leaves its memory to a core file or a debugger, however it was started.
+// TestHardened: neither program leaves its memory to a core file or a debugger, however it was started. Here they are, as
+// by a hardened unit, with no more capabilities than the SSM keeps.
 func TestHardened(t *testing.T) {
 	n := newOverlay(t, 1)
 	a, k := n.Hosts[0], n.KDC
@@ -24,7 +26,7 @@ func TestHardened(t *testing.T) {
 	k.Stop(t, syscall.SIGTERM)
 
 	start := func(h *Host, command ...string) (pid int) {
-		as := []string{"setpriv", "--regid", strconv.Itoa(strangeGroup), "--clear-groups", "prlimit", "--core=unlimited"}
+		as := append(alike, "--regid", strconv.Itoa(strangeGroup), "--clear-groups", "prlimit", "--core=unlimited")
 		return h.Start(t, append(as, command...)...).cmd.Process.Pid
 	}
 	serve := start(k.Host, program("kdc"), "--dir", k.dir, "serve")
@@ -59,7 +61,7 @@ func TestHardened(t *testing.T) {
 
 // alike makes a command one of the same user, and of no fewer capabilities than either daemon: what stands between them
 // is then the mark that forbids to be traced, and not privilege.
-var alike = []string{"setpriv", "--bounding-set=-all,+net_admin"}
+var alike = slices.Clip([]string{"setpriv", "--bounding-set=-all,+net_admin"})
 
 // unprivileged is the pid of a process without that mark.
 func unprivileged(t *testing.T, h *Host) (pid int) {

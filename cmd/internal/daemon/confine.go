@@ -19,7 +19,7 @@ import (
 // The capabilities go by psx, which reaches all threads with cgo (go test -race) and without; syscall.AllThreadsSyscall
 // does without alone.
 func Confine(keep Rights, log *slog.Logger) error {
-	time.Now().Zone() // reads /etc/localtime, once
+	_, _ = time.Now().Zone() // reads /etc/localtime, once
 	if err := keepForGood(keep.Capabilities); err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func KDC(dir, config string) Rights {
 	return Rights{Dir: dir, Reads: []string{configured(dir, config), ownProcess}}
 }
 
-// ownProcess is read for profiles and metrics.
+// ownProcess is read for profiles.
 const ownProcess = "/proc/self"
 
 // configured is the directory of the configuration, which is read again on SIGHUP. It is not the file alone, since that
