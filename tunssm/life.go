@@ -45,8 +45,8 @@ func (a *acquirer) tendAll() {
 		}
 	}
 	a.seekContact()
-	a.rehome()
 	a.knowOwn()
+	a.rehome()
 	a.tendRoutes()
 	a.tellLoops()
 	a.tellSuppressed()

@@ -16,6 +16,7 @@ type Route struct {
 	refuse     map[netip.Prefix]error
 	forced     []netip.Prefix
 	led        []netip.Prefix
+	hidden     []netip.Addr
 	fault      error
 }
 
@@ -74,6 +75,13 @@ func (r *Route) Move(candidates ...netip.Addr) {
 	r.candidates = candidates
 }
 
+// Hide gives the host these addresses besides, which are no candidates, and no others.
+func (r *Route) Hide(addresses ...netip.Addr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.hidden = addresses
+}
+
 // Configure records the addresses and overlays.
 func (r *Route) Configure(addresses []netip.Addr, overlays []netip.Prefix) error {
 	r.mu.Lock()
@@ -112,7 +120,7 @@ func (r *Route) Candidates() []netip.Addr {
 func (r *Route) Own() []netip.Addr {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Concat(r.candidates, r.state.Addresses)
+	return slices.Concat(r.candidates, r.hidden, r.state.Addresses)
 }
 
 // Enters says whether dst lies within an overlay, a route that was offered and not refused, or one of Lead.
