@@ -35,6 +35,7 @@ var (
 // routes is tunssm.Route on Linux.
 type routes struct {
 	name          string
+	index         int // of the interface
 	mtu           int
 	accept, force bool
 	log           *slog.Logger
@@ -71,7 +72,7 @@ func (r *routes) Own() []netip.Addr {
 }
 
 // Enters asks the kernel, which knows of routes and rules that are not ours.
-func (r *routes) Enters(dst netip.Addr) bool { return route.Enters(r.name, dst) }
+func (r *routes) Enters(dst netip.Addr) bool { return route.Enters(r.index, dst) }
 
 // dial opens a control connection, but not through the tunnel: there its segments would wait for the session that they
 // are to bring. It looks at each address that a name has.

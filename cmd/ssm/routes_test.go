@@ -163,6 +163,10 @@ func TestDial(t *testing.T) {
 	if err := netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo"}}); err != nil {
 		t.Fatal(err)
 	}
+	var err error
+	if r.index, err = route.Index("tun0"); err != nil {
+		t.Fatal(err)
+	}
 	tunnel := netip.MustParsePrefix("192.168.7.0/25")
 	if err := r.Configure([]netip.Addr{netip.MustParseAddr("100.80.0.2")}, []netip.Prefix{netip.MustParsePrefix("100.80.0.0/16")}); err != nil {
 		t.Fatal(err)
