@@ -48,6 +48,7 @@ func (a *acquirer) tendAll() {
 	a.knowOwn()
 	a.rehome()
 	a.tendRoutes()
+	a.leaveLoops() // which rules may lead to, and not only routes
 	a.tellLoops()
 	a.tellSuppressed()
 	a.timers.after(tendInterval, a.tendAll)

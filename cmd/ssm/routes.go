@@ -279,7 +279,7 @@ func (r *routes) restore() (changed bool) {
 // reinstall does without route.Check, which has let these routes pass.
 func (r *routes) reinstall() error {
 	hosts, err := r.setUp(r.hosts)
-	if err == nil {
+	if err == nil && len(hosts) < len(r.hosts) {
 		homeless := func(p netip.Prefix) bool { return homeless(hosts, p) }
 		r.hosts = hosts
 		r.overlays, r.offered = slices.DeleteFunc(r.overlays, homeless), slices.DeleteFunc(r.offered, homeless)

@@ -180,11 +180,15 @@ func (x crossroads) operatorsRoutes(t *testing.T) {
 	x.route(t, "del", x.one(12))
 	x.pings(t, x.b)
 
-	x.route(t, "add", x.one(1))
+	rule := func(verb string) { // of which no change to a route tells
+		x.a.Run(t, "ip", fmt.Sprint("-", x.family), "rule", verb, "to", x.one(1), "lookup", "77")
+	}
+	x.a.Run(t, "ip", fmt.Sprint("-", x.family), "route", "add", x.one(1), "dev", "tun0", "table", "77")
+	rule("add")
 	x.kdcIs(t, false)
 	x.bounded(t, "the KDC's address", false)
 	x.pings(t, x.b) // sessions go on
-	x.route(t, "del", x.one(1))
+	rule("del")
 	x.kdcIs(t, true)
 
 	x.route(t, "add", x.all())
