@@ -212,6 +212,9 @@ func TestNoIPv6(t *testing.T) {
 	if err := Configure("tun0", prefixes("10.90.0.1/24"), 1420); err != nil {
 		t.Error(err)
 	}
+	if err := Add("tun0", netip.MustParsePrefix("fd91::/48")); !errors.Is(err, ErrNoIPv6) {
+		t.Errorf("got %v, want ErrNoIPv6", err)
+	}
 }
 
 func TestUnderlay(t *testing.T) {
