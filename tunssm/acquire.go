@@ -276,7 +276,8 @@ func (a *acquirer) step3Install(keys *control.Keys, from *link) (*session, error
 		p = newPeer(keys.Peer.Name, a.host.Route.MTU())
 	}
 	heard := p.boot == keys.Peer.Boot && p.endpoint.Load() != nil
-	if keys.Requester && !heard && len(a.reachable(keys.Candidates)) == 0 {
+	usable := a.reachable(keys.Candidates)
+	if keys.Requester && len(usable) == 0 && !heard {
 		keys.Destroy()
 		return nil, errNoCandidate
 	}
@@ -284,7 +285,8 @@ func (a *acquirer) step3Install(keys *control.Keys, from *link) (*session, error
 	if err != nil {
 		return nil, err
 	}
-	a.offer(s, keys.Candidates)
+	s.offered = keys.Candidates
+	s.candidates.Store(&usable)
 	a.peers[p.name] = p
 	if p.boot != s.boot {
 		p.boot = s.boot

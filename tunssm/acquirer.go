@@ -65,7 +65,7 @@ type acquirer struct {
 	measured map[netip.AddrPort]measurement
 	own      []netip.Addr // this host's addresses, as the outbound loop knows them
 	looped   uint64       // frames of ours that had come back when they were counted last
-	looping  bool         // some had then
+	loopAt   time.Time    // when some had
 	fault    error        // why the interface is not up
 	asOf     control.AsOf
 	began    time.Time

@@ -29,8 +29,9 @@
 //
 // The peer, not the session, owns the endpoint: the underlay address that its newest opened frame came from. Until there
 // is one, held packets and probes go to every candidate that the KDC named and later data to the first. An SSM whose own
-// addresses change sends echoes until each peer has answered. A change that a router in between makes it cannot see: its
-// next frame tells the peer, at the latest the keepalive that it sends when the peer, hearing nothing, acquires anew.
+// addresses change sends echoes, to every candidate, until each peer has answered. A change that a router in between makes
+// it cannot see: its next frame tells the peer, at the latest the keepalive that it sends when the peer, hearing nothing,
+// acquires anew. No endpoint is a link-local address, and none lies inside the tunnel (loop.go).
 //
 // # Path MTU
 //

@@ -52,6 +52,8 @@ type Route interface {
 	// Own are all the addresses of the host, those of the interface among them.
 	Own() []netip.Addr
 	MTU() int
+	// Enters says whether the host sends what is for dst through the interface now.
+	Enters(dst netip.Addr) bool
 	// Way says how the host would send a packet to dst: by which interface, because of a route to which prefix, and how
 	// long it may be to go in one piece, by all that the host knows of the path. Nothing is sent.
 	Way(dst netip.Addr) (ifname string, route netip.Prefix, mtu int, err error)

@@ -46,9 +46,10 @@ func (a *acquirer) tendAll() {
 		}
 	}
 	a.seekContact()
-	a.rehome()
 	a.knowOwn()
+	a.rehome()
 	a.tendRoutes()
+	a.leaveLoops() // which rules may lead to, and not only routes
 	a.tellLoops()
 	a.tellSuppressed()
 	a.timers.after(tendInterval, a.tendAll)

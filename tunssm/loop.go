@@ -11,6 +11,7 @@ package tunssm
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"ssmnet/packet"
 )
@@ -28,11 +29,14 @@ func (o *origin) sent(f packet.Flow) bool {
 	return f.SrcPort == o.port && f.Protocol == packet.UDP && o.addresses[f.Src]
 }
 
-// knowOwn tells the outbound loop of the host's addresses as they are now.
+// knowOwn tells the outbound loop of the host's addresses as they are now. Where one has gone, peers may be sending to it.
 func (a *acquirer) knowOwn() {
 	own := a.host.Route.Own()
-	if slices.Equal(own, a.own) {
-		return
+	if len(own) == 0 || slices.Equal(own, a.own) {
+		return // where they cannot be read, they are as they were
+	}
+	if slices.ContainsFunc(a.own, func(addr netip.Addr) bool { return !slices.Contains(own, addr) }) {
+		a.homed = time.Now()
 	}
 	a.own = own
 	o := &origin{a.host.UDP.LocalPort(), make(map[netip.Addr]bool, len(own))}
@@ -46,29 +50,28 @@ func (a *acquirer) knowOwn() {
 // is none until the route has gone.
 func (a *acquirer) leaveLoops() {
 	for conn := range a.links.live {
-		if addr, ok := remote(conn); ok && a.enters(addr) {
+		if addr, ok := remote(conn); ok && a.host.Route.Enters(addr) {
 			conn.Close()
 		}
 	}
 }
 
-// enters says whether the host would send to an underlay address through the interface, by whatever route.
-func (a *acquirer) enters(dst netip.Addr) bool {
-	by, _, _, err := a.host.Route.Way(dst)
-	return err == nil && by == a.host.TUN.Name()
-}
+// quietLoop is how long none of our frames may come back until the next that does is a matter of its own.
+const quietLoop = time.Minute
 
-// tellLoops warns when frames begin to come back, once until they have stopped.
+// tellLoops warns when frames begin to come back.
 func (a *acquirer) tellLoops() {
-	before := a.looped
-	a.looped = a.drops[dropLoop].Load()
-	began := a.looped > before && !a.looping
-	a.looping = a.looped > before
-	if !began {
+	looped := a.drops[dropLoop].Load()
+	if looped == a.looped {
+		return
+	}
+	told := time.Since(a.loopAt) < quietLoop
+	a.looped, a.loopAt = looped, time.Now()
+	if told {
 		return
 	}
 	for _, p := range a.peers {
-		if e := p.endpoint.Load(); e != nil && a.enters(e.Addr()) {
+		if e := p.endpoint.Load(); e != nil && a.host.Route.Enters(e.Addr()) {
 			a.log.Warn("frames to a peer come back: the host routes its endpoint into the tunnel",
 				"peer", p.name, "endpoint", e, "interface", a.host.TUN.Name())
 		}

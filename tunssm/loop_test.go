@@ -150,7 +150,7 @@ func TestLoopIsTold(t *testing.T) {
 				a.host.TUN.Inject(frameOf(underlay(1).Addr(), control.DefaultFramePort, b.host.UDP.Addr()))
 				time.Sleep(tendInterval)
 			}
-			time.Sleep(2 * tendInterval)
+			time.Sleep(quietLoop)
 		}
 		a.in(func(*acquirer) {
 			if n := told["frames to a peer come back: the host routes its endpoint into the tunnel"]; n != 2 {

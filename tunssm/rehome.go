@@ -2,6 +2,7 @@ package tunssm
 
 import (
 	"net"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -10,17 +11,20 @@ import (
 )
 
 // rehome notices that this host's own addresses have changed: the KDCs are told, a connection from an address that is no
-// longer ours is made anew, and a probe on each session shows the peers where we are now.
+// longer ours is made anew, and a probe on each session shows the peers where we are now. An address that nobody was told
+// of, a temporary one of IPv6 (RFC 8981), counts when it goes: frames came from it.
 func (a *acquirer) rehome() {
 	now := a.reach()
-	if !slices.Equal(now.Addresses, a.told.Addresses) {
+	moved := !slices.Equal(now.Addresses, a.told.Addresses)
+	if moved {
 		a.log.Info("addresses changed", "from", a.told.Addresses, "to", now.Addresses)
 		a.told, a.homed = now, time.Now()
-		for conn := range a.links.live {
-			if stranded(conn.LocalAddr(), now) {
-				conn.Close() // its reader notices, its dialer comes back with another Hello
-				continue
-			}
+	}
+	for conn := range a.links.live {
+		switch {
+		case len(now.Addresses) > 0 && stranded(conn.LocalAddr(), a.own):
+			conn.Close() // its reader notices, its dialer comes back with another Hello
+		case moved:
 			a.reply(conn, 0, &control.Endpoint{Reach: &now})
 		}
 	}
@@ -30,21 +34,18 @@ func (a *acquirer) rehome() {
 }
 
 // showPeers sends an echo on each session on which nothing was heard since our addresses changed: it comes again until it
-// is answered, since it may be lost, or have found no route yet.
+// is answered, since it may be lost, or have found no route yet. It goes everywhere, for the family by which the peer was
+// heard may be the one that we have lost.
 func (a *acquirer) showPeers() {
 	for _, p := range a.peers {
 		if s := p.sending.Load(); s != nil && s.heardAt() < s.at(a.homed) {
-			a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Echo, ID: proofID}, s.target())
+			a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Echo, ID: proofID}, s.everywhere()...)
 		}
 	}
 }
 
-// stranded says that local is none of the addresses left. Loopback always is; where there are more than a Reach lists, a
-// connection may be made anew in vain.
-func stranded(local net.Addr, now control.Reach) bool {
+// stranded says that local is none of this host's own addresses.
+func stranded(local net.Addr, own []netip.Addr) bool {
 	tcp, ok := local.(*net.TCPAddr)
-	if !ok || tcp.IP.IsLoopback() || len(now.Addresses) == 0 {
-		return false
-	}
-	return !slices.Contains(now.Addresses, tcp.AddrPort().Addr().Unmap())
+	return ok && !tcp.IP.IsLoopback() && !slices.Contains(own, tcp.AddrPort().Addr().Unmap())
 }

@@ -47,16 +47,65 @@ func TestRehome(t *testing.T) {
 	})
 }
 
+// TestTemporaryAddress: an address goes that no KDC was told of. The peers are shown where we are all the same.
+func TestTemporaryAddress(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		b := w.stations["b"]
+		temporary, lasting := netip.MustParseAddrPort("[2001:db8::77]:7601"), netip.MustParseAddrPort("[2001:db8::1]:7601")
+		b.host.Route.Hide(temporary.Addr())
+		b.host.UDP.Move(temporary)
+		time.Sleep(2 * tendInterval)
+		s, _ := w.connect("b", "a")
+		synctest.Wait()
+		at := w.stations["a"].sending("b").peer
+		if got := at.endpoint.Load(); *got != temporary {
+			t.Fatalf("a sends to %s, want %s", got, temporary)
+		}
+		b.host.Route.Hide()
+		b.host.UDP.Move(lasting)
+		time.Sleep(2 * tendInterval)
+		synctest.Wait()
+		if got := at.endpoint.Load(); *got != lasting || b.sending("a") != s {
+			t.Errorf("a sends to %s, want %s", got, lasting)
+		}
+	})
+}
+
+// TestOtherFamily: a host loses the family by which it heard its peer, which has an address of the other, too.
+func TestOtherFamily(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		a, b := w.stations["a"], w.stations["b"]
+		four, six, elsewhere := a.host.UDP.Addr(), netip.MustParseAddrPort("[2001:db8::1]:7601"), netip.MustParseAddrPort("[2001:db8::2]:7601")
+		w.kdcs[0].set(func(s *script) {
+			s.grant = func(g *control.KeyGrant) { g.Candidates = []netip.AddrPort{four, six} }
+		})
+		s, other := w.connect("b", "a")
+		w.net.SetRule(func(d fake.Datagram) []fake.Delivery { // what is sent to one family comes to the socket of the other
+			if d.Src == elsewhere && d.Dst == six {
+				a.host.UDP.Forge(elsewhere, d.Payload)
+			}
+			return nil
+		})
+		b.host.UDP.Move(elsewhere)
+		b.host.Route.Move(elsewhere.Addr())
+		time.Sleep(2 * tendInterval)
+		synctest.Wait()
+		if got := other.peer.endpoint.Load(); *got != elsewhere || b.sending("a") != s {
+			t.Errorf("a sends to %s, want %s", got, elsewhere)
+		}
+	})
+}
+
 func TestStranded(t *testing.T) {
-	now := control.Reach{Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}}
+	own := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
 	for local, want := range map[string]bool{
 		"192.0.2.1": false, "2001:db8::1": false, "127.0.0.1": false, "::1": false, "192.0.2.9": true,
 	} {
-		if got := stranded(&net.TCPAddr{IP: net.ParseIP(local)}, now); got != want {
+		if got := stranded(&net.TCPAddr{IP: net.ParseIP(local)}, own); got != want {
 			t.Errorf("%s: %v, want %v", local, got, want)
 		}
 	}
-	if stranded(&net.TCPAddr{IP: net.ParseIP("192.0.2.9")}, control.Reach{}) || stranded(&net.UnixAddr{}, now) {
+	if stranded(&net.UnixAddr{}, own) {
 		t.Error("stranded without knowing")
 	}
 }

@@ -60,6 +60,9 @@ func openHost(ctx context.Context, s settings, kdcs []string, journal *route.Jou
 		return host, nil, err
 	}
 	closers = append(closers, device)
+	if r.index, err = route.Index(r.name); err != nil {
+		return host, nil, err
+	}
 	if r.watcher, err = route.Watch(); err != nil {
 		return host, nil, err
 	}

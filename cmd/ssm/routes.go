@@ -36,6 +36,7 @@ var (
 // routes is tunssm.Route on Linux.
 type routes struct {
 	name          string
+	index         int // of the interface
 	mtu           int
 	accept, force bool
 	log           *slog.Logger
@@ -79,6 +80,9 @@ func (r *routes) Own() []netip.Addr {
 	return list
 }
 
+// Enters asks the kernel, which knows of routes and rules that are not ours.
+func (r *routes) Enters(dst netip.Addr) bool { return route.Enters(r.index, dst) }
+
 // dial opens a control connection, but not through the tunnel: there its segments would wait for the session that they
 // are to bring. It looks at each address that a name has.
 func (r *routes) dial(ctx context.Context, address string) (net.Conn, error) {
@@ -89,7 +93,7 @@ func (r *routes) dial(ctx context.Context, address string) (net.Conn, error) {
 			return err
 		case at.Addr().IsLinkLocalUnicast():
 			return errLinkLocal
-		case route.Enters(r.name, at.Addr().Unmap()):
+		case r.Enters(at.Addr().Unmap()):
 			return fmt.Errorf("%w %s: see 'ip route get %s'", errInside, r.name, at.Addr())
 		}
 		return daemon.Persistent(network, to, c)
@@ -287,7 +291,7 @@ func (r *routes) restore() (changed bool) {
 // reinstall does without route.Check, which has let these routes pass.
 func (r *routes) reinstall() error {
 	hosts, err := r.setUp(r.hosts)
-	if err == nil {
+	if err == nil && len(hosts) < len(r.hosts) {
 		homeless := func(p netip.Prefix) bool { return homeless(hosts, p) }
 		r.hosts = hosts
 		r.overlays, r.offered = slices.DeleteFunc(r.overlays, homeless), slices.DeleteFunc(r.offered, homeless)

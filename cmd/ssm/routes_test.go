@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -163,6 +164,10 @@ func TestDial(t *testing.T) {
 	if err := netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo"}}); err != nil {
 		t.Fatal(err)
 	}
+	var err error
+	if r.index, err = route.Index("tun0"); err != nil {
+		t.Fatal(err)
+	}
 	tunnel := netip.MustParsePrefix("192.168.7.0/25")
 	if err := r.Configure([]netip.Addr{netip.MustParseAddr("100.80.0.2")}, []netip.Prefix{netip.MustParsePrefix("100.80.0.0/16")}); err != nil {
 		t.Fatal(err)
@@ -185,5 +190,38 @@ func TestDial(t *testing.T) {
 		if conn != nil {
 			conn.Close()
 		}
+	}
+}
+
+// TestIPv6SwitchedOff: the interface goes on with IPv4 where an operator switches IPv6 off, and that is no fault.
+func TestIPv6SwitchedOff(t *testing.T) {
+	openTUN(t)
+	r := &routes{name: "tun0", mtu: 1420, accept: true, log: newLog(io.Discard, slog.LevelInfo)}
+	four, six := netip.MustParseAddr("100.80.0.2"), netip.MustParseAddr("fd80::2")
+	overlays := []netip.Prefix{netip.MustParsePrefix("100.80.0.0/16"), netip.MustParsePrefix("fd80::/48")}
+	site := []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16"), netip.MustParsePrefix("fd20::/48")}
+	if err := r.Configure([]netip.Addr{four, six}, overlays); err != nil {
+		t.Fatal(err)
+	}
+	if refused := r.Offer(site, nil); len(refused) != 0 {
+		t.Fatal(refused)
+	}
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/tun0/disable_ipv6", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if !r.restore() || r.lost() != nil {
+		t.Errorf("fault: %v", r.lost())
+	}
+	if refused := r.Offer(site, nil); len(refused) != 1 || !errors.Is(refused[site[1]], route.ErrNoIPv6) {
+		t.Errorf("refused: %v", refused)
+	}
+	if r.restore() || r.lost() != nil {
+		t.Errorf("it does not come to rest: %v", r.lost())
+	}
+	if err := r.Configure([]netip.Addr{four, six}, overlays); err != nil {
+		t.Error("configured anew: ", err)
+	}
+	if err := r.Configure([]netip.Addr{six}, overlays); !errors.Is(err, route.ErrNoIPv6) {
+		t.Errorf("with nothing else: %v", err)
 	}
 }

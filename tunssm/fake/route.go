@@ -17,6 +17,7 @@ type Route struct {
 	forced     []netip.Prefix
 	led        []netip.Prefix
 	leads      map[netip.Prefix]string // to other interfaces
+	hidden     []netip.Addr
 	fault      error
 	mtu        int // of the interface
 	path       int
@@ -80,6 +81,13 @@ func (r *Route) Move(candidates ...netip.Addr) {
 	r.candidates = candidates
 }
 
+// Hide gives the host these addresses besides, which are no candidates, and no others.
+func (r *Route) Hide(addresses ...netip.Addr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.hidden = addresses
+}
+
 // Configure records the addresses and overlays.
 func (r *Route) Configure(addresses []netip.Addr, overlays []netip.Prefix) error {
 	r.mu.Lock()
@@ -139,7 +147,7 @@ func (r *Route) MTU() int {
 func (r *Route) Own() []netip.Addr {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Concat(r.candidates, r.state.Addresses)
+	return slices.Concat(r.candidates, r.hidden, r.state.Addresses)
 }
 
 // Divert makes these, and no others, the routes into the interface that an operator has made.
@@ -186,6 +194,12 @@ func (r *Route) Way(dst netip.Addr) (ifname string, route netip.Prefix, mtu int,
 		return ifname, route, r.mtu, nil
 	}
 	return ifname, route, r.path, nil
+}
+
+// Enters is what Way says.
+func (r *Route) Enters(dst netip.Addr) bool {
+	by, _, _, err := r.Way(dst)
+	return err == nil && by == tunName
 }
 
 // Source is the first candidate.

@@ -135,14 +135,19 @@ func addAddresses(link netlink.Link, wanted []netip.Prefix) error {
 			address.Flags = unix.IFA_F_NODAD
 		}
 		err := netlink.AddrReplace(link, address)
-		if prefix.Addr().Is6() && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EOPNOTSUPP)) {
-			return fmt.Errorf("%w: cannot add %s to %s", ErrNoIPv6, prefix, link.Attrs().Name) // disable_ipv6
+		if switchedOff(prefix, err) {
+			return fmt.Errorf("%w: cannot add %s to %s", ErrNoIPv6, prefix, link.Attrs().Name)
 		}
 		if err != nil {
 			return wrap(err, "add address %s to %s", prefix, link.Attrs().Name)
 		}
 	}
 	return nil
+}
+
+// switchedOff says that err is what the kernel has against prefix where IPv6 is disabled by a sysctl, or not there at all.
+func switchedOff(prefix netip.Prefix, err error) bool {
+	return prefix.Addr().Is6() && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EOPNOTSUPP))
 }
 
 // removeAddresses removes what is still there.

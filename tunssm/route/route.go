@@ -27,7 +27,7 @@ const (
 )
 
 // Add routes prefix into the interface ifname. Adding what is there already does nothing. A prefix that another
-// interface has with the same metric is ErrConflict. Check says beforehand whether the host can do without what prefix
+// interface has with the same metric is ErrConflict, one of IPv6 where that is switched off ErrNoIPv6. Check says beforehand whether the host can do without what prefix
 // covers.
 func Add(ifname string, prefix netip.Prefix) error {
 	link, err := linkByName(ifname)
@@ -36,6 +36,9 @@ func Add(ifname string, prefix netip.Prefix) error {
 	}
 	ours := ourRoute(link, prefix)
 	err = netlink.RouteAdd(ours)
+	if switchedOff(prefix, err) {
+		return fmt.Errorf("%w: cannot route %s to %s", ErrNoIPv6, prefix, ifname)
+	}
 	if !errors.Is(err, unix.EEXIST) {
 		return wrap(err, "add route %s to %s", prefix, ifname)
 	}

@@ -193,15 +193,20 @@ func Way(dst netip.Addr) (ifname string, prefix netip.Prefix, mtu int, err error
 	return ifname, prefix, mtu, nil
 }
 
-// Enters says whether the host would send to dst through the interface ifname, by whatever route: ours, an operator's or
-// another program's. What goes nowhere does not go there.
-func Enters(ifname string, dst netip.Addr) bool {
+// Enters says whether the host would send to dst through the interface with that index, by whatever route: ours, an
+// operator's or another program's. What goes nowhere does not go there.
+func Enters(index int, dst netip.Addr) bool {
 	r, err := routeTo(dst)
+	return err == nil && r.LinkIndex == index
+}
+
+// Index is the interface's number, by which routes name it.
+func Index(ifname string) (int, error) {
+	link, err := linkByName(ifname)
 	if err != nil {
-		return false
+		return 0, err
 	}
-	link, err := netlink.LinkByIndex(r.LinkIndex)
-	return err == nil && link.Attrs().Name == ifname
+	return link.Attrs().Index, nil
 }
 
 // Own are the addresses of all the host's interfaces, in order.

@@ -165,19 +165,19 @@ func TestEnters(t *testing.T) {
 		t.Fatal(err)
 	}
 	lan := addBridge(t, "lan0", "192.168.7.1/24", "fd07::1/64").Attrs().Index
-	tunnel, err := netlink.LinkByName("tun0")
+	tunnel, err := Index("tun0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	addRoute(t, netlink.Route{LinkIndex: tunnel.Attrs().Index, Scope: netlink.SCOPE_LINK}, "0.0.0.0/0")
+	addRoute(t, netlink.Route{LinkIndex: tunnel, Scope: netlink.SCOPE_LINK}, "0.0.0.0/0")
 	addRoute(t, netlink.Route{LinkIndex: lan, Scope: netlink.SCOPE_LINK}, "203.0.113.7/32")
-	addRoute(t, netlink.Route{LinkIndex: tunnel.Attrs().Index}, "fd07::80/121")
+	addRoute(t, netlink.Route{LinkIndex: tunnel}, "fd07::80/121")
 	for dst, want := range map[string]bool{
 		"192.168.7.9": false, "198.51.100.1": true, "203.0.113.7": false, "::ffff:198.51.100.1": true, "10.90.0.9": true,
 		"fd07::9": false, "fd07::81": true, "fd90::9": true, "2001:db8::1": false, // no route at all
 		"10.90.0.1": false, "192.168.7.1": false, "fd90::1": false, // this host's own
 	} {
-		if got := Enters("tun0", netip.MustParseAddr(dst)); got != want {
+		if got := Enters(tunnel, netip.MustParseAddr(dst)); got != want {
 			t.Errorf("%s: %v, want %v", dst, got, want)
 		}
 	}
@@ -211,6 +211,9 @@ func TestNoIPv6(t *testing.T) {
 	}
 	if err := Configure("tun0", prefixes("10.90.0.1/24"), 1420); err != nil {
 		t.Error(err)
+	}
+	if err := Add("tun0", netip.MustParsePrefix("fd91::/48")); !errors.Is(err, ErrNoIPv6) {
+		t.Errorf("got %v, want ErrNoIPv6", err)
 	}
 }
 

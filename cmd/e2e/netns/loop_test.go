@@ -180,11 +180,15 @@ func (x crossroads) operatorsRoutes(t *testing.T) {
 	x.route(t, "del", x.one(12))
 	x.pings(t, x.b)
 
-	x.route(t, "add", x.one(1))
+	rule := func(verb string) { // of which no change to a route tells
+		x.a.Run(t, "ip", fmt.Sprint("-", x.family), "rule", verb, "to", x.one(1), "lookup", "77")
+	}
+	x.a.Run(t, "ip", fmt.Sprint("-", x.family), "route", "add", x.one(1), "dev", "tun0", "table", "77")
+	rule("add")
 	x.kdcIs(t, false)
 	x.bounded(t, "the KDC's address", false)
 	x.pings(t, x.b) // sessions go on
-	x.route(t, "del", x.one(1))
+	rule("del")
 	x.kdcIs(t, true)
 
 	x.route(t, "add", x.all())
@@ -231,4 +235,104 @@ func (x crossroads) forcedSubnets(t *testing.T) {
 	force(x.one(12), x.one(13))
 	x.bounded(t, "subnets with each other's addresses", true)
 	yield(x.one(12), x.one(13))
+}
+
+// TestForcedKDCAddress: an address that the KDC names and that an operator has forced into the tunnel is not dialed, and
+// nobody is asked for the way to it; the KDC that is reached serves on. An endpoint inside the overlay is told nobody.
+func TestForcedKDCAddress(t *testing.T) {
+	for _, family := range []int{4, 6} {
+		t.Run(fmt.Sprint("IPv", family), func(t *testing.T) {
+			site, far, overlay := "10.20.0.0/16", "10.20.0.5:7600", "100.80.9.9:7601"
+			if family == 6 {
+				site, far, overlay = "fd20::/48", "[fd20::5]:7600", "[fd90:1:2::99]:7601"
+			}
+			n := newNet(t, 2)
+			a, b, k := n.Hosts[0], n.Hosts[1], n.KDC
+			k.Do(t, "init", "--address", "10.77.0.1", "--address", far, "--overlay", "100.80.0.0/12", "--overlay", onlyV6)
+			k.Serve(t)
+			a.SSM(t, "enrol", "--token-file", k.Peer(t, a))
+			b.SSM(t, "enrol", "--token-file", k.Peer(t, b, "--subnet", site))
+			k.Apply(t, grant("*", "*", "*"))
+			a.SSM(t, "route", "add", "--force", site)
+			a.SSM(t, "up", "--endpoint", overlay)
+			b.SSM(t, "up")
+			is := func(fault string) {
+				t.Helper()
+				eventually(t, patience, "the far KDC is told of as "+fault, func() error {
+					kdcs := a.Status(t).KDCs
+					if len(kdcs) != 2 || !kdcs[0].Connected || kdcs[1].Connected || !strings.Contains(kdcs[1].Fault, fault) {
+						return fmt.Errorf("%+v", kdcs)
+					}
+					return nil
+				})
+			}
+			is("the host routes it into the tunnel, tun0")
+			before := a.footing(t)
+			for _, inner := range []int{4, 6} {
+				a.Run(t, "ping", "-c2", "-i0.05", "-W2", b.address(inner))
+			}
+			time.Sleep(loopWatch)
+			after := a.footing(t)
+			t.Logf("4 pings: %d bytes by tun0, %d requests, CPU %v", after.tun0-before.tun0, after.asked-before.asked, after.cpu-before.cpu)
+			if after.tun0-before.tun0 > mostInLoop/10 || after.asked-before.asked > 2 {
+				t.Errorf("before %+v, after %+v", before, after)
+			}
+			if log := a.Log(t); !strings.Contains(log, "the configured endpoint lies inside an overlay") {
+				t.Errorf("not warned of the endpoint: %s", log)
+			}
+			if out := k.Do(t, "peer", "show", "h1", "-o", "json"); strings.Contains(out, overlay) {
+				t.Errorf("told of: %s", out)
+			}
+			a.SSM(t, "route", "del", site)
+			is("network is unreachable")
+		})
+	}
+}
+
+// TestThirdHostLoop: two gateways send each other what is for the same site, one through the tunnel and one past it. The
+// tunnel leaves hop limits as they are, so it is the gateways' own forwarding that ends it.
+func TestThirdHostLoop(t *testing.T) {
+	for _, family := range []int{4, 6} {
+		t.Run(fmt.Sprint("IPv", family), func(t *testing.T) {
+			site, stub, one, gateway, dst := "10.20.0.0/16", "10.30.0.0/16", "10.30.0.13/32", "10.77.0.12", "10.20.0.9"
+			source, forwarding := "10.77.0.13", []string{"net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.eth0.rp_filter=0",
+				"net.ipv4.conf.all.send_redirects=0", "net.ipv4.conf.eth0.send_redirects=0"}
+			if family == 6 {
+				site, stub, one, gateway, dst = "fd20::/48", "fd30::/48", "fd30::13/128", "fd77::12", "fd20::9"
+				source, forwarding = "fd77::13", []string{"net.ipv6.conf.all.forwarding=1"}
+			}
+			ip := fmt.Sprint("-", family)
+			n := newNet(t, 3)
+			a, b, c := n.Hosts[0], n.Hosts[1], n.Hosts[2]
+			n.KDC.Do(t, "init", "--address", "10.77.0.1")
+			n.KDC.Serve(t)
+			a.SSM(t, "enrol", "--token-file", n.KDC.Peer(t, a, "--subnet", site))
+			b.SSM(t, "enrol", "--token-file", n.KDC.Peer(t, b, "--subnet", stub))
+			refuses(t, n.KDC.Try(t, "peer", "set", "h2", "--subnet", "+"+site), 6, site, "overlaps", "h1")
+			n.KDC.Apply(t, grant("*", "*", "*"))
+			for _, h := range []*Host{a, b} {
+				h.Run(t, append([]string{"sysctl", "-qw"}, forwarding...)...)
+				h.SSM(t, "up", "--force")
+			}
+			a.Run(t, "ip", ip, "route", "add", site, "via", gateway) // back to the other, past the tunnel
+			b.Run(t, "ip", ip, "route", "add", stub, "via", source, "metric", "10")
+			c.Run(t, "ip", ip, "addr", "add", one, "dev", "eth0")
+			c.Run(t, "ip", ip, "route", "add", site, "via", gateway, "src", strings.Split(one, "/")[0])
+			a.Run(t, "ping", "-c1", "-W2", b.V4.String())
+			before := b.footing(t)
+			c.Try(t, "ping", "-c1", "-W1", "-t", "64", dst)
+			after := b.footing(t)
+			time.Sleep(loopWatch)
+			idle := b.footing(t)
+			rounds := (after.tun0 - before.tun0) / map[int]int{4: 84, 6: 104}[family]
+			t.Logf("a ping of 64 hops: %d bytes by tun0, %d by eth0, %d rounds; then %d", after.tun0-before.tun0,
+				after.eth0-before.eth0, rounds, idle.tun0-after.tun0)
+			if rounds < 10 || rounds > 64 || after.eth0-before.eth0 > mostInLoop {
+				t.Errorf("before %+v, after %+v", before, after)
+			}
+			if idle.tun0-after.tun0 > 200 { // a router's kernel reports its multicast groups, which goes no further than the SSM
+				t.Errorf("it goes on: %+v, then %+v", after, idle)
+			}
+		})
+	}
 }
