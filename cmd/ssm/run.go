@@ -54,7 +54,7 @@ func run(c *cli.Context) error {
 	defer stop()
 	defer onHangup(func() { relevel(c, &level, log) })()
 	warnings := daemon.Harden()
-	identity, err := loadIdentity(in(c, identityName), cli.Dir(c))
+	identity, err := ownIdentity(c)
 	if err != nil {
 		return err
 	}
