@@ -120,7 +120,7 @@ func Open(dir, configPath string, log *slog.Logger) (*KDC, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := readStoreKey(filepath.Join(dir, keyFile))
+	key, err := readStoreKey(storeKey(dir))
 	if err != nil {
 		return nil, err
 	}
@@ -142,6 +142,16 @@ func Open(dir, configPath string, log *slog.Logger) (*KDC, error) {
 	}
 	k.close = func() error { return errors.Join(s.Close(), f.Close()) }
 	return k, nil
+}
+
+// storeKey is the path of the store key: in the state directory or, where it was taken out of it, the credential of that
+// name that systemd hands over (systemd.exec(5), LoadCredential). It is never written after Init.
+func storeKey(dir string) string {
+	path, from := filepath.Join(dir, keyFile), os.Getenv("CREDENTIALS_DIRECTORY")
+	if _, err := os.Lstat(path); from == "" || !errors.Is(err, fs.ErrNotExist) {
+		return path
+	}
+	return filepath.Join(from, keyFile)
 }
 
 func readStoreKey(path string) (secret.Key, error) {

@@ -231,3 +231,31 @@ func addWhenServing(t *testing.T, k *KDC) (Enrolment, error) {
 		}
 	}
 }
+
+// TestStoreKeyCredential: a store key that was taken out of the directory comes from the service manager; one that is in
+// it counts.
+func TestStoreKeyCredential(t *testing.T) {
+	dir, given := t.TempDir(), t.TempDir()
+	_, err := Init(dir, InitOptions{Addresses: []string{"192.0.2.1"}})
+	check(t, err)
+	t.Setenv("CREDENTIALS_DIRECTORY", given)
+	check(t, secret.WriteFile(filepath.Join(given, keyFile), make([]byte, secret.Size)))
+	opens := func() error {
+		k, err := Open(dir, "", nil)
+		if err == nil {
+			check(t, k.Close())
+		}
+		return err
+	}
+	check(t, opens())
+	check(t, os.Rename(filepath.Join(dir, keyFile), filepath.Join(given, keyFile)))
+	check(t, opens())
+	check(t, os.Chmod(filepath.Join(given, keyFile), 0o444))
+	if err := opens(); !errors.Is(err, secret.ErrLoose) {
+		t.Errorf("a credential that others may read: %v", err)
+	}
+	check(t, os.Remove(filepath.Join(given, keyFile)))
+	if err := opens(); !errors.Is(err, ErrNotInitialised) {
+		t.Errorf("no key anywhere: %v", err)
+	}
+}

@@ -41,20 +41,9 @@ func enrol(c *cli.Context) error {
 		return err
 	}
 	defer token.Key.Destroy()
-	path := in(c, identityName)
-	release, err := claim(cli.Dir(c))
+	config, err := redeem(c, token)
 	if err != nil {
 		return err
-	}
-	defer release() // not before the KDC knows this identity: another one redeemed meanwhile would make it worthless
-	if err := notEnrolled(path); err != nil {
-		return err
-	}
-	config, err := tunssm.Enrol(c.Context, dialTCP, token, cli.Release(), func(id control.Identity) error {
-		return saveIdentity(path, id)
-	})
-	if err != nil {
-		return enrolFault(c, token, err)
 	}
 	if cli.WantsJSON(c) {
 		return cli.JSON(c.App.Writer, "ssmnet.enrol/v1", struct {
@@ -64,6 +53,35 @@ func enrol(c *cli.Context) error {
 	}
 	return cli.PrintLine(c, "enrolled as %s (%s); bring the interface up with '%s'", config.Name, cli.Joined(config.Addresses),
 		inDir("ssm up", cli.Dir(c)))
+}
+
+// redeem makes the identity of a host that has none, and gives what the KDC says to it.
+func redeem(c *cli.Context, token control.Token) (config control.Config, err error) {
+	err = claimed(c, func(path string) error {
+		config, err = tunssm.Enrol(c.Context, dialTCP, token, cli.Release(), func(id control.Identity) error {
+			return saveIdentity(path, id)
+		})
+		if err != nil {
+			return enrolFault(c, token, err)
+		}
+		return nil
+	})
+	return config, err
+}
+
+// claimed does f, which writes the identity at path, where there is none. It has the directory until the KDC knows the
+// identity: another one redeemed meanwhile would make it worthless.
+func claimed(c *cli.Context, f func(path string) error) error {
+	path := in(c, identityName)
+	release, err := claim(cli.Dir(c))
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := notEnrolled(path); err != nil {
+		return err
+	}
+	return f(path)
 }
 
 // enrolFault says why the KDC did not enrol this host. An identity that is written is not taken away: whether it is

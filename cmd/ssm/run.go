@@ -58,7 +58,7 @@ func run(c *cli.Context) error {
 	ctx, stop := daemon.SignalContext()
 	defer stop()
 	defer onHangup(func() { relevel(c, &level, log) })()
-	identity, err := loadIdentity(in(c, identityName), cli.Dir(c))
+	identity, err := ownIdentity(c)
 	if err != nil {
 		return err
 	}
