@@ -175,7 +175,7 @@ func (t *tracing) endpointStep() Step {
 	switch s := t.session; {
 	case s == nil:
 		return Step{stepEndpoint, Moot, "not known before there is a session", ""}
-	case t.never:
+	case s.Heard.IsZero():
 		var all []string
 		for _, e := range t.endpoints {
 			all = append(all, e.String())
@@ -186,7 +186,7 @@ func (t *tracing) endpointStep() Step {
 		}
 		return step
 	default:
-		return Step{stepEndpoint, Fine, fmt.Sprintf("%s, heard from %s ago", s.Endpoint, t.silence.Truncate(time.Second)), ""}
+		return Step{stepEndpoint, Fine, fmt.Sprintf("%s, heard from %s ago", s.Endpoint, time.Since(s.Heard).Round(time.Second)), ""}
 	}
 }
 
