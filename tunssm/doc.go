@@ -31,4 +31,9 @@
 // is one, held packets and probes go to every candidate that the KDC named and later data to the first. An SSM whose own
 // addresses change sends echoes until each peer has answered. A change that a router in between makes it cannot see: its
 // next frame tells the peer, at the latest the keepalive that it sends when the peer, hearing nothing, acquires anew.
+//
+// # Traces
+//
+// A trace (trace.go) follows a flow without sending anything: trace_steps.go has the steps in the order of a packet's way.
+// What the KDC would decide it asks by a Lookup (lookup.go), which makes no session.
 package tunssm

@@ -98,7 +98,7 @@ func (s *SSM) Trace(ctx context.Context, q Query) (Trace, error) {
 			return Trace{}, err
 		}
 	}
-	if dst = dst.Unmap(); !dst.IsValid() {
+	if dst = dst.Unmap().WithZone(""); !dst.IsValid() {
 		return t.conclude(t.peerStep(), t.decisionStep()), nil
 	}
 	src, err := t.source(dst)

@@ -91,6 +91,8 @@ func (t *tracing) peerStep() Step {
 		}
 	}
 	switch reason := t.reply.Reason; {
+	case covers(t.config.Subnets, t.flow.Dst):
+		return Step{stepPeer, Fault, t.To + " is in a subnet of this host's own", "no tunnel leads there: see to this host's own network"}
 	case t.isSelf():
 		return Step{stepPeer, Fault, t.To + " is this host itself", "name another peer, or an address of one"}
 	case name == "" && reason == control.Unknown:

@@ -211,6 +211,8 @@ func TestTraceFrom(t *testing.T) {
 		if f := lookups[len(lookups)-1].Flow; f.Src != q.From {
 			t.Errorf("asked for %v", f)
 		}
+		a.traced(ssh("10.9.7.7"), Nowhere, map[string]string{"peer": "! 10.9.7.7 is in a subnet of this host's own"})
+		a.traced(ssh("fe80::1%eth0"), Misrouted, map[string]string{"route": "! this host has no route there"})
 		q.To = in6(2).String()
 		if _, err := a.Trace(t.Context(), q); !errors.Is(err, ErrQuery) {
 			t.Errorf("of two families: %v", err)
