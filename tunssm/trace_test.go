@@ -253,3 +253,20 @@ func TestTraceOfSilentPeer(t *testing.T) {
 		a.traced(ssh("b"), Unavailable, map[string]string{"endpoint": "! tries 192.0.2.2:7601; none has answered yet @ one of the two"})
 	})
 }
+
+// TestTraceWithoutReadyParts: a detached KDC is named, and before the first Welcome there is nothing to trace.
+func TestTraceWithoutReadyParts(t *testing.T) {
+	inWorld(t, 1, []string{"a"}, func(t *testing.T, w *world) {
+		a, k := w.tracer()
+		k.tell("a", &control.Pong{Detached: true})
+		synctest.Wait()
+		a.traced(ssh(in4(2).String()), Unavailable, map[string]string{
+			"decision": "! no KDC answers: " + k.address + " is detached from its store @ see 'ssm status'"})
+		k.set(func(s *script) { s.silent = true })
+		late := w.add("late", 3)
+		synctest.Wait()
+		if _, err := late.Trace(t.Context(), ssh("a")); !errors.Is(err, ErrNotReady) {
+			t.Errorf("%v, want %v", err, ErrNotReady)
+		}
+	})
+}
