@@ -38,4 +38,9 @@
 // Frames go unfragmented. Each peer has a limit, the longest inner packet that its path takes in one frame, lowered by
 // what the kernel knows of the path and found by echoes where no router tells (path.go, search.go). It is never below
 // 1280 bytes, the interface's least: to a peer whose path takes not even that, frames go in IP fragments.
+//
+// # Traces
+//
+// A trace (trace.go) follows a flow without sending anything: trace_steps.go has the steps in the order of a packet's way.
+// What the KDC would decide it asks by a Lookup (lookup.go), which makes no session.
 package tunssm

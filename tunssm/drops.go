@@ -1,6 +1,9 @@
 package tunssm
 
-import "sync/atomic"
+import (
+	"slices"
+	"sync/atomic"
+)
 
 // Drop names why a packet or frame went no further. Every drop has a counter; the names are for operators.
 type Drop uint8
@@ -38,6 +41,9 @@ var dropNames = [dropCount]string{
 }
 
 func (d Drop) String() string { return dropNames[d] }
+
+// DropNames are all of them, sorted.
+func DropNames() []string { return slices.Sorted(slices.Values(dropNames[:])) }
 
 // drops counts. Any goroutine may add.
 type drops [dropCount]atomic.Uint64

@@ -67,6 +67,7 @@ type SessionStatus struct {
 	RekeyIn   float64           `json:"rekey_in_seconds"`
 	Rx        TrafficStatus     `json:"rx"`
 	Tx        TrafficStatus     `json:"tx"`
+	Heard     time.Time         `json:"last_frame,omitzero"` // of any kind from the peer; rx counts data alone
 	Prefixes  []netip.Prefix    `json:"prefixes"`
 	Selectors []string          `json:"selectors"`
 	AsOf      control.AsOf      `json:"as_of"`
@@ -169,6 +170,9 @@ func (s *session) status() SessionStatus {
 	}
 	if e := s.peer.endpoint.Load(); e != nil {
 		st.Endpoint = *e
+	}
+	if at := s.heard.Load(); at != 0 {
+		st.Heard = s.since.Add(time.Duration(at))
 	}
 	for _, sel := range s.scope.Load().selectors {
 		st.Selectors = append(st.Selectors, sel.String())

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 
 	"ssmnet/packet"
 	"ssmnet/packet/control"
@@ -83,8 +82,6 @@ type view struct {
 	peer      string // that has the destination; empty where it is not known
 	prefixes  []netip.Prefix
 	session   *SessionStatus // that this side would send on
-	silence   time.Duration  // since a frame of the peer was opened on it; 0: never, or just now
-	never     bool           // none was
 	way       way
 	endpoints []netip.AddrPort
 }
@@ -101,7 +98,7 @@ func (s *SSM) Trace(ctx context.Context, q Query) (Trace, error) {
 			return Trace{}, err
 		}
 	}
-	if dst = dst.Unmap(); !dst.IsValid() {
+	if dst = dst.Unmap().WithZone(""); !dst.IsValid() {
 		return t.conclude(t.peerStep(), t.decisionStep()), nil
 	}
 	src, err := t.source(dst)
@@ -144,8 +141,7 @@ func (s *SSM) observe(t *tracing) error {
 		t.peer, t.prefixes = p.name, p.prefixes
 		if x := p.sending.Load(); x != nil {
 			one := x.status()
-			t.session, t.never, t.endpoints = &one, x.heard.Load() == 0, x.everywhere()
-			t.silence = x.age() - time.Duration(x.heard.Load())
+			t.session, t.endpoints = &one, x.everywhere()
 			_, t.way = a.table.Load().outbound(t.flow)
 		}
 		return nil

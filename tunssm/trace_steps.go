@@ -91,6 +91,8 @@ func (t *tracing) peerStep() Step {
 		}
 	}
 	switch reason := t.reply.Reason; {
+	case covers(t.config.Subnets, t.flow.Dst):
+		return Step{stepPeer, Fault, t.To + " is in a subnet of this host's own", "no tunnel leads there: see to this host's own network"}
 	case t.isSelf():
 		return Step{stepPeer, Fault, t.To + " is this host itself", "name another peer, or an address of one"}
 	case name == "" && reason == control.Unknown:
@@ -175,7 +177,7 @@ func (t *tracing) endpointStep() Step {
 	switch s := t.session; {
 	case s == nil:
 		return Step{stepEndpoint, Moot, "not known before there is a session", ""}
-	case t.never:
+	case s.Heard.IsZero():
 		var all []string
 		for _, e := range t.endpoints {
 			all = append(all, e.String())
@@ -186,7 +188,7 @@ func (t *tracing) endpointStep() Step {
 		}
 		return step
 	default:
-		return Step{stepEndpoint, Fine, fmt.Sprintf("%s, heard from %s ago", s.Endpoint, t.silence.Truncate(time.Second)), ""}
+		return Step{stepEndpoint, Fine, fmt.Sprintf("%s, heard from %s ago", s.Endpoint, time.Since(s.Heard).Round(time.Second)), ""}
 	}
 }
 

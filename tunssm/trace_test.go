@@ -211,6 +211,8 @@ func TestTraceFrom(t *testing.T) {
 		if f := lookups[len(lookups)-1].Flow; f.Src != q.From {
 			t.Errorf("asked for %v", f)
 		}
+		a.traced(ssh("10.9.7.7"), Nowhere, map[string]string{"peer": "! 10.9.7.7 is in a subnet of this host's own"})
+		a.traced(ssh("fe80::1%eth0"), Misrouted, map[string]string{"route": "! this host has no route there"})
 		q.To = in6(2).String()
 		if _, err := a.Trace(t.Context(), q); !errors.Is(err, ErrQuery) {
 			t.Errorf("of two families: %v", err)
@@ -249,5 +251,22 @@ func TestTraceOfSilentPeer(t *testing.T) {
 		time.Sleep(answersWithin + time.Second)
 		a.asked = 1
 		a.traced(ssh("b"), Unavailable, map[string]string{"endpoint": "! tries 192.0.2.2:7601; none has answered yet @ one of the two"})
+	})
+}
+
+// TestTraceWithoutReadyParts: a detached KDC is named, and before the first Welcome there is nothing to trace.
+func TestTraceWithoutReadyParts(t *testing.T) {
+	inWorld(t, 1, []string{"a"}, func(t *testing.T, w *world) {
+		a, k := w.tracer()
+		k.tell("a", &control.Pong{Detached: true})
+		synctest.Wait()
+		a.traced(ssh(in4(2).String()), Unavailable, map[string]string{
+			"decision": "! no KDC answers: " + k.address + " is detached from its store @ see 'ssm status'"})
+		k.set(func(s *script) { s.silent = true })
+		late := w.add("late", 3)
+		synctest.Wait()
+		if _, err := late.Trace(t.Context(), ssh("a")); !errors.Is(err, ErrNotReady) {
+			t.Errorf("%v, want %v", err, ErrNotReady)
+		}
 	})
 }

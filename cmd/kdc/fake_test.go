@@ -35,7 +35,7 @@ type fake struct {
 
 func (*fake) Status() kdc.Status {
 	return kdc.Status{
-		Since: fakeTime, Uptime: 3661, PeersKnown: 2, PeersOnline: 1, Sessions: 2, Requests: 30, Grants: 20, Denials: 10,
+		Since: fakeTime, Uptime: 3661, PeersKnown: 2, PeersOnline: 1, Sessions: 2, Requests: 30, Grants: 20, Denials: 10, Lookups: 7,
 		RequestsPerSecond: 1.25, PolicyRevision: 4, AsOf: control.AsOf{Epoch: 1, Revision: 9}, Audit: "ok",
 		Store:     "ok",
 		Addresses: []string{"192.0.2.1:7600"}, Listen: []string{"[::]:7600"},

@@ -40,6 +40,7 @@ func statusTable(s kdc.Status) *cli.Table {
 	t.Row("sessions", s.Sessions)
 	t.Row("requests", fmt.Sprintf("%d (%.1f/s): %d granted, %d refused",
 		s.Requests, s.RequestsPerSecond, s.Grants, s.Denials))
+	t.Row("lookups", s.Lookups)
 	revision := fmt.Sprintf("revision %d", s.PolicyRevision)
 	if s.PolicyRevision == 0 {
 		revision = "none: all is denied"

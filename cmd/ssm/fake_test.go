@@ -37,7 +37,7 @@ func (f *fake) Status() (tunssm.Status, error) {
 		Subnets:   []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16")},
 		AsOf:      control.AsOf{Epoch: 1, Revision: 9}, Uptime: 3661,
 		KDCs: []tunssm.KDCStatus{
-			{Address: "192.0.2.1:7600", For: 12, Fault: "connection refused"},
+			{Address: "192.0.2.1:7600", For: 12, Fault: "dial tcp 192.0.2.1:7600: connect: connection refused"},
 			{Address: "192.0.2.2:7600", Connected: true, For: 3661},
 			{Address: "192.0.2.3:7600", Connected: true, Detached: true, For: 60},
 		},
@@ -46,6 +46,7 @@ func (f *fake) Status() (tunssm.Status, error) {
 			{Prefix: netip.MustParsePrefix("10.40.0.0/16"), State: "declined", Refused: "declined with 'ssm route del'"},
 			{Prefix: netip.MustParsePrefix("192.168.0.0/16"), State: "refused", Refused: "overlaps eth0"},
 		},
+		Rx: tunssm.TrafficStatus{Bytes: 4096}, Tx: tunssm.TrafficStatus{Bytes: 1 << 21}, Held: 3000,
 		Drops:    map[string]uint64{"replayed": 2, "denied": 11},
 		Sessions: fakeSessions(byte(f.rekeys.Load())),
 	}
@@ -59,8 +60,9 @@ func fakeSessions(rekeys byte) []tunssm.SessionStatus {
 	first := tunssm.SessionStatus{
 		ID: control.SessionID{0xaa, 15: 1 + rekeys}, Peer: "bo", Role: "requester", State: "sending", Suite: "aes-256-gcm", Order: 3,
 		Endpoint: netip.MustParseAddrPort("192.0.2.7:7601"), Age: 90, RekeyIn: 510,
-		Rx:       tunssm.TrafficStatus{Packets: 7, Bytes: 1536, Last: time.Now().Add(-49 * time.Hour)},
+		Rx:       tunssm.TrafficStatus{Packets: 7, Bytes: 1536, Last: time.Now().Add(-99 * time.Hour)},
 		Tx:       tunssm.TrafficStatus{Packets: 8, Bytes: 640},
+		Heard:    time.Now().Add(-49 * time.Hour),
 		Prefixes: []netip.Prefix{netip.MustParsePrefix("100.80.0.3/32")}, AsOf: control.AsOf{Epoch: 1, Revision: 9},
 		Selectors: []string{"100.80.0.2/32 > 100.80.0.3/32 tcp/22", "icmp back"},
 	}

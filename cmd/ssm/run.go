@@ -273,7 +273,7 @@ func readiness(st tunssm.Status) error {
 	}
 	for _, k := range st.KDCs {
 		if k.Fault != "" {
-			return errors.New(k.Address + ": " + k.Fault)
+			return errors.New(k.Address + ": " + plainFault(k))
 		}
 	}
 	return errors.New("no KDC has welcomed this host yet")

@@ -104,7 +104,7 @@ func sessionDetail(s tunssm.SessionStatus) *cli.Table {
 	t.Row("rekey in", cli.Age(seconds(s.RekeyIn)))
 	t.Row("received", cli.Bytes(s.Rx.Bytes))
 	t.Row("sent", cli.Bytes(s.Tx.Bytes))
-	t.Row("last frame", ago(s.Rx.Last))
+	t.Row("last frame", ago(s.Heard))
 	t.Row("prefixes", cli.Joined(s.Prefixes))
 	for _, sel := range s.Selectors {
 		t.Row("selector", sel)

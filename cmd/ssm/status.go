@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"ssmnet/cmd/internal/cli"
@@ -45,7 +45,7 @@ func status(c *cli.Context) error {
 	case cli.WantsJSON(c):
 		return cli.JSON(c.App.Writer, "ssmnet.status/v1", st)
 	}
-	return printTables(c, overview(st), kdcTable(st), routeTable(st), dropTable(st), sessionTable(st.Sessions))
+	return printTables(c, overview(st), kdcTable(st), routeTable(st), sessionTable(st.Sessions), dropTable(st))
 }
 
 // connected is the KDC that the SSM asks first.
@@ -87,6 +87,10 @@ func overview(st tunssm.Status) *cli.Table {
 		t.Row("subnets", someOf(st.Subnets))
 	}
 	t.Row("port", st.Port)
+	t.Row("traffic", fmt.Sprintf("%s received, %s sent", cli.Bytes(st.Rx.Bytes), cli.Bytes(st.Tx.Bytes)))
+	if st.Held > 0 {
+		t.Row("held", cli.Bytes(uint64(st.Held))+" wait for a session")
+	}
 	t.Row("uptime", cli.Age(seconds(st.Uptime)))
 	t.Row("as of", st.AsOf)
 	return t
@@ -110,7 +114,7 @@ func kdcTable(st tunssm.Status) *cli.Table {
 		state := "connected"
 		switch {
 		case !k.Connected:
-			state = k.Fault
+			state = "not connected: " + plainFault(k)
 		case k.Detached:
 			state = "detached from its store"
 		case k.Silent >= silentAfter.Seconds():
@@ -119,6 +123,11 @@ func kdcTable(st tunssm.Status) *cli.Table {
 		t.Row(k.Address, state, cli.Age(seconds(k.For)))
 	}
 	return t
+}
+
+// plainFault is why there is no connection, without what the row says already.
+func plainFault(k tunssm.KDCStatus) string {
+	return strings.TrimPrefix(strings.TrimPrefix(k.Fault, "dial tcp "+k.Address+": "), "connect: ")
 }
 
 func routeTable(st tunssm.Status) *cli.Table {
@@ -133,14 +142,6 @@ func routeTable(st tunssm.Status) *cli.Table {
 	return t
 }
 
-func dropTable(st tunssm.Status) *cli.Table {
-	t := cli.NewTable("DROPPED", "PACKETS")
-	for _, reason := range slices.Sorted(maps.Keys(st.Drops)) {
-		t.Row(reason, st.Drops[reason])
-	}
-	return t
-}
-
 func sessionTable(sessions []tunssm.SessionStatus) *cli.Table {
 	t := cli.NewTable("PEER", "ENDPOINT", "SUITE", "STATE", "AGE", "REKEY IN", "RX", "TX", "LAST FRAME")
 	for _, s := range sessions {
@@ -148,8 +149,12 @@ func sessionTable(sessions []tunssm.SessionStatus) *cli.Table {
 		if s.Endpoint.IsValid() {
 			endpoint = s.Endpoint.String()
 		}
-		t.Row(s.Peer, endpoint, s.Suite, s.State, cli.Age(seconds(s.Age)), cli.Age(seconds(s.RekeyIn)),
-			cli.Bytes(s.Rx.Bytes), cli.Bytes(s.Tx.Bytes), ago(s.Rx.Last))
+		rekey := ""
+		if s.State != "superseded" && s.State != "closing" {
+			rekey = cli.Age(seconds(s.RekeyIn))
+		}
+		t.Row(s.Peer, endpoint, s.Suite, s.State, cli.Age(seconds(s.Age)), rekey, cli.Bytes(s.Rx.Bytes), cli.Bytes(s.Tx.Bytes),
+			ago(s.Heard))
 	}
 	return t
 }
