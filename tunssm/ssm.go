@@ -49,7 +49,9 @@ func New(o Options) *SSM {
 		dataPath: d, name: o.Identity.Name, kdcs: o.Identity.KDCs, keys: newKeyring(o.Identity), save: o.Save,
 		boot: control.NewBoot(), software: o.Software, now: o.Now, random: o.Random,
 		out: newOutbound(d), timers: newTimers(), holds: newHolds(), denials: denials{},
-		attempts: map[goal]*attempt{}, asking: map[netip.Addr]int{}, steps: newSteps(), pending: map[uint64]*attempt{}, peers: map[string]*peer{}, orders: orders{},
+		attempts: map[goal]*attempt{}, asking: map[netip.Addr]int{}, turns: newTurns(),
+		steps: newSteps(stepRate, stepBurst), lives: newSteps(lifeRate, lifeBurst),
+		pending: map[uint64]*attempt{}, peers: map[string]*peer{}, orders: orders{},
 		revoked: map[control.SessionID]bool{}, inside: map[string]netip.Addr{}, began: time.Now(),
 	}
 	a.reach = func() control.Reach {
