@@ -32,7 +32,7 @@ fuzz() {
   if [[ $(seeds "$1" "$2") -eq 0 ]]; then
     verdict=FAIL
     echo "$name has no seeds" >"$tmp/out"
-  elif ! go test -run '^$' -fuzz "^$2\$" -fuzztime "$3" "./$1" >"$tmp/out" 2>&1; then
+  elif ! go test -run '^$' -fuzz "^$2\$" -fuzztime "$3" -fuzzminimizetime 1s "./$1" >"$tmp/out" 2>&1; then
     verdict=FAIL
   fi
   read -r count new < <(awk '/^fuzz: elapsed/ && /execs/ { for (i = 1; i < NF; i++) {
