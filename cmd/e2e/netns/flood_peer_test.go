@@ -161,7 +161,7 @@ func TestTraitorFlood(t *testing.T) {
 			at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 77, 1, byte(r.Uint32())}), uint16(1+r.IntN(60000)))
 			return encoded(t, &control.Endpoint{Reach: &control.Reach{Port: framePort, Fixed: at}})
 		}},
-		{"reports", count, func(r *rand.Rand) []byte {
+		{"reports", count / 10, func(r *rand.Rand) []byte {
 			m := &control.SessionReport{}
 			for range control.MaxReported {
 				m.Opened = append(m.Opened, control.SessionEntry{
