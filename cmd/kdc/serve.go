@@ -17,6 +17,7 @@ import (
 	"ssmnet/cmd/internal/daemon"
 	"ssmnet/kdc"
 	"ssmnet/kdc/admin"
+	"ssmnet/packet/control"
 )
 
 func serveCommand() *cli.Command {
@@ -94,7 +95,7 @@ func newLog(c *cli.Context) (*slog.Logger, error) {
 
 // listen takes every TCP address, or says which one it cannot have.
 func (s *server) listen(addresses []string) error {
-	lc := net.ListenConfig{Control: daemon.Persistent}
+	lc := net.ListenConfig{Control: daemon.Spoken(control.HandshakeTimeout)}
 	lc.SetMultipathTCP(false) // whose sockets do not take these options
 	for _, a := range addresses {
 		l, err := lc.Listen(context.Background(), "tcp", a)
