@@ -95,6 +95,11 @@ func (k *KDC) admit(c *connection, call uint64, hello *control.Hello) control.Re
 	c.config = k.configure(s, s.peers[c.name], k.routes(s, s.peers[c.name]))
 	k.mu.Lock()
 	p := k.liveAs(c.name, c.uid)
+	if !p.visits.Allow() {
+		k.mu.Unlock()
+		k.warn("a peer connects too often", "peer", c.name, "source", c.source)
+		return control.Busy
+	}
 	older, ok := p.displace(c.boot)
 	if !ok {
 		k.mu.Unlock()

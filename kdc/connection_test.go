@@ -235,8 +235,38 @@ func TestStrangers(t *testing.T) {
 	})
 }
 
+// TestAnsweredStrangersStay: whose first message has verified does not give way to what else comes from its address, however
+// long its own network takes to bring the next one.
+func TestAnsweredStrangersStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCenter(t)
+		conn, err := c.dial(c.add(NewPeer{Name: "a"}), "203.0.113.9")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		for range 2 * maxStrangersOfASite {
+			nc, err := c.wire.dial("203.0.113.9")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+		}
+		time.Sleep(control.HandshakeTimeout / 2)
+		if err := conn.Send(1, &control.Hello{Boot: control.NewBoot()}); err != nil {
+			t.Fatal(err)
+		}
+		if e, err := conn.Receive(); err != nil || e.Message.Type() != control.TypeWelcome {
+			t.Fatalf("%+v, %v", e.Message, err)
+		}
+		if n := c.vouched.all; n != 0 {
+			t.Errorf("%d are still counted as strangers", n)
+		}
+	})
+}
+
 func TestStrangersInAll(t *testing.T) {
-	s := strangers{sites: map[netip.Prefix][]stranger{}}
+	s := newStrangers()
 	at := func(i int) netip.Prefix { return site(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})) }
 	var all []net.Conn
 	for i := range 2 * maxStrangers {

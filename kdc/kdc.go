@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,6 +63,7 @@ type KDC struct {
 	changing  chan struct{} // one slot: held by the operation that changes the store
 	telling   sync.Mutex    // before gate: Updates go out in order
 	strangers strangers
+	vouched   strangers // whose first message has verified
 	timers    timers
 	eraser    *secret.Eraser
 	running   sync.WaitGroup // every goroutine and timer of Serve but the audit's
@@ -104,7 +104,7 @@ func New(o Options) (*KDC, error) {
 
 		collectors: map[*collector]struct{}{}, watchers: map[*watcher]struct{}{}, published: make(chan struct{}), transports: map[net.Conn]struct{}{},
 		changing: make(chan struct{}, 1), stopped: make(chan struct{}),
-		strangers: strangers{sites: map[netip.Prefix][]stranger{}},
+		strangers: newStrangers(), vouched: newStrangers(),
 	}
 	k.timers = timers{running: &k.running, set: map[*timer]struct{}{}}
 	k.eraser = secret.NewEraser(func(d time.Duration, f func()) { k.after(d, f) })

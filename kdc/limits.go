@@ -15,7 +15,8 @@ const (
 	reportRate, reportBurst   = 5000, 10000 // SessionReports; none can be left out, so those above end the connection
 	askRate, askBurst         = 200, 1000   // Lookup, Endpoint, Ping and the rest together; those above are ignored
 
-	redeemRate, redeemBurst = 1, 5   // redemptions of one token; those above are refused as busy
+	visitRate, visitBurst   = 1, 30  // connections of one peer; those above are refused as busy
+	redeemRate, redeemBurst = 1, 5   // redemptions of one token; likewise
 	warnRate, warnBurst     = 10, 50 // warnings that peers can cause, in the log
 )
 
@@ -90,20 +91,20 @@ type denied struct {
 	port                         uint16
 }
 
-// repeated is a denial that stands in the audit record already, and how often it came again.
+// repeated is a denial that stands in the audit record already, and how much of the same came again.
 type repeated struct {
 	event event
 	count uint64
 }
 
-// auditDenial records a denial. The first of equal ones gets its line at once, and those that follow within denialsFor
-// one line together, with their count.
+// auditDenial records a denial, or of e.Count sessions of a report that they are refused. The first of equal ones gets its
+// line at once, and those that follow within denialsFor one line together, with their count.
 func (k *KDC) auditDenial(e event, d denied) {
 	k.mu.Lock()
 	r := k.repeats[d]
 	switch {
 	case r != nil:
-		r.event, r.count = e, r.count+1
+		r.event, r.count = e, r.count+max(1, e.Count)
 	case len(k.repeats) < maxRepeated:
 		k.repeats[d] = new(repeated)
 		if k.repeatsDue = k.repeatsDue || k.after(denialsFor, k.tellRepeats).t != nil; !k.repeatsDue {

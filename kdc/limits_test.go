@@ -69,6 +69,60 @@ func TestMessagesAreLimited(t *testing.T) {
 	})
 }
 
+// TestVisitsAreLimited: a peer that connects over and over is refused as busy, writes no more into the audit record, and is
+// welcome again a moment later; others are meanwhile.
+func TestVisitsAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, aToB)
+		hello := &control.Hello{Boot: control.NewBoot(), AES: true, Reach: control.Reach{Port: 7601}}
+		const visits = visitBurst + 10
+		busy := 0
+		for range visits {
+			m := p.knock(p.a.id, "198.51.100.1", hello)
+			if r, ok := m.next().(*control.Refusal); ok && r.Reason == control.Busy {
+				busy++
+			}
+			m.close()
+			synctest.Wait()
+		}
+		if busy != visits-(visitBurst-1) { // the pair's own was the first
+			t.Errorf("%d of %d visits refused as busy", busy, visits)
+		}
+		if n := len(p.ledger.events(t, "online")); n > visitBurst+1 {
+			t.Errorf("%d lines of the audit record", n)
+		}
+		p.join(p.add(NewPeer{Name: "c"}), "198.51.100.1")
+		time.Sleep(time.Second / visitRate)
+		p.joinAs(p.a.id, "198.51.100.1", hello)
+	})
+}
+
+// TestRefusedReportsAreOneLine: the sessions that are refused in a second are two lines of the audit record, and none of
+// them is lost from their count.
+func TestRefusedReportsAreOneLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, aToB)
+		const reports, each = 50, 4
+		for range reports {
+			m := &control.SessionReport{}
+			for range each {
+				m.Opened = append(m.Opened, control.SessionEntry{
+					ID: control.NewSessionID(), Requester: "a", Responder: "nobody", BootA: p.a.boot,
+				})
+			}
+			p.a.send(0, m)
+		}
+		time.Sleep(2 * denialsFor)
+		lines, sum := p.ledger.events(t, "report.refused"), uint64(0)
+		for _, e := range lines {
+			sum += e.Count
+		}
+		if len(lines) != 2 || sum != reports*each {
+			t.Errorf("%d lines for %d sessions, want 2 for %d", len(lines), sum, reports*each)
+		}
+	})
+}
+
 // TestEqualDenialsAreOneLine: the first stands in the audit record at once, and those of the same second in one line.
 func TestEqualDenialsAreOneLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -3,6 +3,8 @@ package kdc
 import (
 	"slices"
 
+	"golang.org/x/time/rate"
+
 	"ssmnet/packet/control"
 )
 
@@ -21,13 +23,17 @@ type livePeer struct {
 	owed      map[control.SessionID]*debt
 	budget    int // sessions that count against it
 	lastSeen  int64
+	visits    *rate.Limiter // connections
 }
 
 // live gives the entry of a peer, which it makes where there is none. KDC.gate and k.mu are held.
 func (k *KDC) live(name string) *livePeer {
 	p := k.peers[name]
 	if p == nil {
-		p = &livePeer{sessions: map[control.SessionID]*session{}, owed: map[control.SessionID]*debt{}}
+		p = &livePeer{
+			sessions: map[control.SessionID]*session{}, owed: map[control.SessionID]*debt{},
+			visits: rate.NewLimiter(visitRate, visitBurst),
+		}
 		if known := k.snapshot.Load().peers[name]; known != nil {
 			p.uid = known.record.UID
 		}

@@ -17,7 +17,7 @@ func (k *KDC) kept() map[string]int {
 	n := map[string]int{
 		"peers": len(k.peers), "sessions": len(k.sessions), "pending": len(k.pending), "waiting": len(k.waiting),
 		"reissued": k.reissued, "collectors": len(k.collectors), "transports": len(k.transports),
-		"redemptions": len(k.redemptions), "repeats": len(k.repeats), "timers": len(k.timers.set), "strangers": k.strangers.all,
+		"redemptions": len(k.redemptions), "repeats": len(k.repeats), "timers": len(k.timers.set), "strangers": k.strangers.all + k.vouched.all,
 		"revoked": len(k.revoked.reasons) - len(k.revoked.order),
 	}
 	for _, p := range k.peers {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -75,15 +76,16 @@ func (k *KDC) accept(ctx context.Context, l net.Listener, fail context.CancelCau
 			continue
 		}
 		from := site(source(nc.RemoteAddr()))
-		if displaced := k.strangers.enter(nc, from); displaced != nil {
-			k.counts.turnedAway.Add(1)
-			displaced.Close()
-		}
+		k.turnAway(k.strangers.enter(nc, from))
 		if !k.track(nc) {
 			nc.Close()
 		}
 		k.running.Go(func() {
-			k.receive(ctx, nc, sync.OnceFunc(func() { k.strangers.leave(nc, from) }))
+			through := answering{nc, sync.OnceFunc(func() { k.vouch(nc, from) })}
+			k.receive(ctx, through, sync.OnceFunc(func() {
+				k.strangers.leave(nc, from)
+				k.vouched.leave(nc, netip.Prefix{})
+			}))
 			k.untrack(nc) // not deferred: see attend
 		})
 	}

@@ -162,7 +162,8 @@ func (k *KDC) reported(c *connection, m *control.SessionReport) {
 	}
 	k.mu.Unlock()
 	if len(refuse) > 0 {
-		k.audit.add(event{Event: "report.refused", Peer: c.name, Count: uint64(len(refuse)), Reason: reason.String()})
+		e := event{Event: "report.refused", Peer: c.name, Count: uint64(len(refuse)), Reason: reason.String()}
+		k.auditDenial(e, denied{requester: c.name, reason: e.Event + ": " + e.Reason})
 		c.conn.Send(0, &control.Revoke{Sessions: refuse, Reason: reason, AsOf: s.asOf})
 	}
 	k.revoke(doomed, control.Changed)

@@ -1,6 +1,7 @@
 package kdc
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -8,10 +9,12 @@ import (
 )
 
 // Limits on connections that have not shown a key yet. Where a limit is reached the oldest of them gives way to the
-// newest: an honest handshake takes milliseconds, so that it comes through among any number of silent connections,
-// and whoever wants to keep it out has to open connections faster than that.
+// newest, so that no address is locked out by what else comes from it. An SSM's first message arrives with the connection:
+// whoever wants to keep it out has to open connections faster than the KDC reads. Once it has verified, and the KDC
+// answers, the connection counts no more among those of its address, but among the others that were answered: these have
+// a key, or what was recorded of somebody who has.
 const (
-	maxStrangers        = 512 // in all
+	maxStrangers        = 512 // in all; and as many that were answered
 	maxStrangersOfASite = 32  // from one IPv4 address or IPv6 /64
 )
 
@@ -22,6 +25,8 @@ type strangers struct {
 	all   int
 	came  uint64
 }
+
+func newStrangers() strangers { return strangers{sites: map[netip.Prefix][]stranger{}} }
 
 type stranger struct {
 	nc net.Conn
@@ -35,6 +40,39 @@ func site(a netip.Addr) netip.Prefix {
 	}
 	p, _ := a.Prefix(bits) // the zero prefix for a transport without addresses
 	return p
+}
+
+// answering is a transport that tells when the KDC first writes to it: its answer to a message that has verified.
+type answering struct {
+	net.Conn
+	answered func()
+}
+
+func (a answering) Write(b []byte) (int, error) {
+	a.answered()
+	return a.Conn.Write(b)
+}
+
+// CloseWrite is for the end of a connection, where the transport has such a thing.
+func (a answering) CloseWrite() error {
+	if half, ok := a.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// vouch counts a stranger that is answered among its like.
+func (k *KDC) vouch(nc net.Conn, from netip.Prefix) {
+	k.strangers.leave(nc, from)
+	k.turnAway(k.vouched.enter(nc, netip.Prefix{}))
+}
+
+// turnAway closes a connection that had to give way, if there is one.
+func (k *KDC) turnAway(displaced net.Conn) {
+	if displaced != nil {
+		k.counts.turnedAway.Add(1)
+		displaced.Close()
+	}
 }
 
 // enter counts a stranger in, and gives the one that has to be closed for it, or nil.

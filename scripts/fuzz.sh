@@ -32,8 +32,9 @@ fuzz() {
   if [[ $(seeds "$1" "$2") -eq 0 ]]; then
     verdict=FAIL
     echo "$name has no seeds" >"$tmp/out"
-  elif ! go test -run '^$' -fuzz "^$2\$" -fuzztime "$3" "./$1" >"$tmp/out" 2>&1; then
-    verdict=FAIL
+  elif ! go test -run '^$' -fuzz "^$2\$" -fuzztime "$3" -fuzzminimizetime 1s "./$1" >"$tmp/out" 2>&1; then
+    # On a busy machine go test calls it a failure, without an input, that a worker is slow to end when time is up.
+    grep -q '^ *context deadline exceeded' "$tmp/out" && ! grep -q 'Failing input' "$tmp/out" || verdict=FAIL
   fi
   read -r count new < <(awk '/^fuzz: elapsed/ && /execs/ { for (i = 1; i < NF; i++) {
     if ($i == "execs:") count = $(i + 1); if ($i == "interesting:") new = $(i + 1) } } END { print count + 0, new + 0 }' "$tmp/out")

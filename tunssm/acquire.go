@@ -78,6 +78,10 @@ func (a *acquirer) step1Hold(frame []byte) {
 		a.out.carry(s, s.everywhere()...)
 		return
 	}
+	if a.crowded(flow.Dst) {
+		a.drops.add(dropHoldFull)
+		return
+	}
 	waiting := a.holds.waiting(flow.Dst)
 	ok, dropped := a.holds.hold(flow, frame)
 	a.drops[dropHoldFull].Add(uint64(dropped))
@@ -94,7 +98,7 @@ func (a *acquirer) step1Hold(frame []byte) {
 		a.timers.after(awaitConfirm, func() { a.resume(flow.Dst, 1) })
 		return
 	}
-	a.resume(flow.Dst, 1)
+	a.ask(flow.Dst)
 }
 
 // ours says whether this SSM may send from an inner address. Before the first Welcome it cannot tell.
@@ -311,6 +315,7 @@ func (a *acquirer) serves(s *session, f packet.Flow) {
 	if !s.permits(f) {
 		a.denials.add(keyOf(f), control.Denied, time.Now())
 	}
+	a.familiar.meet(f.Dst)
 }
 
 // step4Release sends what waited for the peer on its new session, to every candidate (the window drops the copies), or

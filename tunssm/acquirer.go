@@ -45,7 +45,9 @@ type acquirer struct {
 	denials  denials
 	attempts map[goal]*attempt
 	asking   map[netip.Addr]int // attempts for flows, by destination
-	steps    steps
+	turns    turns
+	steps    steps               // of acquisitions
+	lives    steps               // of sessions that peers begin and end
 	pending  map[uint64]*attempt // by request id
 	lookups  map[uint64]*lookup  // likewise
 	calls    uint64
@@ -199,7 +201,7 @@ func (a *acquirer) confirmed(s *session) {
 	if !slices.Contains(s.peer.sessions, s) {
 		return
 	}
-	a.log.Info("session confirmed", "session", s.id, "peer", s.peer.name, "requester", s.requester)
+	a.life("session confirmed", "session", s.id, "peer", s.peer.name, "requester", s.requester)
 	a.step4Release(s)
 }
 
@@ -241,7 +243,7 @@ func (a *acquirer) destroy(s *session, why string) {
 		a.timers.cancel(t)
 	}
 	a.report.closed(s)
-	a.log.Info("destroyed a session", "session", s.id, "peer", p.name, "why", why)
+	a.life("destroyed a session", "session", s.id, "peer", p.name, "why", why)
 }
 
 // goodbye ends everything: peers hear a close, KDCs the end of each session.

@@ -26,16 +26,17 @@ const (
 
 // dataPath is what the two loops and the acquirer share.
 type dataPath struct {
-	host    Host
-	log     *slog.Logger
-	drops   drops
-	table   atomic.Pointer[table]
-	origin  atomic.Pointer[origin]
-	answers *rate.Limiter
-	echoing atomic.Int32         // echoes of ours under way
-	toHold  chan []byte          // virtio-net frames, owned by the acquirer once sent
-	events  chan func(*acquirer) // run on the acquirer's goroutine
-	ended   chan struct{}        // closed when the acquirer has ended and takes no more events
+	host     Host
+	log      *slog.Logger
+	drops    drops
+	table    atomic.Pointer[table]
+	origin   atomic.Pointer[origin]
+	answers  *rate.Limiter
+	echoing  atomic.Int32 // echoes of ours under way
+	familiar familiar
+	toHold   chan []byte          // virtio-net frames, owned by the acquirer once sent
+	events   chan func(*acquirer) // run on the acquirer's goroutine
+	ended    chan struct{}        // closed when the acquirer has ended and takes no more events
 }
 
 func newDataPath(host Host, log *slog.Logger) *dataPath {

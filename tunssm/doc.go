@@ -13,6 +13,9 @@
 // step3Install and step4Release; a session that the other side asked for begins at step 3. After each change it
 // publishes an immutable table, inner prefix to peer and SPI to session, which the two loops only read.
 //
+// What a local program, a peer or a KDC can make the acquirer do, keep or log is bounded (hold.go, turns.go, denials.go,
+// steps.go), so that none of them takes it from the others.
+//
 // # Which session
 //
 // A peer may have several sessions at once: both sides asked, or one replaces another. A session is confirmed at the

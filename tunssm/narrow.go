@@ -53,7 +53,7 @@ func (a *acquirer) restrict(s *session, m *control.Narrow) {
 		cut = was.Union(*before)
 	}
 	s.peer.cut.Store(&cut)
-	a.log.Info("narrowed a session", "session", s.id, "peer", s.peer.name, "selectors", len(now), "before", len(was),
+	a.life("narrowed a session", "session", s.id, "peer", s.peer.name, "selectors", len(now), "before", len(was),
 		"as_of", m.AsOf)
 }
 

@@ -62,7 +62,7 @@ func (o *outbound) run(ctx context.Context) error {
 		case waySend:
 			o.carry(s, s.target())
 		case wayHold:
-			o.hold(frame)
+			o.hold(flow.Dst, frame)
 		case wayRefuse:
 			o.drops.add(dropDenied)
 			o.refuse(packet.AdminProhibited, 0, frame[packet.VirtioLen:])
@@ -95,7 +95,11 @@ func (o *outbound) classify(frame []byte) (flow packet.Flow, ok bool) {
 }
 
 // hold hands a copy to the acquirer, which holds it by destination. The loop never waits: what does not fit is dropped.
-func (o *outbound) hold(frame []byte) {
+func (o *outbound) hold(dst netip.Addr, frame []byte) {
+	if len(o.toHold) >= holdBacklog/2 && !o.familiar.knows(dst) {
+		o.drops.add(dropHoldFull)
+		return
+	}
 	select {
 	case o.toHold <- bytes.Clone(frame):
 	default:

@@ -21,12 +21,14 @@ func (a *acquirer) offered(l *link, conn *control.Conn, id uint64, o *control.Ke
 		if errors.Is(err, control.ErrStale) {
 			reason = control.Behind
 		}
-		a.log.Warn("refused an offer", "step", 3, "peer", name, "kdc", l.address, "error", err)
+		if a.lives.allow() {
+			a.log.Warn("refused an offer", "step", 3, "peer", name, "kdc", l.address, "error", err)
+		}
 		a.reply(conn, id, &control.KeyDenial{Na: na, Reason: reason})
 		return
 	}
 	a.reply(conn, id, accept)
-	a.log.Info("installed a session", "step", 3, "session", s.id, "peer", name, "role", "responder", "suite", s.suite)
+	a.life("installed a session", "step", 3, "session", s.id, "peer", name, "role", "responder", "suite", s.suite)
 	// The requester may ask because it has lost us: on the session that goes on, it learns where we are.
 	if now := s.peer.sending.Load(); now != nil && now.confirmed.Load() && now.boot == s.boot {
 		a.sendProbe(nil, now, packet.ProbeMessage{Kind: packet.Keepalive}, now.target())

@@ -49,9 +49,11 @@ func New(o Options) *SSM {
 		dataPath: d, name: o.Identity.Name, kdcs: o.Identity.KDCs, keys: newKeyring(o.Identity), save: o.Save,
 		boot: control.NewBoot(), endpoint: o.Endpoint, software: o.Software, now: o.Now, random: o.Random,
 		out: newOutbound(d), timers: newTimers(), holds: newHolds(), denials: denials{},
-		attempts: map[goal]*attempt{}, asking: map[netip.Addr]int{}, steps: newSteps(), pending: map[uint64]*attempt{},
-		lookups: map[uint64]*lookup{}, peers: map[string]*peer{}, orders: orders{}, revoked: map[control.SessionID]bool{},
-		inside: map[string]netip.Addr{}, measured: map[netip.AddrPort]measurement{}, began: time.Now(),
+		attempts: map[goal]*attempt{}, asking: map[netip.Addr]int{}, turns: newTurns(),
+		steps: newSteps(stepRate, stepBurst), lives: newSteps(lifeRate, lifeBurst),
+		pending: map[uint64]*attempt{}, lookups: map[uint64]*lookup{}, peers: map[string]*peer{}, orders: orders{},
+		revoked: map[control.SessionID]bool{}, inside: map[string]netip.Addr{},
+		measured: map[netip.AddrPort]measurement{}, began: time.Now(),
 	}
 	a.reach = func() control.Reach {
 		addresses := o.Host.Route.Candidates()

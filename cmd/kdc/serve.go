@@ -18,6 +18,7 @@ import (
 	"ssmnet/cmd/internal/daemon"
 	"ssmnet/kdc"
 	"ssmnet/kdc/admin"
+	"ssmnet/packet/control"
 )
 
 func serveCommand() *cli.Command {
@@ -104,7 +105,7 @@ func (s *server) relevel(c kdc.Config) {
 
 // listen takes every TCP address, or says which one it cannot have.
 func (s *server) listen(addresses []string) error {
-	lc := net.ListenConfig{Control: daemon.Persistent}
+	lc := net.ListenConfig{Control: daemon.Spoken(control.HandshakeTimeout)}
 	lc.SetMultipathTCP(false) // whose sockets do not take these options
 	for _, a := range addresses {
 		l, err := lc.Listen(context.Background(), "tcp", a)

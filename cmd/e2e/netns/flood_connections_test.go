@@ -87,9 +87,9 @@ func malformed(r *rand.Rand, conn net.Conn, openings *overheard) {
 	opening := openings.pick(r)
 	switch r.IntN(10) {
 	case 0:
-		conn.Write(noise(r, 1+r.IntN(3000)))
+		conn.Write(junk(r, 1+r.IntN(3000)))
 	case 1: // the right preface, and a key id that there is not
-		copy(opening[8:], noise(r, openingLen-8))
+		copy(opening[8:], junk(r, openingLen-8))
 		conn.Write(opening)
 	case 2:
 		conn.Write(opening[:r.IntN(openingLen)])
@@ -150,7 +150,7 @@ func floodForged(t *testing.T, a *attacker, openings *overheard, count int) func
 				}
 				conn.SetDeadline(time.Now().Add(time.Second))
 				opening := openings.pick(r)
-				copy(opening[prefaceLen:], noise(r, openingLen-prefaceLen))
+				copy(opening[prefaceLen:], junk(r, openingLen-prefaceLen))
 				conn.Write(opening)
 				if n, _ := conn.Read(answer); n > 0 {
 					t.Error("the KDC answers a forged handshake")

@@ -156,24 +156,24 @@ func mutant(r *rand.Rand, frames *overheard) []byte {
 	case 2:
 		f = f[:r.IntN(len(f))]
 	case 3:
-		f = append(f, noise(r, 1+r.IntN(1300))...)
+		f = append(f, junk(r, 1+r.IntN(1300))...)
 	case 4:
 		f[r.IntN(4)] = byte(r.Uint32()) // type, flags, lane, zero
 	case 5:
 		copy(f[4:8], frames.pick(r)[4:8]) // another's SPI
 	case 6:
-		copy(f[8:16], noise(r, 8)) // another counter
+		copy(f[8:16], junk(r, 8)) // another counter
 	case 7:
-		f = append(f[:16], noise(r, r.IntN(1400))...)
+		f = append(f[:16], junk(r, r.IntN(1400))...)
 	case 8:
-		f = noise(r, r.IntN(1472))
+		f = junk(r, r.IntN(1472))
 	case 9:
 		f = nil
 	}
 	return f
 }
 
-func noise(r *rand.Rand, n int) []byte {
+func junk(r *rand.Rand, n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
 		b[i] = byte(r.Uint32())

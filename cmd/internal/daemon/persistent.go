@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,4 +35,17 @@ func Persistent(_, _ string, c syscall.RawConn) error {
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_RTO_MIN_US, shortestInterval)
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DELACK_MAX_US, longestAck)
 	})
+}
+
+// Spoken is Persistent for a listener of a protocol in which the client speaks first: the kernel keeps connections that
+// say nothing to itself, for as long as patience, so that they take no place from those that do.
+func Spoken(patience time.Duration) func(network, address string, c syscall.RawConn) error {
+	return func(network, address string, c syscall.RawConn) error {
+		if err := Persistent(network, address, c); err != nil {
+			return err
+		}
+		return c.Control(func(fd uintptr) {
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, int(patience.Seconds()))
+		})
+	}
 }

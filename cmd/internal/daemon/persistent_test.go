@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -50,4 +51,39 @@ func TestPersistent(t *testing.T) {
 			t.Errorf("%s: repeats after %d µs, acknowledges after %d µs", name, repeat, ack)
 		}
 	}
+}
+
+// TestSpoken: a connection that has said something is accepted before an older one that has not.
+func TestSpoken(t *testing.T) {
+	lc := net.ListenConfig{Control: Spoken(time.Minute)}
+	lc.SetMultipathTCP(false)
+	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	silent, spoken := dialed(t, l), dialed(t, l)
+	for _, conn := range []net.Conn{spoken, silent} {
+		if _, err := conn.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		far, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if far.RemoteAddr().String() != conn.LocalAddr().String() {
+			t.Errorf("accepted %s, want %s, which has spoken", far.RemoteAddr(), conn.LocalAddr())
+		}
+		far.Close()
+	}
+}
+
+func dialed(t *testing.T, l net.Listener) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
 }
