@@ -161,6 +161,24 @@ func TestKnownPath(t *testing.T) {
 	}
 }
 
+// TestHiddenMTU: where the kernel refuses what is too long and its routes do not say why, as with IPsec or several ways
+// to one place, the search finds what goes nevertheless.
+func TestHiddenMTU(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		w.connect("a", "b")
+		a, b := w.stations["a"], w.stations["b"]
+		w.net.SetRule(losing(1400 - 28))
+		a.host.UDP.Know(1400 - 28)
+		first := long(a, b, onEthernet, true)
+		a.host.TUN.Inject(first)
+		b.wants(first)
+		time.Sleep(10 * time.Second)
+		if limit, fragments := a.mtu("b"); limit > 1340 || limit <= 1340-searchGrain || fragments {
+			t.Fatalf("limit %d, in fragments %v; want 1340", limit, fragments)
+		}
+	})
+}
+
 // TestPathGetsNarrower and wider again, in silence: what was proved is proved again while long packets are sent, and
 // after raiseAfter what was not possible before.
 func TestPathGetsNarrower(t *testing.T) {

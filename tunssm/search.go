@@ -146,16 +146,16 @@ func (a *acquirer) try(p *peer, q *search) {
 	if !a.echoOf(p, s, q, q.size) {
 		return
 	}
-	if q.low == 0 && q.size > leastMTU {
-		a.echoOf(p, s, q, leastMTU)
+	if q.low == 0 && q.size > leastMTU && !a.echoOf(p, s, q, leastMTU) {
+		return
 	}
-	if w.search == q && a.echoOf(p, s, q, shortestEcho) {
+	if a.echoOf(p, s, q, shortestEcho) {
 		q.timer = a.timers.after(roundEvery, func() { a.try(p, q) })
 	}
 }
 
 // echoOf sends one echo as long as an inner packet of that size, in one piece. Where the kernel knows that it does not
-// fit it takes that in and returns false: the search has begun anew, or ended.
+// fit it takes that in and returns false: the search has begun anew, goes on with another size, or has ended.
 func (a *acquirer) echoOf(p *peer, s *session, q *search, size int) bool {
 	m := packet.ProbeMessage{Kind: packet.Echo, ID: rand.Uint32()}
 	for m.ID == proofID || a.pings.echoes[m.ID] != nil {
@@ -167,7 +167,12 @@ func (a *acquirer) echoOf(p *peer, s *session, q *search, size int) bool {
 	if !errors.Is(err, syscall.EMSGSIZE) {
 		return true
 	}
-	if !a.learn(p) { // it cannot tell how long it may be
+	switch {
+	case a.learn(p) || p.path.search != q:
+	case q.low == 0 && size > leastMTU && !q.least: // the kernel does not say how long it may be; leastMTU is yet to be tried
+		q.high = size - 1
+		a.resize(p, q, leastMTU)
+	default:
 		a.fails(p, q)
 	}
 	return false
@@ -222,8 +227,13 @@ func (a *acquirer) next(p *peer, q *search) {
 		a.found(p, q.low)
 		return
 	}
+	a.resize(p, q, (q.low+q.high+1)/2)
+}
+
+// resize goes on with another size.
+func (a *acquirer) resize(p *peer, q *search, size int) {
 	a.timers.cancel(q.timer)
-	q.size, q.rounds, q.answered = (q.low+q.high+1)/2, 0, 0
+	q.size, q.rounds, q.answered = size, 0, 0
 	clear(q.sent)
 	a.try(p, q)
 }
