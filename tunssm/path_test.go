@@ -179,6 +179,25 @@ func TestHiddenMTU(t *testing.T) {
 	})
 }
 
+// TestPortsOnNarrowPath: what may be fragmented arrives whole where the selectors name ports, which later fragments have
+// not.
+func TestPortsOnNarrowPath(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		s, _ := w.connect("a", "b")
+		a, b := w.stations["a"], w.stations["b"]
+		w.narrow(s, toPorts(a, b, packet.UDP, 9), 2, "a", "b")
+		w.net.SetRule(losing(1400 - 28))
+		a.host.TUN.Inject(long(a, b, onEthernet, true))
+		time.Sleep(10 * time.Second)
+		if limit, _ := a.mtu("b"); limit > 1340 {
+			t.Fatalf("limit %d", limit)
+		}
+		cut := long(a, b, onEthernet, false)
+		a.host.TUN.Inject(cut)
+		b.wants(cut)
+	})
+}
+
 // TestPathGetsNarrower and wider again, in silence: what was proved is proved again while long packets are sent, and
 // after raiseAfter what was not possible before.
 func TestPathGetsNarrower(t *testing.T) {
