@@ -231,6 +231,47 @@ func TestPathGetsNarrower(t *testing.T) {
 	})
 }
 
+// TestKernelForgets: over IPv6 the kernel fragments because we tell it to, and forgets that after ten minutes. It is told
+// again before a connection notices much.
+func TestKernelForgets(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		w.connect("a", "b")
+		a, b := w.stations["a"], w.stations["b"]
+		w.net.SetRule(losing(1280 - 48))
+		a.host.Route.Move(netip.MustParseAddr("2001:db8::1"))
+		b.host.UDP.Move(netip.MustParseAddrPort("[2001:db8::2]:7601"))
+		w.send("b", "a", "from elsewhere")
+		const step, lasts = 100 * time.Millisecond, 10*time.Minute + 2*time.Second // not in step with the searches
+		var told, forgot time.Time
+		lessons := 0
+		for range 3 * int(lasts/step) {
+			a.host.TUN.Inject(long(a, b, leastMTU, true))
+			time.Sleep(step)
+			b.received()
+			if told != (time.Time{}) && time.Since(told) >= lasts {
+				told, forgot = time.Time{}, time.Now()
+				a.host.UDP.Know(0)
+				a.host.Route.Know(1500)
+			}
+			for _, got := range a.received() {
+				if p, err := packet.Parse(got); err != nil || p.Protocol != packet.ICMPv6 || told != (time.Time{}) {
+					continue
+				}
+				lessons++
+				told = time.Now()
+				if d := told.Sub(forgot); lessons > 1 && d > 2*time.Second {
+					t.Errorf("told again after %s", d)
+				}
+				a.host.UDP.Know(1280 - 48)
+				a.host.Route.Know(1280)
+			}
+		}
+		if lessons != 3 {
+			t.Errorf("told %d times in half an hour", lessons)
+		}
+	})
+}
+
 // TestPathOfAnotherPlace: where the peer comes to be elsewhere nothing is known of the way there.
 func TestPathOfAnotherPlace(t *testing.T) {
 	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {

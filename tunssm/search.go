@@ -90,6 +90,7 @@ func (a *acquirer) endSearch(w *path) {
 // found ends the search: packets of that length have passed.
 func (a *acquirer) found(p *peer, length int) {
 	w := &p.path
+	w.taught = false
 	a.endSearch(w)
 	if was := int(w.limit.Load()); length != was {
 		a.log.Info("path MTU found", "peer", p.name, "endpoint", w.at, "packets", length, "before", was)
