@@ -231,6 +231,33 @@ func TestPathGetsNarrower(t *testing.T) {
 	})
 }
 
+// TestPathIsWholeAgain: a path that for a while loses all that is long, as one whose queues are full may, does not keep
+// frames in fragments for long.
+func TestPathIsWholeAgain(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		w.connect("a", "b")
+		a, b := w.stations["a"], w.stations["b"]
+		send := func(seconds int) {
+			for range seconds {
+				a.host.TUN.Inject(long(a, b, leastMTU, true))
+				time.Sleep(time.Second)
+				a.received()
+				b.received()
+			}
+		}
+		w.net.SetRule(losing(1280 - 28))
+		send(5)
+		if _, fragments := a.mtu("b"); !fragments {
+			t.Fatal("frames go in one piece")
+		}
+		w.net.SetRule(nil)
+		send(int(wholeAfter.Seconds()) + 10)
+		if limit, fragments := a.mtu("b"); limit != onEthernet || fragments {
+			t.Fatalf("limit %d, in fragments %v a minute later", limit, fragments)
+		}
+	})
+}
+
 // TestKernelForgets: over IPv6 the kernel fragments because we tell it to, and forgets that after ten minutes. It is told
 // again before a connection notices much.
 func TestKernelForgets(t *testing.T) {

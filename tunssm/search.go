@@ -6,7 +6,8 @@ package tunssm
 //	echoes unanswered        the limit falls to leastMTU at once, and rises as the search goes on between the two
 //	leastMTU unanswered too  frames go in fragments: the interface must carry packets of leastMTU (RFC 8200, section 5)
 //	after verifyAfter        nothing is sure any more: the limit is tried again
-//	after raiseAfter         so is what the path might carry by now
+//	after raiseAfter         so is what the path might carry by now; sooner, after wholeAfter, where frames go in fragments,
+//	                         as that costs most and a full queue, which short echoes pass, looks the same
 //
 // With each echo goes a short one. That the long one is lost means something only where the short one is answered: a peer
 // that is away has no MTU. Only the echo is long, so each direction of a path is searched for itself.
@@ -24,6 +25,7 @@ import (
 
 const (
 	raiseAfter   = 10 * time.Minute // RFC 8899, section 5.1.1
+	wholeAfter   = time.Minute
 	roundEvery   = 100 * time.Millisecond
 	sizeRounds   = 6  // with the short echo answered and the long one not: by chance 1 in 60 where 30% are lost
 	maxRounds    = 50 // of one size: whoever has not answered until then is away
@@ -103,8 +105,12 @@ func (a *acquirer) found(p *peer, length int) {
 func (a *acquirer) conclude(w *path, length int) {
 	w.set(length)
 	w.checked = time.Now()
-	if w.raise.Before(w.checked) {
-		w.raise = w.checked.Add(raiseAfter)
+	again := w.checked.Add(raiseAfter)
+	if length < leastMTU {
+		again = w.checked.Add(wholeAfter)
+	}
+	if w.raise.Before(w.checked) || again.Before(w.raise) {
+		w.raise = again
 	}
 	if length >= a.host.Route.MTU() {
 		delete(a.measured, w.at)
