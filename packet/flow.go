@@ -73,6 +73,12 @@ func (f Flow) Reverse() Flow {
 	return f
 }
 
+// Later is what a later fragment shows of the flow.
+func (f Flow) Later() Flow {
+	f.Class, f.SrcPort, f.DstPort = min(f.Class, ProtocolOnly), 0, 0
+	return f
+}
+
 func (f Flow) String() string {
 	if f.Class == Unclassified {
 		return fmt.Sprintf("unclassified %s > %s", f.Src, f.Dst)

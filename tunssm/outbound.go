@@ -109,7 +109,7 @@ func (o *outbound) hold(dst netip.Addr, frame []byte) {
 
 // carry seals what classify has loaded and sends it to the targets.
 func (o *outbound) carry(s *session, targets ...netip.AddrPort) {
-	if !o.fit(s.peer) {
+	if !o.fit(s) {
 		return
 	}
 	packets, octets := 0, 0
@@ -128,21 +128,22 @@ func (o *outbound) carry(s *session, targets ...netip.AddrPort) {
 }
 
 // fit sees to packets that are longer than the path to the peer carries: they are fragmented where they allow it, and
-// otherwise refused, so that their sender makes shorter ones. The longest of a frame speaks for all.
-func (o *outbound) fit(p *peer) bool {
-	longest := o.segments.Longest()
-	if longest <= int(p.path.sure.Load()) {
+// otherwise refused, so that their sender makes shorter ones. The longest of a frame speaks for all. Where selectors name
+// ports they permit no later fragments, which have none: there the frames are fragmented instead (sendTo).
+func (o *outbound) fit(s *session) bool {
+	longest, path := o.segments.Longest(), &s.peer.path
+	if longest <= int(path.sure.Load()) {
 		return true
 	}
-	o.wantMore(p)
-	limit := int(p.path.limit.Load())
+	o.wantMore(s.peer)
+	limit := int(path.limit.Load())
 	switch {
 	case longest <= limit:
 	case o.segments.Packet().DontFragment:
 		o.drops.add(dropTooBig)
 		o.refuse(packet.TooBig, limit, o.segments.Bytes())
 		return false
-	default:
+	case s.permits(o.segments.Packet().Flow.Later()):
 		o.segments.Limit(limit)
 	}
 	return true
@@ -199,10 +200,10 @@ func (o *outbound) send(p *peer, targets []netip.AddrPort) {
 	o.sealed, o.segment, o.count = o.sealed[:0], 0, 0
 }
 
-// sendTo sends in one piece what the path carries so. What the kernel finds too long goes in fragments until the path's
-// limit is lower.
+// sendTo sends in one piece what the path carries so. What is longer goes in fragments, and so does what the kernel finds
+// too long, until the path's limit is lower.
 func (o *outbound) sendTo(p *peer, to netip.AddrPort) error {
-	if o.segment <= frameLimit || !p.path.pieces.Load() {
+	if o.segment <= frameLimit || !p.path.pieces.Load() && o.segment-packet.Overhead <= int(p.path.limit.Load()) {
 		err := o.host.UDP.Send(o.sealed, o.segment, to)
 		if !errors.Is(err, syscall.EMSGSIZE) {
 			return err

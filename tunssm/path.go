@@ -98,7 +98,7 @@ func (a *acquirer) tendPath(p *peer) {
 	switch {
 	case a.otherPath(p):
 	case w.search != nil:
-	case w.checked.IsZero() && w.wanted.Load():
+	case w.checked.IsZero() && w.wanted.Load(), w.taught && w.wanted.Load() && a.learn(p): // which the kernel forgets
 		a.explore(p)
 	case time.Since(w.checked) >= verifyAfter:
 		w.sure.Store(min(w.limit.Load(), surely))

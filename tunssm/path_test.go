@@ -161,6 +161,43 @@ func TestKnownPath(t *testing.T) {
 	}
 }
 
+// TestHiddenMTU: where the kernel refuses what is too long and its routes do not say why, as with IPsec or several ways
+// to one place, the search finds what goes nevertheless.
+func TestHiddenMTU(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		w.connect("a", "b")
+		a, b := w.stations["a"], w.stations["b"]
+		w.net.SetRule(losing(1400 - 28))
+		a.host.UDP.Know(1400 - 28)
+		first := long(a, b, onEthernet, true)
+		a.host.TUN.Inject(first)
+		b.wants(first)
+		time.Sleep(10 * time.Second)
+		if limit, fragments := a.mtu("b"); limit > 1340 || limit <= 1340-searchGrain || fragments {
+			t.Fatalf("limit %d, in fragments %v; want 1340", limit, fragments)
+		}
+	})
+}
+
+// TestPortsOnNarrowPath: what may be fragmented arrives whole where the selectors name ports, which later fragments have
+// not.
+func TestPortsOnNarrowPath(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		s, _ := w.connect("a", "b")
+		a, b := w.stations["a"], w.stations["b"]
+		w.narrow(s, toPorts(a, b, packet.UDP, 9), 2, "a", "b")
+		w.net.SetRule(losing(1400 - 28))
+		a.host.TUN.Inject(long(a, b, onEthernet, true))
+		time.Sleep(10 * time.Second)
+		if limit, _ := a.mtu("b"); limit > 1340 {
+			t.Fatalf("limit %d", limit)
+		}
+		cut := long(a, b, onEthernet, false)
+		a.host.TUN.Inject(cut)
+		b.wants(cut)
+	})
+}
+
 // TestPathGetsNarrower and wider again, in silence: what was proved is proved again while long packets are sent, and
 // after raiseAfter what was not possible before.
 func TestPathGetsNarrower(t *testing.T) {
@@ -190,6 +227,74 @@ func TestPathGetsNarrower(t *testing.T) {
 		send(int(raiseAfter.Seconds()))
 		if now, _ := a.mtu("b"); now != onEthernet {
 			t.Fatalf("limit %d, want %d", now, onEthernet)
+		}
+	})
+}
+
+// TestPathIsWholeAgain: a path that for a while loses all that is long, as one whose queues are full may, does not keep
+// frames in fragments for long.
+func TestPathIsWholeAgain(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		w.connect("a", "b")
+		a, b := w.stations["a"], w.stations["b"]
+		send := func(seconds int) {
+			for range seconds {
+				a.host.TUN.Inject(long(a, b, leastMTU, true))
+				time.Sleep(time.Second)
+				a.received()
+				b.received()
+			}
+		}
+		w.net.SetRule(losing(1280 - 28))
+		send(5)
+		if _, fragments := a.mtu("b"); !fragments {
+			t.Fatal("frames go in one piece")
+		}
+		w.net.SetRule(nil)
+		send(int(wholeAfter.Seconds()) + 10)
+		if limit, fragments := a.mtu("b"); limit != onEthernet || fragments {
+			t.Fatalf("limit %d, in fragments %v a minute later", limit, fragments)
+		}
+	})
+}
+
+// TestKernelForgets: over IPv6 the kernel fragments because we tell it to, and forgets that after ten minutes. It is told
+// again before a connection notices much.
+func TestKernelForgets(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		w.connect("a", "b")
+		a, b := w.stations["a"], w.stations["b"]
+		w.net.SetRule(losing(1280 - 48))
+		a.host.Route.Move(netip.MustParseAddr("2001:db8::1"))
+		b.host.UDP.Move(netip.MustParseAddrPort("[2001:db8::2]:7601"))
+		w.send("b", "a", "from elsewhere")
+		const step, lasts = 100 * time.Millisecond, 10*time.Minute + 2*time.Second // not in step with the searches
+		var told, forgot time.Time
+		lessons := 0
+		for range 3 * int(lasts/step) {
+			a.host.TUN.Inject(long(a, b, leastMTU, true))
+			time.Sleep(step)
+			b.received()
+			if told != (time.Time{}) && time.Since(told) >= lasts {
+				told, forgot = time.Time{}, time.Now()
+				a.host.UDP.Know(0)
+				a.host.Route.Know(1500)
+			}
+			for _, got := range a.received() {
+				if p, err := packet.Parse(got); err != nil || p.Protocol != packet.ICMPv6 || told != (time.Time{}) {
+					continue
+				}
+				lessons++
+				told = time.Now()
+				if d := told.Sub(forgot); lessons > 1 && d > 2*time.Second {
+					t.Errorf("told again after %s", d)
+				}
+				a.host.UDP.Know(1280 - 48)
+				a.host.Route.Know(1280)
+			}
+		}
+		if lessons != 3 {
+			t.Errorf("told %d times in half an hour", lessons)
 		}
 	})
 }

@@ -6,7 +6,8 @@ package tunssm
 //	echoes unanswered        the limit falls to leastMTU at once, and rises as the search goes on between the two
 //	leastMTU unanswered too  frames go in fragments: the interface must carry packets of leastMTU (RFC 8200, section 5)
 //	after verifyAfter        nothing is sure any more: the limit is tried again
-//	after raiseAfter         so is what the path might carry by now
+//	after raiseAfter         so is what the path might carry by now; sooner, after wholeAfter, where frames go in fragments,
+//	                         as that costs most and a full queue, which short echoes pass, looks the same
 //
 // With each echo goes a short one. That the long one is lost means something only where the short one is answered: a peer
 // that is away has no MTU. Only the echo is long, so each direction of a path is searched for itself.
@@ -24,6 +25,7 @@ import (
 
 const (
 	raiseAfter   = 10 * time.Minute // RFC 8899, section 5.1.1
+	wholeAfter   = time.Minute
 	roundEvery   = 100 * time.Millisecond
 	sizeRounds   = 6  // with the short echo answered and the long one not: by chance 1 in 60 where 30% are lost
 	maxRounds    = 50 // of one size: whoever has not answered until then is away
@@ -90,6 +92,7 @@ func (a *acquirer) endSearch(w *path) {
 // carries ends the search: packets of that length have passed.
 func (a *acquirer) carries(p *peer, length int) {
 	w := &p.path
+	w.taught = false
 	a.endSearch(w)
 	if was := int(w.limit.Load()); length != was {
 		a.log.Info("path MTU found", "peer", p.name, "endpoint", w.at, "packets", length, "before", was)
@@ -102,8 +105,12 @@ func (a *acquirer) carries(p *peer, length int) {
 func (a *acquirer) conclude(w *path, length int) {
 	w.set(length)
 	w.checked = time.Now()
-	if w.raise.Before(w.checked) {
-		w.raise = w.checked.Add(raiseAfter)
+	again := w.checked.Add(raiseAfter)
+	if length < leastMTU {
+		again = w.checked.Add(wholeAfter)
+	}
+	if w.raise.Before(w.checked) || again.Before(w.raise) {
+		w.raise = again
 	}
 	if length >= a.host.Route.MTU() {
 		delete(a.measured, w.at)
@@ -146,16 +153,16 @@ func (a *acquirer) try(p *peer, q *search) {
 	if !a.echoOf(p, s, q, q.size) {
 		return
 	}
-	if q.low == 0 && q.size > leastMTU {
-		a.echoOf(p, s, q, leastMTU)
+	if q.low == 0 && q.size > leastMTU && !a.echoOf(p, s, q, leastMTU) {
+		return
 	}
-	if w.search == q && a.echoOf(p, s, q, shortestEcho) {
+	if a.echoOf(p, s, q, shortestEcho) {
 		q.timer = a.timers.after(roundEvery, func() { a.try(p, q) })
 	}
 }
 
 // echoOf sends one echo as long as an inner packet of that size, in one piece. Where the kernel knows that it does not
-// fit it takes that in and returns false: the search has begun anew, or ended.
+// fit it takes that in and returns false: the search has begun anew, goes on with another size, or has ended.
 func (a *acquirer) echoOf(p *peer, s *session, q *search, size int) bool {
 	m := packet.ProbeMessage{Kind: packet.Echo, ID: rand.Uint32()}
 	for m.ID == proofID || a.pings.echoes[m.ID] != nil {
@@ -167,7 +174,12 @@ func (a *acquirer) echoOf(p *peer, s *session, q *search, size int) bool {
 	if !errors.Is(err, syscall.EMSGSIZE) {
 		return true
 	}
-	if !a.learn(p) { // it cannot tell how long it may be
+	switch {
+	case a.learn(p) || p.path.search != q:
+	case q.low == 0 && size > leastMTU && !q.least: // the kernel does not say how long it may be; leastMTU is yet to be tried
+		q.high = size - 1
+		a.resize(p, q, leastMTU)
+	default:
 		a.fails(p, q)
 	}
 	return false
@@ -222,8 +234,13 @@ func (a *acquirer) next(p *peer, q *search) {
 		a.carries(p, q.low)
 		return
 	}
+	a.resize(p, q, (q.low+q.high+1)/2)
+}
+
+// resize goes on with another size.
+func (a *acquirer) resize(p *peer, q *search, size int) {
 	a.timers.cancel(q.timer)
-	q.size, q.rounds, q.answered = (q.low+q.high+1)/2, 0, 0
+	q.size, q.rounds, q.answered = size, 0, 0
 	clear(q.sent)
 	a.try(p, q)
 }
