@@ -166,10 +166,10 @@ func (r *Route) Lead(prefix netip.Prefix, to string) {
 
 var errNoWay = errors.New("no route there")
 
-// network is where hosts are (RFC 5737).
-var network = netip.MustParsePrefix("192.0.2.0/24")
+// networks are where hosts are (RFC 5737, RFC 3849).
+var networks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")}
 
-// Way is by the longest prefix: of the interface's own, and of those that Lead and Divert have said; else the network's.
+// Way is by the longest prefix: of the interface's own, and of those that Lead and Divert have said; else the networks'.
 func (r *Route) Way(dst netip.Addr) (ifname string, route netip.Prefix, mtu int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -184,8 +184,10 @@ func (r *Route) Way(dst netip.Addr) (ifname string, route netip.Prefix, mtu int,
 			ifname, route = by, p
 		}
 	}
-	if ifname == "" && network.Contains(dst) {
-		ifname, route = "eth0", network
+	for _, network := range networks {
+		if ifname == "" && network.Contains(dst) {
+			ifname, route = "eth0", network
+		}
 	}
 	switch ifname {
 	case "":
