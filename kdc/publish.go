@@ -208,13 +208,30 @@ func (k *KDC) reviewExchanges(s *snapshot) {
 	}
 }
 
-// update tells the connected peers what changed for them. routes says that theirs may have.
+// update tells the connected peers what changed for them. routes says that theirs may have. Those whose subnets changed are
+// told first: an offer comes to them after that, so a gateway forwards before it has a session for what is new.
 func (k *KDC) update(routes bool) {
 	k.telling.Lock()
 	defer k.telling.Unlock()
+	var others []*connection
 	for _, c := range k.everyone() {
+		if k.movedSubnets(c) {
+			k.tell(c, routes)
+		} else {
+			others = append(others, c)
+		}
+	}
+	for _, c := range others {
 		k.tell(c, routes)
 	}
+}
+
+// movedSubnets says whether a peer has other subnets than it was told.
+func (k *KDC) movedSubnets(c *connection) bool {
+	p := k.snapshot.Load().peers[c.name]
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return p != nil && !slices.Equal(p.record.Subnets, c.config.Subnets)
 }
 
 // everyone lists the connections of the peers that are online.
