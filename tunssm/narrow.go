@@ -19,8 +19,8 @@ type scope struct {
 	whole     bool         // they are all that policy permitted then; otherwise another session may have more
 }
 
-// touch says whether selectors lead into a prefix of the peer's. Where they have ceased to, another peer may have it now:
-// there may be more in a session with that one.
+// touch says whether selectors lead into a prefix of the peer's. Where they have ceased to lead into a subnet, another peer
+// may have it now: there may be more in a session with that one.
 func touch(ss packet.Selectors, p netip.Prefix) bool {
 	return slices.ContainsFunc(ss, func(s packet.Selector) bool { return s.Src.Overlaps(p) || s.Dst.Overlaps(p) })
 }
@@ -51,7 +51,9 @@ func (a *acquirer) narrow(conn *control.Conn, id uint64, m *control.Narrow) {
 func (a *acquirer) restrict(s *session, m *control.Narrow) {
 	was := s.scope.Load().selectors
 	now := was.Intersect(m.Selectors)
-	lost := slices.ContainsFunc(s.prefixes, func(p netip.Prefix) bool { return touch(was, p) && !touch(now, p) })
+	lost := slices.ContainsFunc(s.prefixes, func(p netip.Prefix) bool {
+		return !covers(a.config.Overlays, p.Addr()) && touch(was, p) && !touch(now, p)
+	})
 	s.scope.Store(&scope{selectors: now, asOf: m.AsOf, whole: now.CoverAll(m.Selectors) && !lost})
 	told := s.entry.Selectors
 	s.entry.Selectors, s.entry.AsOf = control.DigestSelectors(now), m.AsOf

@@ -78,7 +78,7 @@ func (h handler) down(w http.ResponseWriter, _ *http.Request) {
 // filled is st, with no list or map that is null in JSON.
 func filled(st tunssm.Status) tunssm.Status {
 	st.Addresses, st.Subnets = list(st.Addresses), list(st.Subnets)
-	st.KDCs, st.Routes, st.Sessions = list(st.KDCs), list(st.Routes), list(st.Sessions)
+	st.KDCs, st.Routes, st.Gateway, st.Sessions = list(st.KDCs), list(st.Routes), list(st.Gateway), list(st.Sessions)
 	for i, s := range st.Sessions {
 		st.Sessions[i].Prefixes, st.Sessions[i].Selectors = list(s.Prefixes), list(s.Selectors)
 	}
