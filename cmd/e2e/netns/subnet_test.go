@@ -147,3 +147,27 @@ func TestFirewallWarning(t *testing.T) {
 	gateway.Run(t, "nft", "insert rule ip filter FORWARD iifname tun0 accept")
 	warned(false)
 }
+
+// TestSubnetRefused: the KDC gives no peer a subnet that overlaps an overlay or another peer's; and a host takes no route to
+// one that overlaps a network of its own, and says why, unless it is told to.
+func TestSubnetRefused(t *testing.T) {
+	n, a, gateway, lan := newGateway(t, nil, toLab("h1", "icmp"),
+		`{"id": "wide", "src": ["h1"], "dst": ["10.77.0.0/16"], "allow": ["icmp"]}`)
+	for _, flags := range [][]string{
+		{"add", "h9", "--subnet", "100.80.4.0/24"}, {"add", "h9", "--subnet", "192.168.0.0/16"}, {"add", "h9", "--subnet", lan.subnet(6)},
+		{"set", a.Name, "--subnet", "+192.168.7.128/25"}, {"set", gateway.Name, "--subnet", "+100.0.0.0/8"},
+	} {
+		refuses(t, n.KDC.Try(t, append([]string{"peer"}, flags...)...), 6, "overlaps")
+	}
+	n.KDC.Do(t, "peer", "set", gateway.Name, "--subnet", "+10.77.0.0/16")
+	eventually(t, started, "the route is refused", func() error {
+		for _, r := range a.listed(t) {
+			if r.Prefix.String() == "10.77.0.0/16" && r.State == "refused" && strings.Contains(r.Reason, "overlaps 10.77.0.0/24") {
+				return nil
+			}
+		}
+		return fmt.Errorf("%+v", a.listed(t))
+	})
+	succeeds(t, a.TrySSM(t, "route", "add", "--force", "10.77.0.0/16"), "installed 10.77.0.0/16, forced")
+	a.Run(t, "ping", "-c1", "-W5", lan.address(4)) // the KDC and the gateway are nearer by the host's own route
+}
