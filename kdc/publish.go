@@ -213,25 +213,24 @@ func (k *KDC) reviewExchanges(s *snapshot) {
 func (k *KDC) update(routes bool) {
 	k.telling.Lock()
 	defer k.telling.Unlock()
-	var others []*connection
-	for _, c := range k.everyone() {
-		if k.movedSubnets(c) {
-			k.tell(c, routes)
-		} else {
-			others = append(others, c)
-		}
-	}
-	for _, c := range others {
+	for _, c := range k.gatewaysFirst(k.everyone()) {
 		k.tell(c, routes)
 	}
 }
 
-// movedSubnets says whether a peer has other subnets than it was told.
-func (k *KDC) movedSubnets(c *connection) bool {
-	p := k.snapshot.Load().peers[c.name]
+// gatewaysFirst puts those that have other subnets than they were told before the rest, in place.
+func (k *KDC) gatewaysFirst(list []*connection) []*connection {
+	s := k.snapshot.Load()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return p != nil && !slices.Equal(p.record.Subnets, c.config.Subnets)
+	next := 0
+	for i, c := range list {
+		if p := s.peers[c.name]; p != nil && !slices.Equal(p.record.Subnets, c.config.Subnets) {
+			list[next], list[i] = list[i], list[next]
+			next++
+		}
+	}
+	return list
 }
 
 // everyone lists the connections of the peers that are online.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -11,6 +10,8 @@ import (
 	"ssmnet/tunssm"
 	"ssmnet/tunssm/route"
 )
+
+var errNoWay = errors.New("no interface of this host leads there")
 
 // gateway is what routes does of forwarding to the subnets behind the host.
 type gateway struct {
@@ -45,7 +46,7 @@ func (r *routes) Forward(subnets []netip.Prefix) map[netip.Prefix]error {
 		case err != nil:
 			faults[subnet] = err
 		case len(ways[subnet]) == 0:
-			faults[subnet] = fmt.Errorf("subnet %s: no interface of this host leads there", subnet)
+			faults[subnet] = errNoWay
 		}
 	}
 	r.warn(subnets, faults, global)

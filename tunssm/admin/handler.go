@@ -82,6 +82,9 @@ func filled(st tunssm.Status) tunssm.Status {
 	for i, s := range st.Sessions {
 		st.Sessions[i].Prefixes, st.Sessions[i].Selectors = list(s.Prefixes), list(s.Selectors)
 	}
+	for i, s := range st.Gateway {
+		st.Gateway[i].Interfaces, st.Gateway[i].Warnings = list(s.Interfaces), list(s.Warnings)
+	}
 	if st.Drops == nil {
 		st.Drops = map[string]uint64{}
 	}
