@@ -77,9 +77,9 @@ func dropWarning(c *nftables.Chain, ifname string) string {
 
 // legacyWarning: what is in those tables only their own programs can read.
 func legacyWarning(ifname string, ipv4 bool) []string {
-	file, program := "/proc/net/ip6_tables_names", "ip6tables-legacy"
+	file, program := "/proc/thread-self/net/ip6_tables_names", "ip6tables-legacy"
 	if ipv4 {
-		file, program = "/proc/net/ip_tables_names", "iptables-legacy"
+		file, program = "/proc/thread-self/net/ip_tables_names", "iptables-legacy"
 	}
 	names, err := os.ReadFile(file)
 	if err != nil || !slices.Contains(strings.Fields(string(names)), "filter") {

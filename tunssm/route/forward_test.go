@@ -1,10 +1,8 @@
 package route
 
 import (
-	"errors"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path"
 	"strings"
 	"testing"
@@ -154,103 +152,5 @@ func TestForwardAll(t *testing.T) {
 	}
 	if got := differs(before, forwarders(t)); len(got) != 0 {
 		t.Errorf("left: %v, want %v", got, before)
-	}
-}
-
-// nft runs nft(8).
-func nft(t *testing.T, args ...string) string {
-	t.Helper()
-	out, err := exec.Command("nft", args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("nft %v: %v: %s", args, err, out)
-	}
-	return string(out)
-}
-
-// TestMasquerade: a table of ours alone comes, changes, is mended and goes; those of others stay as they are.
-func TestMasquerade(t *testing.T) {
-	enterNamespace(t)
-	nft(t, "add table inet ssmnet; add chain inet ssmnet postrouting { type nat hook postrouting priority srcnat; }")
-	before := nft(t, "list", "ruleset")
-	j, file, log := newJournal(t)
-	four, six := netip.MustParsePrefix("192.168.7.0/24"), netip.MustParsePrefix("fd19:7::/64")
-	if err := j.Masquerade("tun0", nil); err != nil || nft(t, "list", "ruleset") != before {
-		t.Fatalf("without ways: %v, %s", err, nft(t, "list", "ruleset"))
-	}
-	both := Ways{four: {"eth1", "eth2"}, six: {"eth1"}}
-	const table = `
-	chain postrouting {
-		type nat hook postrouting priority srcnat; policy accept;
-		iifname "tun0" oifname "eth1" ip daddr 192.168.7.0/24 masquerade comment "eth1 192.168.7.0/24"
-		iifname "tun0" oifname "eth2" ip daddr 192.168.7.0/24 masquerade comment "eth2 192.168.7.0/24"
-		iifname "tun0" oifname "eth1" ip6 daddr fd19:7::/64 masquerade comment "eth1 fd19:7::/64"
-	}`
-	for name, meddle := range map[string]func(){
-		"first": func() {}, "flushed": func() { nft(t, "flush table inet ssmnet-tun0") },
-		"deleted": func() { nft(t, "delete table inet ssmnet-tun0") },
-	} {
-		if err := j.Masquerade("tun0", both); err != nil {
-			t.Fatal(err)
-		}
-		meddle()
-		if err := j.Masquerade("tun0", both); err != nil {
-			t.Fatal(err)
-		}
-		if got := nft(t, "list", "table", "inet", "ssmnet-tun0"); !strings.Contains(got, strings.TrimSpace(table)) {
-			t.Errorf("%s: %s", name, got)
-		}
-	}
-	if err := j.Masquerade("tun0", Ways{four: nil}); err != nil {
-		t.Fatal(err)
-	}
-	if got := nft(t, "list", "ruleset"); got != before {
-		t.Errorf("taken back: %s", got)
-	}
-	if err := j.Masquerade("tun0", both); err != nil {
-		t.Fatal(err)
-	}
-	nft(t, "add rule inet ssmnet-tun0 postrouting counter") // somebody's
-	if err := again(file, log).Masquerade("tun0", both); !errors.Is(err, ErrConflict) {
-		t.Errorf("a table that is not on record: %v", err)
-	}
-	putsBack(t, again(file, log), 1)
-	if got := nft(t, "list", "ruleset"); got != before {
-		t.Errorf("put back: %s", got)
-	}
-}
-
-// TestFirewalls: a policy that drops what is forwarded is told with the rule to add, until a rule speaks of the interface.
-func TestFirewalls(t *testing.T) {
-	enterNamespace(t)
-	told := func(ipv4 bool) []string {
-		t.Helper()
-		list, err := Firewalls("tun0", ipv4)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return list
-	}
-	nft(t, "add table inet f; add chain inet f forward { type filter hook forward priority 0; policy accept; }\n"+
-		"add chain inet f input { type filter hook input priority 0; policy drop; }")
-	if got := told(true); len(got) != 0 {
-		t.Errorf("told %q", got)
-	}
-	nft(t, "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }\n"+
-		"add rule ip filter FORWARD iifname eth0 accept")
-	got := told(true)
-	if len(got) != 1 || !strings.Contains(got[0], "chain FORWARD in table ip filter") ||
-		!strings.Contains(got[0], "'nft insert rule ip filter FORWARD iifname tun0 accept'") {
-		t.Errorf("told %q", got)
-	}
-	if got := told(false); len(got) != 0 {
-		t.Errorf("of IPv6: %q", got)
-	}
-	nft(t, "insert rule ip filter FORWARD iifname tun0 accept")
-	if got := told(true); len(got) != 0 {
-		t.Errorf("told %q though a rule accepts", got)
-	}
-	nft(t, "chain inet f forward { policy drop; }")
-	if four, six := told(true), told(false); len(four) != 1 || len(six) != 1 {
-		t.Errorf("told %q, %q", four, six)
 	}
 }
