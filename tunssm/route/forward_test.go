@@ -1,6 +1,7 @@
 package route
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path"
@@ -112,6 +113,14 @@ func TestForward(t *testing.T) {
 		if _, err := os.Stat(file); (err == nil) != (step.want != "") {
 			t.Errorf("%s: on record: %v", step.name, err)
 		}
+	}
+	eth2, err := netlink.LinkByName("eth2")
+	if err := errors.Join(err, netlink.LinkDel(eth2)); err != nil {
+		t.Fatal(err)
+	}
+	addBridge(t, "eth2") // as a card that is put in again
+	if err := j.Forward("tun0", Ways{six: {"eth2"}}); err != nil || sysctl(t, "ipv6/conf/eth2/force_forwarding") != "1" {
+		t.Errorf("an interface that came back: %v", err)
 	}
 	if err := j.Forward("tun0", Ways{four: {"eth9"}}); err == nil {
 		t.Error("forwards to an interface that is not there")
