@@ -22,7 +22,7 @@ func FuzzRecord(f *testing.F) {
 	text := []byte(`{"schema": "ssmnet.policy/v1", "grants": [{"id": "all", "src": ["*"], "dst": ["*"], "allow": ["*"]}]}`)
 	for key, record := range map[string]any{
 		metaKey: metaRecord{Schema: storeSchema, Epoch: 1}, headKey: headRecord{1}, peerKey("ana"): peer, peerKey("bo"): peer,
-		policyKey(1): policyRecord{Text: text}, allotmentKey: 1, decisiveKey: 2, ownedKey("ana"): 3,
+		policyKey(1): policyRecord{Text: text}, allotmentKey: 1, decisiveKey: 2,
 	} {
 		value, err := json.Marshal(record)
 		if err != nil {

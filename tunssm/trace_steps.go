@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"ssmnet/packet"
 	"ssmnet/packet/control"
 )
 
@@ -206,18 +205,13 @@ func (t *tracing) mtuStep(host Route) Step {
 	if err != nil {
 		return Step{stepMTU, Fault, fmt.Sprintf("%s; this host has no route to %s", finding, to), "see to this host's own network"}
 	}
-	finding += fmt.Sprintf(", %d sealed; the way to %s carries %d", t.mtu+overheadTo(to), to, under)
-	if t.mtu+overheadTo(to) > under {
-		finding += ": the longest go in fragments"
+	switch sealed := t.session.MTU + outer(t.session.Endpoint); {
+	case t.session.Fragments:
+		finding += fmt.Sprintf(", %d to %s, whose way carries less: the longest go in fragments", t.session.MTU, to)
+	case t.session.MTU < t.mtu:
+		finding += fmt.Sprintf(", %d to %s, %d sealed, which is what the way was found to carry", t.session.MTU, to, sealed)
+	default:
+		finding += fmt.Sprintf(", %d sealed; the way to %s carries %d", sealed, to, under)
 	}
 	return Step{stepMTU, Fine, finding, ""}
-}
-
-// overheadTo is what sealing adds to a packet on the underlay: IP and UDP headers, and our own.
-func overheadTo(a netip.Addr) int {
-	const ipv4, ipv6, udp = 20, 40, 8
-	if a.Is4() {
-		return ipv4 + udp + packet.Overhead
-	}
-	return ipv6 + udp + packet.Overhead
 }

@@ -47,6 +47,11 @@ func (f *fake) Status() (tunssm.Status, error) {
 			{Prefix: netip.MustParsePrefix("192.168.0.0/16"), State: "refused", Refused: "overlaps eth0"},
 		},
 		Rx: tunssm.TrafficStatus{Bytes: 4096}, Tx: tunssm.TrafficStatus{Bytes: 1 << 21}, Held: 3000,
+		Gateway: []tunssm.SubnetStatus{
+			{Prefix: netip.MustParsePrefix("10.20.0.0/16"), State: "forwarding", Interfaces: []string{"eth1"},
+				Warnings: []string{"the firewall drops what is forwarded"}},
+			{Prefix: netip.MustParsePrefix("10.21.0.0/16"), State: "failed", Fault: "no interface of this host leads there"},
+		},
 		Drops:    map[string]uint64{"replayed": 2, "denied": 11},
 		Sessions: fakeSessions(byte(f.rekeys.Load())),
 	}
@@ -58,7 +63,7 @@ func (f *fake) Status() (tunssm.Status, error) {
 
 func fakeSessions(rekeys byte) []tunssm.SessionStatus {
 	first := tunssm.SessionStatus{
-		ID: control.SessionID{0xaa, 15: 1 + rekeys}, Peer: "bo", Role: "requester", State: "sending", Suite: "aes-256-gcm", Order: 3,
+		ID: control.SessionID{0xaa, 15: 1 + rekeys}, Peer: "bo", MTU: 1420, Role: "requester", State: "sending", Suite: "aes-256-gcm", Order: 3,
 		Endpoint: netip.MustParseAddrPort("192.0.2.7:7601"), Age: 90, RekeyIn: 510,
 		Rx:       tunssm.TrafficStatus{Packets: 7, Bytes: 1536, Last: time.Now().Add(-99 * time.Hour)},
 		Tx:       tunssm.TrafficStatus{Packets: 8, Bytes: 640},
@@ -69,7 +74,7 @@ func fakeSessions(rekeys byte) []tunssm.SessionStatus {
 	second := first
 	second.ID, second.State, second.Role, second.Order = control.SessionID{0xbb, 15: 2}, "superseded", "responder", 2
 	return []tunssm.SessionStatus{first, second,
-		{ID: control.SessionID{0xcc, 15: 3}, Peer: "cy", Role: "responder", State: "provisional", Suite: "chacha20-poly1305"}}
+		{ID: control.SessionID{0xcc, 15: 3}, Peer: "cy", MTU: 1280, Fragments: true, Role: "responder", State: "provisional", Suite: "chacha20-poly1305"}}
 }
 
 func (f *fake) Ping(_ context.Context, peer string) (time.Duration, error) {

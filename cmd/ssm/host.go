@@ -52,6 +52,7 @@ func openHost(ctx context.Context, s settings, kdcs []string, journal *route.Jou
 	if s.Bench {
 		r.sink = bench.NewSink(log)
 	}
+	r.gateway = gateway{journal: journal, masquerade: s.Masquerade}
 	if s.named && route.Persistent(s.Interface) {
 		r.adopted = journal
 	}
@@ -116,6 +117,7 @@ func (h hosted) Reroute() error {
 func (h hosted) Status() (tunssm.Status, error) {
 	st, err := h.SSM.Status()
 	st.CPU = cpuTime().Seconds()
+	h.routes.tellGateway(st.Gateway)
 	if lost := h.routes.lost(); err == nil && lost != nil {
 		st.Ready, st.Fault = false, lost.Error()
 	}

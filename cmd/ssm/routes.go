@@ -43,6 +43,7 @@ type routes struct {
 	watcher       *route.Watcher
 	sink          *bench.Sink    // nil: none is wanted
 	adopted       *route.Journal // has on record how the interface was found; nil for one of our own
+	gateway
 
 	// mu guards what follows: the SSM's acquirer sets it, keep puts it back, operators decide and ask for the fault.
 	mu       sync.Mutex

@@ -33,6 +33,7 @@ type settings struct {
 	AcceptRoutes bool   `toml:"accept_routes"`
 	Force        bool   `toml:"force"`
 	Bench        bool   `toml:"bench"`
+	Masquerade   bool   `toml:"masquerade"`
 	LogLevel     string `toml:"log_level"`
 
 	level slog.Level // of LogLevel
@@ -54,6 +55,7 @@ func settingsFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "accept-routes", Usage: "install the routes that the KDC offers", Value: d.AcceptRoutes},
 		&cli.BoolFlag{Name: "force", Usage: "install routes also where they overlap the host's own networks"},
 		&cli.BoolFlag{Name: "bench", Usage: "serve 'ssm bench' to peers that policy permits tcp/7601", Value: d.Bench},
+		&cli.BoolFlag{Name: "masquerade", Usage: "let the hosts of this host's subnets see peers under its own address, by nftables: for subnets without a route back"},
 		&cli.StringFlag{Name: "config", Usage: "configuration `FILE` (default DIR/" + configName + ", if there is one)"},
 		&cli.StringFlag{Name: "log-level", Usage: "`debug|info|warn|error`", Value: d.LogLevel},
 	}
@@ -78,6 +80,7 @@ func readSettings(c *cli.Context) (settings, error) {
 	typed(c, "accept-routes", &s.AcceptRoutes)
 	typed(c, "force", &s.Force)
 	typed(c, "bench", &s.Bench)
+	typed(c, "masquerade", &s.Masquerade)
 	typed(c, "log-level", &s.LogLevel)
 	if s.named = s.Interface != ""; !s.named && !c.IsSet("interface") {
 		s.Interface = defaults().Interface

@@ -45,7 +45,7 @@ func status(c *cli.Context) error {
 	case cli.WantsJSON(c):
 		return cli.JSON(c.App.Writer, "ssmnet.status/v1", st)
 	}
-	return printTables(c, overview(st), kdcTable(st), routeTable(st), sessionTable(st.Sessions), dropTable(st))
+	return printTables(c, overview(st), kdcTable(st), routeTable(st), gatewayTable(st), sessionTable(st.Sessions), dropTable(st))
 }
 
 // connected is the KDC that the SSM asks first.
@@ -143,7 +143,7 @@ func routeTable(st tunssm.Status) *cli.Table {
 }
 
 func sessionTable(sessions []tunssm.SessionStatus) *cli.Table {
-	t := cli.NewTable("PEER", "ENDPOINT", "SUITE", "STATE", "AGE", "REKEY IN", "RX", "TX", "LAST FRAME")
+	t := cli.NewTable("PEER", "ENDPOINT", "MTU", "SUITE", "STATE", "AGE", "REKEY IN", "RX", "TX", "LAST FRAME")
 	for _, s := range sessions {
 		endpoint := ""
 		if s.Endpoint.IsValid() {
@@ -153,7 +153,11 @@ func sessionTable(sessions []tunssm.SessionStatus) *cli.Table {
 		if s.State != "superseded" && s.State != "closing" {
 			rekey = cli.Age(seconds(s.RekeyIn))
 		}
-		t.Row(s.Peer, endpoint, s.Suite, s.State, cli.Age(seconds(s.Age)), rekey, cli.Bytes(s.Rx.Bytes), cli.Bytes(s.Tx.Bytes),
+		mtu := fmt.Sprint(s.MTU)
+		if s.Fragments {
+			mtu += " in fragments"
+		}
+		t.Row(s.Peer, endpoint, mtu, s.Suite, s.State, cli.Age(seconds(s.Age)), rekey, cli.Bytes(s.Rx.Bytes), cli.Bytes(s.Tx.Bytes),
 			ago(s.Heard))
 	}
 	return t

@@ -18,6 +18,7 @@ type Route struct {
 	led        []netip.Prefix
 	leads      map[netip.Prefix]string // to other interfaces
 	hidden     []netip.Addr
+	cutOff     map[netip.Prefix]error
 	fault      error
 	mtu        int // of the interface
 	path       int
@@ -30,12 +31,14 @@ type RouteState struct {
 	Overlays   []netip.Prefix
 	Routes     []netip.Prefix
 	Avoid      []netip.Addr
+	Forwarded  int            // how often
+	Subnets    []netip.Prefix // to forward to
 }
 
 func newRoute(candidates ...netip.Addr) *Route {
 	return &Route{
 		candidates: candidates, refuse: map[netip.Prefix]error{}, mtu: 1420, path: 1500,
-		leads: map[netip.Prefix]string{},
+		leads: map[netip.Prefix]string{}, cutOff: map[netip.Prefix]error{},
 	}
 }
 
@@ -113,6 +116,24 @@ func (r *Route) Offer(routes []netip.Prefix, avoid []netip.Addr) map[netip.Prefi
 	r.state.Routes = slices.DeleteFunc(slices.Clone(routes), func(p netip.Prefix) bool { return refused[p] != nil })
 	r.state.Avoid = slices.Clone(avoid)
 	return refused
+}
+
+// CutOff makes Forward fail to forward to the subnet because of err; nil heals it.
+func (r *Route) CutOff(subnet netip.Prefix, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cutOff[subnet] = err
+}
+
+// Forward records the subnets.
+func (r *Route) Forward(subnets []netip.Prefix) map[netip.Prefix]error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state.Forwarded++
+	r.state.Subnets = slices.Clone(subnets)
+	faults := maps.Clone(r.cutOff)
+	maps.DeleteFunc(faults, func(p netip.Prefix, err error) bool { return err == nil || !slices.Contains(subnets, p) })
+	return faults
 }
 
 // Candidates are the host's underlay addresses.
