@@ -125,6 +125,10 @@
 // What is not known therefore never matches where it matters. The selectors of a pair permit a packet when one of them
 // matches its flow or the flow of its replies, with addresses and ports exchanged.
 //
+// An ICMP error that reports on a packet of a permitted flow (IPv4: types 3, 11 and 12; IPv6: types 1 to 4) is permitted
+// with it, whoever made it, if that packet's source is the error's destination (RFC 4301, section 6): without it paths
+// would swallow what is too long for them. Of the quoted packet the ports are read where they are there.
+//
 // Inner packets from or to a multicast, broadcast, link-local, loopback, unspecified or IPv4-mapped address are not
 // forwarded (Forwardable), and start nothing.
 package packet

@@ -163,7 +163,7 @@ func (i *inbound) deliver(s *session, inner []byte, partial bool) {
 		i.drops.add(dropInner)
 		return
 	}
-	if !i.checkInner(s, p.Flow) {
+	if !i.checkInner(s, p, inner) {
 		return
 	}
 	s.rx.add(1, len(inner), s.at(i.now))
@@ -180,13 +180,13 @@ func (i *inbound) deliver(s *session, inner []byte, partial bool) {
 }
 
 // checkInner holds the packet against what the peer may send us.
-func (i *inbound) checkInner(s *session, f packet.Flow) bool {
-	switch {
+func (i *inbound) checkInner(s *session, p packet.Packet, inner []byte) bool {
+	switch f := p.Flow; {
 	case !covers(s.prefixes, f.Src) || !packet.Forwardable(f.Src):
 		i.drops.add(dropSource)
 	case !covers(s.self, f.Dst) || !packet.Forwardable(f.Dst):
 		i.drops.add(dropDestination)
-	case !s.permits(f):
+	case !s.permits(f) && !s.permitsError(p, inner):
 		i.drops.add(dropSelector)
 	default:
 		return true

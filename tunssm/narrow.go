@@ -31,6 +31,12 @@ func (c *scope) settled(newest control.AsOf) bool { return c.whole && !c.asOf.Be
 // permits says whether s may carry the flow now.
 func (s *session) permits(f packet.Flow) bool { return s.scope.Load().selectors.Permits(f) }
 
+// permitsError says whether the packet is an ICMP error about a flow that s permits (package packet, "Selectors").
+func (s *session) permitsError(p packet.Packet, b []byte) bool {
+	quoted, ok := packet.Quoted(p, b)
+	return ok && s.permits(quoted)
+}
+
 // narrow takes a Narrow and gives the receipt, which says as of when the session was narrowed last. Of those that several
 // KDCs send the newest counts, in whatever order they come; two of one state are not the same where a grant has ended by
 // time between them. A session that has ended carries nothing, which the receipt says with an empty digest.

@@ -58,7 +58,14 @@ func (o *outbound) run(ctx context.Context) error {
 		if !ok {
 			continue
 		}
-		switch s, way := o.table.Load().outbound(flow); way {
+		t := o.table.Load()
+		s, way := t.outbound(flow)
+		if way != waySend {
+			if e := t.carriesError(o.segments.Packet(), o.segments.Bytes()); e != nil {
+				s, way = e, waySend
+			}
+		}
+		switch way {
 		case waySend:
 			o.carry(s, s.target())
 		case wayHold:

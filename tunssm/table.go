@@ -81,3 +81,15 @@ func (t *table) outbound(f packet.Flow) (*session, way) {
 	}
 	return nil, wayRefuse
 }
+
+// carriesError is the session for an ICMP error about a flow that it permits; nil for none, or where p is not an error.
+func (t *table) carriesError(p packet.Packet, b []byte) *session {
+	o := t.owner(p.Dst)
+	if o == nil {
+		return nil
+	}
+	if s := o.sending.Load(); s != nil && s.permitsError(p, b) {
+		return s
+	}
+	return nil
+}

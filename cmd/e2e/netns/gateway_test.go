@@ -53,6 +53,18 @@ func TestGateway(t *testing.T) {
 	same(t, "kill -9 and down", before, gateway.everything(t)+gateway.ruleset(t))
 }
 
+// TestNarrowLan: where the network behind a gateway carries less than the tunnel, TCP gets through under a grant for its
+// port alone: the gateway's word that a packet is too long is part of the flow.
+func TestNarrowLan(t *testing.T) {
+	_, a, gateway, lan := newGateway(t, nil, toLab("h1", "tcp/7000"))
+	a.reaches(t, lan)
+	gateway.script(t, `ip route change 192.168.7.0/24 dev eth1 mtu lock 1300
+		ip -6 route replace fd19:7::/64 dev eth1 metric 256 mtu lock 1300`)
+	for _, family := range []int{4, 6} {
+		t.Run(fmt.Sprint("IPv", family), func(t *testing.T) { transferBothWays(t, a, lan, family) })
+	}
+}
+
 // datagramsThrough sends datagrams until one has come back, of each size: the lan learns from the gateway what fits into
 // the tunnel, by losing one.
 func datagramsThrough(t *testing.T, a, lan *Host, family int) {
