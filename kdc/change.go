@@ -3,7 +3,6 @@ package kdc
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"ssmnet/kdc/store"
 )
@@ -21,9 +20,6 @@ func (k *KDC) replace(p *peer, record peerRecord) change {
 	c := change{[]store.Condition{{Key: key, Revision: p.revision}}, []store.Op{put(key, record)}}
 	if !samePolicy(p.record, record) {
 		c.ops = append(c.ops, put(decisiveKey, uint64(p.revision)))
-	}
-	if !slices.Equal(p.record.Addresses, record.Addresses) || !slices.Equal(p.record.Subnets, record.Subnets) {
-		c.ops = append(c.ops, put(ownedKey(p.name), uint64(p.revision)))
 	}
 	return c
 }

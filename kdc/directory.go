@@ -37,7 +37,6 @@ type peer struct {
 	record   peerRecord
 	revision store.Revision // of its record
 	prefixes []netip.Prefix // what it may use inside: addresses as /32 and /128, then subnets
-	owned    store.Revision // when prefixes changed last; zero where the store does not tell
 }
 
 // keyRole says which of a peer's keys an id names.
@@ -74,7 +73,6 @@ type directory struct {
 	revision  store.Revision
 	meta      metaRecord
 	peers     map[string]*peer
-	owned     map[string]store.Revision // of ownedKey, by name
 	allotment store.Revision
 	head      store.Revision
 	made      store.Revision // of metaKey
@@ -92,7 +90,7 @@ func (d *directory) load(ctx context.Context) error {
 		return err
 	}
 	d.meta, d.peers, d.allotment, d.head, d.stale = metaRecord{}, map[string]*peer{}, 0, 0, true
-	d.policy, d.document, d.owned, d.made, d.decisive = 0, nil, map[string]store.Revision{}, 0, 0
+	d.policy, d.document, d.made, d.decisive = 0, nil, 0, 0
 	for _, e := range entries {
 		if err := d.put(ctx, e.Key, e.Value, e.Revision); err != nil {
 			return err
@@ -128,8 +126,6 @@ func (d *directory) put(ctx context.Context, key string, value []byte, at store.
 		return decode(key, value, &d.meta)
 	case key == decisiveKey:
 		d.decisive = at
-	case strings.HasPrefix(key, ownedPrefix):
-		d.owned[strings.TrimPrefix(key, ownedPrefix)] = at
 	case key == allotmentKey:
 		d.allotment = at
 	case key == headKey:
@@ -195,9 +191,6 @@ func readPolicy(
 }
 
 func (d *directory) drop(key string) {
-	if name, ok := strings.CutPrefix(key, ownedPrefix); ok {
-		delete(d.owned, name)
-	}
 	name, ok := strings.CutPrefix(key, peerPrefix)
 	if ok && d.peers[name] != nil {
 		delete(d.peers, name)
@@ -214,10 +207,6 @@ func (d *directory) compile() (*snapshot, error) {
 		document: d.document, policyRevision: d.policy, head: d.head, allotment: d.allotment,
 	}
 	for name, p := range d.peers {
-		if at := d.owned[name]; p.owned != at {
-			p = p.ownedSince(at)
-			d.peers[name] = p
-		}
 		s.peers[name] = p
 		s.addKeys(p)
 		for _, q := range p.prefixes {
@@ -243,13 +232,6 @@ func (d *directory) decided() store.Revision {
 		return d.revision
 	}
 	return max(d.made, d.decisive, d.head, d.allotment)
-}
-
-// ownedSince is the same peer with another revision of its prefixes: a peer in a snapshot is never written to.
-func (p *peer) ownedSince(at store.Revision) *peer {
-	q := *p
-	q.owned = at
-	return &q
 }
 
 func (s *snapshot) addKeys(p *peer) {

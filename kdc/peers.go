@@ -51,7 +51,7 @@ func (k *KDC) AddPeer(ctx context.Context, n NewPeer) (Enrolment, error) {
 		}
 		c = allot(s)
 		c.conditions = append(c.conditions, store.Condition{Key: peerKey(n.Name)})
-		c.ops = append(c.ops, put(peerKey(n.Name), record), put(ownedKey(n.Name), uint64(s.revision)))
+		c.ops = append(c.ops, put(peerKey(n.Name), record))
 		return c, nil
 	})
 	if err != nil {
@@ -227,7 +227,7 @@ func (k *KDC) RemovePeer(ctx context.Context, name string) ([]Receipt, error) {
 		}
 		c := allot(s)
 		c.conditions = append(c.conditions, store.Condition{Key: peerKey(name), Revision: p.revision})
-		c.ops = append(c.ops, store.Delete(peerKey(name)), store.Delete(ownedKey(name)))
+		c.ops = append(c.ops, store.Delete(peerKey(name)))
 		return c, nil
 	})
 	revocations := k.collected(collector)

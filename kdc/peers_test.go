@@ -190,6 +190,29 @@ func TestChangePeer(t *testing.T) {
 	})
 }
 
+// TestGatewaysFirst: of those that an update is for, the ones whose own subnets have changed come first.
+func TestGatewaysFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCenter(t)
+		c.add(NewPeer{Name: "gained", Subnets: subnetsOf("10.1.0.0/16")})
+		c.add(NewPeer{Name: "same", Subnets: subnetsOf("10.2.0.0/16")})
+		c.add(NewPeer{Name: "lost"})
+		told := func(name string, subnets ...string) *connection {
+			return &connection{name: name, config: control.Config{Subnets: subnetsOf(subnets...)}}
+		}
+		list := c.gatewaysFirst([]*connection{
+			told("gone", "10.4.0.0/16"), told("same", "10.2.0.0/16"), told("gained"), told("same", "10.2.0.0/16"), told("lost", "10.3.0.0/16"),
+		})
+		var names []string
+		for _, c := range list {
+			names = append(names, c.name)
+		}
+		if !slices.Equal(names[:2], []string{"gained", "lost"}) {
+			t.Errorf("told in the order %q", names)
+		}
+	})
+}
+
 func TestPeerInfo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, aToB)

@@ -208,13 +208,29 @@ func (k *KDC) reviewExchanges(s *snapshot) {
 	}
 }
 
-// update tells the connected peers what changed for them. routes says that theirs may have.
+// update tells the connected peers what changed for them. routes says that theirs may have. Those whose subnets changed are
+// told first: an offer comes to them after that, so a gateway forwards before it has a session for what is new.
 func (k *KDC) update(routes bool) {
 	k.telling.Lock()
 	defer k.telling.Unlock()
-	for _, c := range k.everyone() {
+	for _, c := range k.gatewaysFirst(k.everyone()) {
 		k.tell(c, routes)
 	}
+}
+
+// gatewaysFirst puts those that have other subnets than they were told before the rest, in place.
+func (k *KDC) gatewaysFirst(list []*connection) []*connection {
+	s := k.snapshot.Load()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	next := 0
+	for i, c := range list {
+		if p := s.peers[c.name]; p != nil && !slices.Equal(p.record.Subnets, c.config.Subnets) {
+			list[next], list[i] = list[i], list[next]
+			next++
+		}
+	}
+	return list
 }
 
 // everyone lists the connections of the peers that are online.

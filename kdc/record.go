@@ -30,7 +30,6 @@ const (
 	headKey      = statePrefix + "policy"
 	allotmentKey = statePrefix + "allotment"
 	decisiveKey  = statePrefix + "decisive"
-	ownedPrefix  = statePrefix + "prefixes/"
 	peerPrefix   = statePrefix + "peer/"
 
 	storeSchema = "ssmnet.kdc/v1"
@@ -78,7 +77,6 @@ type keyRecord struct {
 }
 
 func peerKey(name string) string                  { return peerPrefix + name }
-func ownedKey(name string) string                 { return ownedPrefix + name }
 func policyKey(revision uint64) string            { return fmt.Sprintf("policy/%016x", revision) }
 func sameKey(k *keyRecord, id control.KeyID) bool { return k != nil && k.ID == id }
 

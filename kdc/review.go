@@ -1,9 +1,6 @@
 package kdc
 
 import (
-	"net/netip"
-	"slices"
-
 	"ssmnet/packet"
 	"ssmnet/packet/control"
 )
@@ -18,7 +15,8 @@ const (
 )
 
 // judge decides about a live session: what it carries must be covered by what the pair is permitted now. One that is known
-// by its digest only must be exactly that, and is then known. One that another KDC granted under a newer state is not ours
+// by its digest only must be exactly that, and is then known. Where a side has lost a subnet, so have they: selectors lie
+// in what their peers have, and what a session's sides may use besides they cannot. One that another KDC granted under a newer state is not ours
 // to cut: it is judged when the snapshot has caught up. k.mu is held.
 func (k *KDC) judge(s *snapshot, x *session) judgement {
 	if s.asOf.Before(x.asOf) {
@@ -27,7 +25,7 @@ func (k *KDC) judge(s *snapshot, x *session) judgement {
 	}
 	pair := k.permitted(s, x)
 	switch {
-	case len(pair) == 0 || !s.leaves(x):
+	case len(pair) == 0:
 		return ends
 	case x.selectors == nil && control.DigestSelectors(pair) == x.digest:
 		x.selectors = pair
@@ -41,38 +39,6 @@ func (k *KDC) judge(s *snapshot, x *session) judgement {
 // permitted are the selectors that policy gives a session's pair now.
 func (k *KDC) permitted(s *snapshot, x *session) packet.Selectors {
 	return s.compiled.Pair(x.sides[0].peer, x.sides[1].peer, k.now()).Selectors
-}
-
-// leaves says whether both sides of a session still have what it lets them use inside. Of one that only its sides tell
-// of that is what they had as of its decision: the present, unless that has changed since. k.mu is held.
-func (s *snapshot) leaves(x *session) bool {
-	var prefixes [2][]netip.Prefix
-	for i, end := range x.sides {
-		p := s.peers[end.peer]
-		if p == nil {
-			return false
-		}
-		prefixes[i] = p.prefixes
-		if x.prefixes[i] == nil {
-			if x.asOf.Before(control.AsOf{Epoch: s.asOf.Epoch, Revision: uint64(p.owned)}) {
-				return false
-			}
-			continue
-		}
-		for _, old := range x.prefixes[i] {
-			if !slices.ContainsFunc(p.prefixes, func(now netip.Prefix) bool {
-				return now.Bits() <= old.Bits() && now.Contains(old.Addr())
-			}) {
-				return false
-			}
-		}
-	}
-	for i := range prefixes {
-		if x.prefixes[i] == nil {
-			x.prefixes[i] = prefixes[i]
-		}
-	}
-	return true
 }
 
 // reviewSessions judges the live sessions anew, if policy has changed or some wait for it. KDC.gate is held for writing.

@@ -1,7 +1,6 @@
 package kdc
 
 import (
-	"net/netip"
 	"slices"
 	"time"
 
@@ -21,17 +20,16 @@ const (
 // session is one live session as its ends have told, and as it was granted.
 type session struct {
 	id        control.SessionID
-	sides     [2]side           // requester, responder
-	by        string            // the peer whose budget it counts against
-	since     time.Time         // as people read it
-	began     time.Time         // the same on the monotonic clock
-	heard     time.Time         // likewise, of the report that it was first known by; zero where this run granted it
-	asOf      control.AsOf      // of the decision that gave it its selectors, or of the one that narrowed them last
-	digest    control.Digest    // of them; zero where neither side has yet told
-	selectors packet.Selectors  // none besides; nil where another granted it, until policy had those of digest or narrowed it
-	prefixes  [2][]netip.Prefix // what its sides may use inside, likewise nil
-	suite     packet.Suite      // likewise zero
-	grant     string            // likewise empty
+	sides     [2]side          // requester, responder
+	by        string           // the peer whose budget it counts against
+	since     time.Time        // as people read it
+	began     time.Time        // the same on the monotonic clock
+	heard     time.Time        // likewise, of the report that it was first known by; zero where this run granted it
+	asOf      control.AsOf     // of the decision that gave it its selectors, or of the one that narrowed them last
+	digest    control.Digest   // of them; zero where neither side has yet told
+	selectors packet.Selectors // none besides; nil where another granted it, until policy had those of digest or narrowed it
+	suite     packet.Suite     // likewise zero
+	grant     string           // likewise empty
 }
 
 // side is one end of a session: which run of which peer, and whether it may still hold the session.
@@ -49,8 +47,7 @@ func (x *exchange) live(now time.Time) *session {
 		sides: [2]side{{x.a.Name, x.a.Boot, true, true}, {x.b.Name, x.b.Boot, true, true}},
 		by:    x.a.Name, since: now, began: time.Now(), asOf: x.verdict.terms.AsOf,
 		digest: control.DigestSelectors(x.verdict.terms.Selectors), selectors: x.verdict.terms.Selectors,
-		prefixes: [2][]netip.Prefix{x.a.Prefixes, x.b.Prefixes},
-		suite:    x.suite, grant: x.verdict.grant,
+		suite: x.suite, grant: x.verdict.grant,
 	}
 }
 
@@ -223,9 +220,7 @@ func (k *KDC) opened(s *snapshot, c *connection, e control.SessionEntry, wide na
 func (k *KDC) retold(s *snapshot, x *session, end *side, e control.SessionEntry, wide narrowing) control.Reason {
 	newer := x.asOf.Before(e.AsOf)
 	if e.AsOf.Before(x.asOf) { // it is yet to be narrowed, or the other side claimed that it came of a newer state
-		if x.asOf = e.AsOf; x.suite == 0 {
-			x.prefixes = [2][]netip.Prefix{}
-		}
+		x.asOf = e.AsOf
 	}
 	switch k.judge(s, x) {
 	case ends:

@@ -82,6 +82,15 @@ exposed() {
 # all_but_namespaces lists the packages of the unit step; the namespace tests have their own.
 all_but_namespaces() { go list ./... | grep -v '/cmd/e2e/netns\(/\|$\)'; }
 
+# install_database installs PostgreSQL's programs. Where they are new to the machine, Debian is kept from making a cluster
+# and starting it: a test runs one of its own.
+install_database() {
+  [[ -z $(ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null) ]] || return 0
+  install_missing postgresql-common
+  sed -i 's/^#* *create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+  install_missing postgresql
+}
+
 main() {
   become_root "$@"
   local limit=8m
@@ -97,6 +106,7 @@ main() {
   tmp=$(mktemp -d)
   trap 'rm -rf "$tmp"' EXIT
   install_missing "${packages[@]}"
+  install_database
   find_go
   check modules go mod download
   go build -o "$tmp/testcount" ./scripts/testcount || die 'cannot build scripts/testcount'

@@ -58,6 +58,8 @@ type acquirer struct {
 	config  control.Config         // newest; AsOf zero before the first Welcome
 	routed  []netip.Prefix         // as offered to the host last
 	refused map[netip.Prefix]error // by the host, of those
+	subnets []netip.Prefix         // as the host was told last to forward to
+	cutOff  map[netip.Prefix]error // why it does not, of those
 	avoided []netip.Addr           // what it was to keep out of the tunnel
 	inside  map[string]netip.Addr  // peers last heard from inside an offered route
 	fault   error                  // why the interface is not up

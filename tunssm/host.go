@@ -44,6 +44,9 @@ type Route interface {
 	// where nothing but the operator's will is in the way; avoid are the underlay addresses that must not end up inside
 	// the tunnel. The same routes are offered again where what was in the way may have changed.
 	Offer(routes []netip.Prefix, avoid []netip.Addr) map[netip.Prefix]error
+	// Forward makes the host pass packets between the interface and these subnets behind it, and no others. It returns why
+	// it does not for each where it does not. It is asked anew where the host's network may have changed.
+	Forward(subnets []netip.Prefix) map[netip.Prefix]error
 	// Candidates are the addresses of the host's other interfaces that a peer might reach it by.
 	Candidates() []netip.Addr
 	MTU() int

@@ -109,6 +109,9 @@ func (a *acquirer) configure(c control.Config) {
 			a.log.Info("interface is up", "interface", a.host.TUN.Name(), "addresses", c.Addresses)
 		}
 	}
+	if !slices.Equal(old.Subnets, c.Subnets) {
+		a.forward()
+	}
 	if slices.Equal(old.Routes, c.Routes) {
 		a.rerouted() // the overlays may have changed
 	} else {

@@ -5,6 +5,9 @@ package tunssm
 // fit are cut. What policy permits besides comes with a new session, which the next such packet acquires.
 
 import (
+	"net/netip"
+	"slices"
+
 	"ssmnet/packet"
 	"ssmnet/packet/control"
 )
@@ -14,6 +17,12 @@ type scope struct {
 	selectors packet.Selectors
 	asOf      control.AsOf // of the decision that gave them, or of the one that narrowed them last
 	whole     bool         // they are all that policy permitted then; otherwise another session may have more
+}
+
+// touch says whether selectors lead into a prefix of the peer's. Where they have ceased to lead into a subnet, another peer
+// may have it now: there may be more in a session with that one.
+func touch(ss packet.Selectors, p netip.Prefix) bool {
+	return slices.ContainsFunc(ss, func(s packet.Selector) bool { return s.Src.Overlaps(p) || s.Dst.Overlaps(p) })
 }
 
 // settled says whether no other session could permit more than this one, as far as is known of policy.
@@ -42,7 +51,10 @@ func (a *acquirer) narrow(conn *control.Conn, id uint64, m *control.Narrow) {
 func (a *acquirer) restrict(s *session, m *control.Narrow) {
 	was := s.scope.Load().selectors
 	now := was.Intersect(m.Selectors)
-	s.scope.Store(&scope{selectors: now, asOf: m.AsOf, whole: now.CoverAll(m.Selectors)})
+	lost := slices.ContainsFunc(s.prefixes, func(p netip.Prefix) bool {
+		return !covers(a.config.Overlays, p.Addr()) && touch(was, p) && !touch(now, p)
+	})
+	s.scope.Store(&scope{selectors: now, asOf: m.AsOf, whole: now.CoverAll(m.Selectors) && !lost})
 	told := s.entry.Selectors
 	s.entry.Selectors, s.entry.AsOf = control.DigestSelectors(now), m.AsOf
 	if s.entry.Selectors == told {

@@ -12,11 +12,12 @@ import (
 	"ssmnet/packet/control"
 )
 
-// Reroute offers the routes to the host anew: an operator has decided otherwise of them, or the host's own network has
-// changed, so that what stood in the way of one may have gone, or come.
+// Reroute offers the routes to the host anew, and has it look anew where its subnets are: an operator has decided otherwise
+// of them, or the host's own network has changed, so that what stood in the way of one may have gone, or come.
 func (s *SSM) Reroute() error {
 	return s.ask(func(a *acquirer) error {
 		a.reroute()
+		a.forward()
 		return nil
 	})
 }

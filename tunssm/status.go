@@ -26,6 +26,7 @@ type Status struct {
 	Uptime    float64           `json:"uptime_seconds"`
 	KDCs      []KDCStatus       `json:"kdcs"`
 	Routes    []RouteStatus     `json:"routes"`
+	Gateway   []SubnetStatus    `json:"gateway"` // to each of Subnets
 	Held      int               `json:"held_bytes"`
 	Rx        TrafficStatus     `json:"rx"` // of this run, sessions that are destroyed included
 	Tx        TrafficStatus     `json:"tx"`
@@ -48,6 +49,16 @@ type RouteStatus struct {
 	Prefix  netip.Prefix `json:"prefix"`
 	State   string       `json:"state"` // installed, declined, refused
 	Refused string       `json:"refused,omitempty"`
+}
+
+// SubnetStatus is how the host forwards to one of the subnets behind it. Fault says why it does not. The host adds the
+// interfaces by which it reaches the subnet, and what may be in the way although it forwards.
+type SubnetStatus struct {
+	Prefix     netip.Prefix `json:"prefix"`
+	State      string       `json:"state"` // forwarding, failed
+	Interfaces []string     `json:"interfaces"`
+	Fault      string       `json:"fault,omitempty"`
+	Warnings   []string     `json:"warnings"`
 }
 
 // SessionStatus is one session.
@@ -103,6 +114,7 @@ func (a *acquirer) status() Status {
 		Addresses: a.config.Addresses, Subnets: a.config.Subnets, Port: a.host.UDP.LocalPort(), Boot: a.boot,
 		AsOf: a.asOf, Uptime: time.Since(a.began).Seconds(), Held: a.holds.total, Drops: a.drops.snapshot(),
 		Rx: a.pastRx, Tx: a.pastTx, KDCs: []KDCStatus{}, Routes: []RouteStatus{}, Sessions: []SessionStatus{},
+		Gateway: a.gateway(),
 	}
 	if a.fault != nil {
 		st.Fault = a.fault.Error()

@@ -46,6 +46,11 @@ func (f *fake) Status() (tunssm.Status, error) {
 			{Prefix: netip.MustParsePrefix("10.40.0.0/16"), State: "declined", Refused: "declined with 'ssm route del'"},
 			{Prefix: netip.MustParsePrefix("192.168.0.0/16"), State: "refused", Refused: "overlaps eth0"},
 		},
+		Gateway: []tunssm.SubnetStatus{
+			{Prefix: netip.MustParsePrefix("10.20.0.0/16"), State: "forwarding", Interfaces: []string{"eth1"},
+				Warnings: []string{"the firewall drops what is forwarded"}},
+			{Prefix: netip.MustParsePrefix("10.21.0.0/16"), State: "failed", Fault: "no interface of this host leads there"},
+		},
 		Drops:    map[string]uint64{"replayed": 2, "denied": 11},
 		Sessions: fakeSessions(byte(f.rekeys.Load())),
 	}

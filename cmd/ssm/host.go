@@ -45,6 +45,7 @@ func openHost(ctx context.Context, s settings, kdcs []string, journal *route.Jou
 		s.MTU = defaultMTU(ctx, kdcs)
 	}
 	r = &routes{name: s.Interface, mtu: s.MTU, accept: s.AcceptRoutes, force: s.Force, log: log}
+	r.gateway = gateway{journal: journal, masquerade: s.Masquerade}
 	if s.named && route.Persistent(s.Interface) {
 		r.adopted = journal
 	}
@@ -102,6 +103,7 @@ func (h hosted) Reroute() error {
 // Status is not ready while the interface is not as the SSM has set it up.
 func (h hosted) Status() (tunssm.Status, error) {
 	st, err := h.SSM.Status()
+	h.routes.tellGateway(st.Gateway)
 	if lost := h.routes.lost(); err == nil && lost != nil {
 		st.Ready, st.Fault = false, lost.Error()
 	}

@@ -35,6 +35,7 @@ type routes struct {
 	log           *slog.Logger
 	watcher       *route.Watcher
 	adopted       *route.Journal // has on record how the interface was found; nil for one of our own
+	gateway
 
 	// mu guards what follows: the SSM's acquirer sets it, keep puts it back, operators decide and ask for the fault.
 	mu       sync.Mutex

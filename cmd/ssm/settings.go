@@ -31,6 +31,7 @@ type settings struct {
 	MTU          int    `toml:"mtu"` // 0: the underlay's less overhead
 	AcceptRoutes bool   `toml:"accept_routes"`
 	Force        bool   `toml:"force"`
+	Masquerade   bool   `toml:"masquerade"`
 	LogLevel     string `toml:"log_level"`
 
 	level slog.Level // of LogLevel
@@ -51,6 +52,7 @@ func settingsFlags() []cli.Flag {
 		&cli.IntFlag{Name: "mtu", Usage: "MTU of the interface in `BYTES` (default: the underlay's minus 80)"},
 		&cli.BoolFlag{Name: "accept-routes", Usage: "install the routes that the KDC offers", Value: d.AcceptRoutes},
 		&cli.BoolFlag{Name: "force", Usage: "install routes also where they overlap the host's own networks"},
+		&cli.BoolFlag{Name: "masquerade", Usage: "let the hosts of this host's subnets see peers under its own address, by nftables: for subnets without a route back"},
 		&cli.StringFlag{Name: "config", Usage: "configuration `FILE` (default DIR/" + configName + ", if there is one)"},
 		&cli.StringFlag{Name: "log-level", Usage: "`debug|info|warn|error`", Value: d.LogLevel},
 	}
@@ -74,6 +76,7 @@ func readSettings(c *cli.Context) (settings, error) {
 	typed(c, "mtu", &s.MTU)
 	typed(c, "accept-routes", &s.AcceptRoutes)
 	typed(c, "force", &s.Force)
+	typed(c, "masquerade", &s.Masquerade)
 	typed(c, "log-level", &s.LogLevel)
 	if s.named = s.Interface != ""; !s.named && !c.IsSet("interface") {
 		s.Interface = defaults().Interface

@@ -45,7 +45,7 @@ func status(c *cli.Context) error {
 	case cli.WantsJSON(c):
 		return cli.JSON(c.App.Writer, "ssmnet.status/v1", st)
 	}
-	return printTables(c, overview(st), kdcTable(st), routeTable(st), dropTable(st), sessionTable(st.Sessions))
+	return printTables(c, overview(st), kdcTable(st), routeTable(st), gatewayTable(st), dropTable(st), sessionTable(st.Sessions))
 }
 
 // connected is the KDC that the SSM asks first.

@@ -29,7 +29,10 @@ func fullStatus() tunssm.Status {
 		Tx:     tunssm.TrafficStatus{Packets: 6, Bytes: 700},
 		KDCs:   []tunssm.KDCStatus{{Address: "192.0.2.1:7600", Connected: true, Detached: true, For: 2.5, Fault: "x"}},
 		Routes: []tunssm.RouteStatus{{Prefix: prefix("10.30.0.0/16"), Refused: "overlap"}},
-		Drops:  map[string]uint64{"replayed": 1 << 60},
+		Gateway: []tunssm.SubnetStatus{{
+			Prefix: prefix("10.20.0.0/16"), State: "forwarding", Interfaces: []string{"eth1"}, Warnings: []string{"w"},
+		}},
+		Drops: map[string]uint64{"replayed": 1 << 60},
 		Sessions: []tunssm.SessionStatus{{
 			ID: control.SessionID{0xab, 15: 1}, Peer: "bo", Role: "requester", State: "sending", Suite: "aes-256-gcm", Order: 4,
 			Endpoint: netip.MustParseAddrPort("[2001:db8::7]:7601"), Age: 3, RekeyIn: -1,

@@ -78,9 +78,12 @@ func (h handler) down(w http.ResponseWriter, _ *http.Request) {
 // filled is st, with no list or map that is null in JSON.
 func filled(st tunssm.Status) tunssm.Status {
 	st.Addresses, st.Subnets = list(st.Addresses), list(st.Subnets)
-	st.KDCs, st.Routes, st.Sessions = list(st.KDCs), list(st.Routes), list(st.Sessions)
+	st.KDCs, st.Routes, st.Gateway, st.Sessions = list(st.KDCs), list(st.Routes), list(st.Gateway), list(st.Sessions)
 	for i, s := range st.Sessions {
 		st.Sessions[i].Prefixes, st.Sessions[i].Selectors = list(s.Prefixes), list(s.Selectors)
+	}
+	for i, s := range st.Gateway {
+		st.Gateway[i].Interfaces, st.Gateway[i].Warnings = list(s.Interfaces), list(s.Warnings)
 	}
 	if st.Drops == nil {
 		st.Drops = map[string]uint64{}

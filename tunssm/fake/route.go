@@ -15,6 +15,7 @@ type Route struct {
 	candidates []netip.Addr
 	refuse     map[netip.Prefix]error
 	forced     []netip.Prefix
+	cutOff     map[netip.Prefix]error
 	fault      error
 }
 
@@ -25,10 +26,12 @@ type RouteState struct {
 	Overlays   []netip.Prefix
 	Routes     []netip.Prefix
 	Avoid      []netip.Addr
+	Forwarded  int            // how often
+	Subnets    []netip.Prefix // to forward to
 }
 
 func newRoute(candidates ...netip.Addr) *Route {
-	return &Route{candidates: candidates, refuse: map[netip.Prefix]error{}}
+	return &Route{candidates: candidates, refuse: map[netip.Prefix]error{}, cutOff: map[netip.Prefix]error{}}
 }
 
 // State is what was asked last.
@@ -98,6 +101,24 @@ func (r *Route) Offer(routes []netip.Prefix, avoid []netip.Addr) map[netip.Prefi
 	r.state.Routes = slices.DeleteFunc(slices.Clone(routes), func(p netip.Prefix) bool { return refused[p] != nil })
 	r.state.Avoid = slices.Clone(avoid)
 	return refused
+}
+
+// CutOff makes Forward fail to forward to the subnet because of err; nil heals it.
+func (r *Route) CutOff(subnet netip.Prefix, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cutOff[subnet] = err
+}
+
+// Forward records the subnets.
+func (r *Route) Forward(subnets []netip.Prefix) map[netip.Prefix]error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state.Forwarded++
+	r.state.Subnets = slices.Clone(subnets)
+	faults := maps.Clone(r.cutOff)
+	maps.DeleteFunc(faults, func(p netip.Prefix, err error) bool { return err == nil || !slices.Contains(subnets, p) })
+	return faults
 }
 
 // Candidates are the host's underlay addresses.

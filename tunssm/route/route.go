@@ -1,10 +1,10 @@
-// Package route configures the TUN interface and puts the overlay's prefixes onto it, and asks the host's routing
-// tables what the SSM has to know of the underlay.
+// Package route configures the TUN interface and puts the overlay's prefixes onto it, makes the host a gateway to the
+// subnets behind it, and asks the host's routing tables what the SSM has to know of the underlay.
 //
-// Everything it changes hangs on the interface: deleting the interface undoes it. For an interface that was there before,
-// and for sysctls, there is the Journal: what is on record there is put back. Routes are of protocol Protocol, so
-// that List and Del never touch another program's, and of metric Metric, which loses to what the host has configured
-// for the very same prefix.
+// What it changes hangs on the interface: deleting the interface undoes it. For an interface that was there before, and
+// for what a gateway needs, sysctls and a table of nftables, there is the Journal: what is on record there is put back.
+// Routes are of protocol Protocol, so that List and Del never touch another program's, and of metric Metric, which loses
+// to what the host has configured for the very same prefix.
 //
 // All functions act in the calling thread's network namespace and on the main routing table.
 package route

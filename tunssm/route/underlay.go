@@ -129,7 +129,7 @@ func (u *underlay) addAddress(address netlink.Addr, name, exclude string) {
 	}
 }
 
-// addRoute keeps a route that leads somewhere, by any of its next hops, without our interface.
+// addRoute keeps a route that leads somewhere without our interface, once for each of its next hops.
 func (u *underlay) addRoute(r netlink.Route, names map[int]string, exclude string) {
 	prefix, ok := toPrefix(r.Dst)
 	if !ok || r.Type != unix.RTN_UNICAST {
@@ -145,7 +145,6 @@ func (u *underlay) addRoute(r netlink.Route, names map[int]string, exclude strin
 	for _, index := range hops {
 		if names[index] != exclude {
 			u.routes = append(u.routes, attached{prefix, names[index]})
-			return
 		}
 	}
 }

@@ -32,6 +32,7 @@ const (
 //	{"kind":"link","interface":"tun9","index":7,"name":"mtu","was":"1500","now":"1420"}
 //	{"kind":"address","interface":"tun9","index":7,"name":"10.9.0.1/24 label=tun9","was":"there","now":""}
 //	{"kind":"route","interface":"tun9","index":7,"name":"10.8.0.0/16 protocol=3 table=254","was":"there","now":""}
+//	{"kind":"nft","name":"inet ssmnet-tun9","was":"","now":"there"}
 //
 // Changes are undone in reverse order. One whose thing has gone, or has another value than we gave it, because somebody
 // else has changed it since, is left as it is. What was changed before the machine started, or in another network
@@ -40,9 +41,10 @@ type Journal struct {
 	path string
 	log  *slog.Logger
 
-	mu   sync.Mutex
-	file *os.File // nil: nothing is on record
-	size int
+	mu      sync.Mutex
+	file    *os.File // nil: nothing is on record
+	size    int
+	changes []change // in the file
 }
 
 // change is one line: something that had the value Was, and was given the value Now. Where there was or is nothing, the
@@ -74,6 +76,7 @@ var kinds = map[string]kind{
 	"link":    {checkLink, currentLink, setLink},
 	"address": {checkAddress, currentAddress, setAddress},
 	"route":   {checkRoute, currentRoute, setRoute},
+	"nft":     {checkTable, currentTable, setTable},
 }
 
 var errGone = errors.New("gone")
@@ -126,7 +129,23 @@ func (j *Journal) record(changes ...change) error {
 		return fmt.Errorf("route: record what is changed: %w", errors.Join(err, j.file.Truncate(int64(j.size))))
 	}
 	j.size += lines.Len()
+	j.changes = append(j.changes, changes...)
 	return nil
+}
+
+// once is record for a change that may be on record: made again, it is undone as one.
+func (j *Journal) once(c change) error {
+	if j.has(c) {
+		return nil
+	}
+	return j.record(c)
+}
+
+// has says whether a change is on record.
+func (j *Journal) has(c change) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Contains(j.changes, c)
 }
 
 // open makes the file with its first line, where it is not open yet.
@@ -167,6 +186,9 @@ func writeLine(b *bytes.Buffer, v any) {
 func (j *Journal) PutBack() (undone int, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if err := secret.Sweep(j.path); err != nil {
+		return 0, err
+	}
 	text, err := secret.ReadFile(j.path, maxUndo)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
@@ -190,14 +212,66 @@ func (j *Journal) PutBack() (undone int, err error) {
 	if undone, err = j.undo(changes); err != nil {
 		return undone, fmt.Errorf("%w (%s still has it on record)", err, j.path)
 	}
+	return undone, j.forget()
+}
+
+// release undoes the changes that match while the rest stays on record.
+func (j *Journal) release(match func(c change) bool) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var kept, given []change
+	for _, c := range j.changes {
+		if match(c) {
+			given = append(given, c)
+		} else {
+			kept = append(kept, c)
+		}
+	}
+	if len(given) == 0 {
+		return nil
+	}
+	if _, err := j.undo(given); err != nil {
+		return fmt.Errorf("%w (%s still has it on record)", err, j.path)
+	}
+	if len(kept) == 0 {
+		return j.forget()
+	}
+	return j.rewrite(kept)
+}
+
+// rewrite makes the file one of these changes alone.
+func (j *Journal) rewrite(changes []change) error {
+	at, err := here()
+	if err != nil {
+		return err
+	}
+	var lines bytes.Buffer
+	writeLine(&lines, at)
+	for _, c := range changes {
+		writeLine(&lines, c)
+	}
+	if err := secret.WriteFile(j.path, lines.Bytes()); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(j.path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	j.file.Close()
+	j.file, j.size, j.changes = f, lines.Len(), changes
+	return nil
+}
+
+// forget removes the file: nothing is on record.
+func (j *Journal) forget() error {
 	if j.file != nil {
 		j.file.Close()
-		j.file, j.size = nil, 0
+		j.file, j.size, j.changes = nil, 0, nil
 	}
 	if err := os.Remove(j.path); err != nil {
-		return undone, err
+		return err
 	}
-	return undone, secret.SyncDir(filepath.Dir(j.path))
+	return secret.SyncDir(filepath.Dir(j.path))
 }
 
 // undo decides on all before it changes any: putting one thing back can change another, which is then not somebody

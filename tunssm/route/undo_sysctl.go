@@ -26,7 +26,7 @@ func (j *Journal) Sysctl(name, value string) error {
 		return nil
 	}
 	c.Was = was
-	if err := j.record(c); err != nil {
+	if err := j.once(c); err != nil {
 		return err
 	}
 	return wrap(setSysctl(c, value), "set the sysctl %s to %s", name, value)

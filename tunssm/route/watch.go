@@ -14,39 +14,50 @@ import (
 
 // Watcher tells of changes to the host's network.
 type Watcher struct {
-	// Changed gets a value after a change to an interface, an address or a route of the main table, our own changes among
-	// them; several may be told as one. It is closed when nothing more can be told.
+	// Changed gets a value after a change to an interface, an address, a route of the main table, or the tables, chains and
+	// rules of nftables, our own changes among them; several may be told as one. It is closed when nothing more can be told.
 	Changed <-chan struct{}
 
-	socket *nl.NetlinkSocket
-	once   sync.Once
-	ended  chan struct{}
+	sockets []*nl.NetlinkSocket
+	once    sync.Once
+	tasks   sync.WaitGroup
 }
 
-// Watch begins to watch.
+// Watch begins to watch. Where the kernel has no nftables there is nothing of it to tell.
 func Watch() (*Watcher, error) {
-	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR,
+	network, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR,
 		unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
 	if err != nil {
 		return nil, wrap(err, "watch the network")
 	}
 	changed := make(chan struct{}, 1)
-	w := &Watcher{Changed: changed, socket: socket, ended: make(chan struct{})}
-	go w.run(changed)
+	w := &Watcher{Changed: changed}
+	w.follow(network, changed, inMain)
+	if firewall, err := nl.Subscribe(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES); err == nil {
+		w.follow(firewall, changed, ofRules)
+	}
+	go func() {
+		w.tasks.Wait()
+		close(changed)
+	}()
 	return w, nil
 }
 
-func (w *Watcher) run(changed chan<- struct{}) {
-	defer close(w.ended)
-	defer close(changed)
+// follow tells of the messages of a socket that concern us, until it is closed.
+func (w *Watcher) follow(socket *nl.NetlinkSocket, changed chan<- struct{}, concern func(syscall.NetlinkMessage) bool) {
+	w.sockets = append(w.sockets, socket)
+	w.tasks.Go(func() { run(socket, changed, concern) })
+}
+
+func run(socket *nl.NetlinkSocket, changed chan<- struct{}, concern func(syscall.NetlinkMessage) bool) {
 	for {
-		messages, _, err := w.socket.Receive()
+		messages, _, err := socket.Receive()
 		concerns := errors.Is(err, unix.ENOBUFS) // the kernel has left some out
 		if err != nil && !concerns && !errors.Is(err, unix.EINTR) {
 			return
 		}
 		for _, m := range messages {
-			concerns = concerns || !elsewhere(m)
+			concerns = concerns || concern(m)
 		}
 		if concerns {
 			select {
@@ -57,19 +68,29 @@ func (w *Watcher) run(changed chan<- struct{}) {
 	}
 }
 
-// elsewhere says that m tells of a route in another table: with each address come some.
-func elsewhere(m syscall.NetlinkMessage) bool {
+// inMain leaves out routes in other tables: with each address come some.
+func inMain(m syscall.NetlinkMessage) bool {
 	if m.Header.Type != unix.RTM_NEWROUTE && m.Header.Type != unix.RTM_DELROUTE {
-		return false
+		return true
 	}
 	const table = 4 // rtm_table in struct rtmsg (rtnetlink(7))
-	return len(m.Data) <= table || m.Data[table] != unix.RT_TABLE_MAIN
+	return len(m.Data) > table && m.Data[table] == unix.RT_TABLE_MAIN
+}
+
+// ofRules leaves out the elements of sets, which some programs change all the time.
+func ofRules(m syscall.NetlinkMessage) bool {
+	const subsystem, kind = 8, 0xff // of nlmsg_type (linux/netfilter/nfnetlink.h)
+	return m.Header.Type>>subsystem == unix.NFNL_SUBSYS_NFTABLES && m.Header.Type&kind <= unix.NFT_MSG_DELRULE
 }
 
 // Close ends the watching. Closing twice does nothing more.
 func (w *Watcher) Close() {
-	w.once.Do(w.socket.Close)
-	<-w.ended
+	w.once.Do(func() {
+		for _, socket := range w.sockets {
+			socket.Close()
+		}
+	})
+	w.tasks.Wait()
 }
 
 // Intact says whether the interface still has what Configure and Add gave it: nil, ErrDown where it is down, or ErrLost

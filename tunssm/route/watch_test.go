@@ -146,3 +146,35 @@ func TestIntact(t *testing.T) {
 		t.Errorf("no such interface: %v", err)
 	}
 }
+
+// TestWatchFirewall: a change to chains and rules of nftables is told; one to the elements of a set is not.
+func TestWatchFirewall(t *testing.T) {
+	enterNamespace(t)
+	w, err := Watch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	told := func(command string) bool {
+		t.Helper()
+		for len(w.Changed) > 0 {
+			<-w.Changed
+		}
+		nft(t, command)
+		select {
+		case <-w.Changed:
+			return true
+		case <-time.After(300 * time.Millisecond):
+			return false
+		}
+	}
+	for _, command := range []string{"add table inet f", "add chain inet f c", "add rule inet f c counter", "flush chain inet f c"} {
+		if !told(command) {
+			t.Errorf("%s: not told", command)
+		}
+	}
+	nft(t, "add set inet f s { type ipv4_addr; }")
+	if told("add element inet f s { 192.0.2.1 }") {
+		t.Error("told of an element")
+	}
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"ssmnet/cmd/internal/cli"
+	"ssmnet/tunssm"
+	"ssmnet/tunssm/route"
+)
+
+var errNoWay = errors.New("no interface of this host leads there")
+
+// gateway is what routes does of forwarding to the subnets behind the host.
+type gateway struct {
+	journal    *route.Journal
+	masquerade bool
+
+	ways     route.Ways                // under routes.mu, as is warnings
+	warnings map[netip.Prefix][]string // of those that are forwarded to
+}
+
+// Forward makes the host a gateway to the subnets that it reaches, and no longer to others: the kernel forwards, and where
+// the operator wants it, masquerades. What stands in the way of one subnet leaves the others alone.
+func (r *routes) Forward(subnets []netip.Prefix) map[netip.Prefix]error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ways, err := route.FindWays(r.name, subnets)
+	if err == nil {
+		r.ways, err = ways, r.journal.Forward(r.name, ways)
+	}
+	global := errors.Is(err, route.ErrGlobal)
+	if global {
+		err = nil
+	}
+	masqueraded := r.ways
+	if !r.masquerade {
+		masqueraded = nil
+	}
+	err = errors.Join(err, r.journal.Masquerade(r.name, masqueraded))
+	faults := map[netip.Prefix]error{}
+	for _, subnet := range subnets {
+		switch {
+		case err != nil:
+			faults[subnet] = err
+		case len(ways[subnet]) == 0:
+			faults[subnet] = errNoWay
+		}
+	}
+	r.warn(subnets, faults, global)
+	return faults
+}
+
+// warn finds out what may be in the way of the subnets that are forwarded to, and logs what is new of it.
+func (r *routes) warn(subnets []netip.Prefix, faults map[netip.Prefix]error, global bool) {
+	before, known := r.warnings, map[bool][]string{}
+	r.warnings = map[netip.Prefix][]string{}
+	for _, subnet := range subnets {
+		if faults[subnet] != nil {
+			continue
+		}
+		ipv4 := subnet.Addr().Is4()
+		list, looked := known[ipv4]
+		if !looked {
+			var err error
+			if list, err = route.Firewalls(r.name, ipv4); err != nil {
+				list = append(list, "whether a firewall drops what is forwarded is not known: "+err.Error())
+			}
+			if global && !ipv4 {
+				list = append(list, route.ErrGlobal.Error())
+			}
+			known[ipv4] = list
+		}
+		r.warnings[subnet] = list
+		for _, w := range list {
+			if !slices.Contains(before[subnet], w) {
+				r.log.Warn("the way to a subnet may be barred", "subnet", subnet, "why", w)
+			}
+		}
+	}
+}
+
+// tellGateway adds what the host knows of the subnets.
+func (r *routes) tellGateway(subnets []tunssm.SubnetStatus) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, s := range subnets {
+		subnets[i].Interfaces = append(s.Interfaces, r.ways[s.Prefix]...)
+		subnets[i].Warnings = append(s.Warnings, r.warnings[s.Prefix]...)
+	}
+}
+
+func gatewayTable(st tunssm.Status) *cli.Table {
+	t := cli.NewTable("SUBNET", "INTERFACE", "STATE")
+	for _, s := range st.Gateway {
+		state := s.State
+		if s.Fault != "" {
+			state += ": " + s.Fault
+		}
+		for _, w := range s.Warnings {
+			state += "; " + w
+		}
+		t.Row(s.Prefix, strings.Join(s.Interfaces, ", "), state)
+	}
+	return t
+}

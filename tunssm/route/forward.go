@@ -1,0 +1,158 @@
+package route
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Ways is, of each subnet behind this host, the interfaces by which the host reaches it, in order; none where it has an
+// empty list.
+type Ways map[netip.Prefix][]string
+
+// FindWays looks up the ways to subnets: the interfaces of the route that holds a subnet whole, unless that is the
+// default route, and those of the routes to parts of it. The tunnel, which is ifname, is none of them.
+//
+// Since the routes to a subnet lead out where its hosts' packets come in, and the route to every peer into the tunnel, a
+// strict reverse path filter (rp_filter) lets both through and is left alone.
+func FindWays(ifname string, subnets []netip.Prefix) (Ways, error) {
+	ways := Ways{}
+	hosts := map[bool]underlay{}
+	for _, subnet := range subnets {
+		ipv4 := subnet.Addr().Is4()
+		host, known := hosts[ipv4]
+		if !known {
+			var err error
+			if host, err = readUnderlay(ifname, ipv4); err != nil {
+				return nil, err
+			}
+			hosts[ipv4] = host
+		}
+		ways[subnet] = host.ways(subnet.Masked())
+	}
+	return ways, nil
+}
+
+// ways are the interfaces that lead to the prefix, in order.
+func (u underlay) ways(prefix netip.Prefix) []string {
+	whole := 1 // and not the default route
+	for _, r := range u.routes {
+		if r.prefix.Bits() <= prefix.Bits() && r.prefix.Contains(prefix.Addr()) {
+			whole = max(whole, r.prefix.Bits())
+		}
+	}
+	var names []string
+	for _, r := range u.routes {
+		holds := r.prefix.Bits() == whole && r.prefix.Contains(prefix.Addr())
+		part := r.prefix.Bits() > prefix.Bits() && prefix.Contains(r.prefix.Addr())
+		if holds || part {
+			names = append(names, r.ifname)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// interfaces are those of all ways of one family, in order.
+func (w Ways) interfaces(ipv4 bool) []string {
+	var names []string
+	for subnet, ways := range w {
+		if subnet.Addr().Is4() == ipv4 {
+			names = append(names, ways...)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// ErrGlobal: the kernel forwards IPv6 on all interfaces or none.
+var ErrGlobal = errors.New("route: this kernel (before Linux 6.17) forwards IPv6 between all interfaces or none; they forward " +
+	"now, and listen to router advertisements nevertheless where they did before")
+
+// Forward makes the kernel forward between ifname and the ways, on record, and takes back what it had made for others.
+// Forwarding is decided by the interface that a packet comes in by, so it is switched on for those and no others.
+// ErrGlobal tells that for IPv6 that cannot be.
+func (j *Journal) Forward(ifname string, ways Ways) error {
+	wanted := map[string]string{}
+	if lan := ways.interfaces(true); len(lan) > 0 {
+		for _, name := range append(lan, ifname) {
+			wanted[path.Join("ipv4/conf", name, "forwarding")] = "1"
+		}
+	}
+	lan, all := ways.interfaces(false), false
+	if len(lan) > 0 {
+		all = !perInterface(ifname)
+		for _, name := range append(lan, ifname) {
+			if !all {
+				wanted[path.Join(conf6, name, "force_forwarding")] = "1"
+			}
+		}
+	}
+	err := j.release(func(c change) bool {
+		keep := wanted[c.Name] != "" || all && strings.HasPrefix(c.Name, conf6)
+		return c.Kind == "sysctl" && forwards(c.Name) && !keep
+	})
+	for name, value := range wanted {
+		err = errors.Join(err, j.Sysctl(name, value))
+	}
+	if all {
+		err = errors.Join(err, j.forwardAll(), ErrGlobal)
+	}
+	return err
+}
+
+const conf6 = "ipv6/conf"
+
+// forwards says whether a sysctl is one of those that Forward changes.
+func forwards(name string) bool {
+	for _, pattern := range []string{
+		"ipv4/conf/*/forwarding", "ipv6/conf/*/force_forwarding", "ipv6/conf/*/forwarding", "ipv6/conf/*/accept_ra",
+	} {
+		if ok, _ := path.Match(pattern, name); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// perInterface says whether the kernel forwards IPv6 by interface (Linux 6.17).
+func perInterface(ifname string) bool {
+	_, err := os.Stat(path.Join(sysctls, conf6, ifname, "force_forwarding"))
+	return err == nil
+}
+
+// forwardAll switches IPv6 forwarding on for all interfaces. That makes a host deaf to router advertisements where
+// accept_ra is not 2, and, once it is switched off, switches it off for those that forwarded before: these are on record
+// first, so that they get it back last.
+func (j *Journal) forwardAll() error {
+	const all = conf6 + "/all/forwarding"
+	is, err := currentSysctl(change{Name: all})
+	if err != nil || is == "1" {
+		return wrap(err, "read the sysctl %s", all)
+	}
+	entries, err := os.ReadDir(path.Join(sysctls, conf6))
+	if err != nil {
+		return fmt.Errorf("route: %w", err)
+	}
+	for _, e := range entries {
+		forwarding := change{Kind: "sysctl", Name: path.Join(conf6, e.Name(), "forwarding"), Was: "1", Now: "1"}
+		if is, err := currentSysctl(forwarding); e.Name() != "all" && err == nil && is == "1" {
+			if err := j.record(forwarding); err != nil {
+				return err
+			}
+		}
+	}
+	for _, e := range entries {
+		ra := path.Join(conf6, e.Name(), "accept_ra")
+		if is, err := currentSysctl(change{Name: ra}); e.Name() != "all" && err == nil && is == "1" {
+			if err := j.Sysctl(ra, "2"); err != nil {
+				return err
+			}
+		}
+	}
+	return j.Sysctl(all, "1")
+}

@@ -1,0 +1,165 @@
+package route
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+)
+
+// TestFindWays: the interface of a subnet is that of the route that holds it, and of those to parts of it; neither the
+// default route's nor the tunnel's own.
+func TestFindWays(t *testing.T) {
+	enterNamespace(t)
+	openTUN(t, "tun0")
+	tun := setUp(t, "tun0", "100.80.0.1/32")
+	eth := addBridge(t, "eth1", "192.168.7.1/24", "fd19:7::1/64")
+	other := addBridge(t, "eth2", "192.168.8.1/24")
+	addRoute(t, netlink.Route{LinkIndex: other.Attrs().Index, Gw: []byte{192, 168, 8, 2}}, "0.0.0.0/0")
+	addRoute(t, netlink.Route{LinkIndex: eth.Attrs().Index, Gw: []byte{192, 168, 7, 2}}, "10.20.0.0/16")
+	addRoute(t, netlink.Route{LinkIndex: other.Attrs().Index, Gw: []byte{192, 168, 8, 2}}, "10.20.5.0/24")
+	addRoute(t, netlink.Route{LinkIndex: tun.Attrs().Index, Scope: netlink.SCOPE_LINK}, "10.30.0.0/16")
+	addRoute(t, netlink.Route{Dst: nil, MultiPath: []*netlink.NexthopInfo{
+		{LinkIndex: eth.Attrs().Index, Gw: []byte{192, 168, 7, 2}}, {LinkIndex: other.Attrs().Index, Gw: []byte{192, 168, 8, 2}},
+	}}, "10.40.0.0/16")
+	for subnet, want := range map[string]string{
+		"192.168.7.0/24": "eth1", "192.168.7.128/25": "eth1", "fd19:7::/64": "eth1", "192.168.0.0/16": "eth1 eth2",
+		"10.20.0.0/16": "eth1 eth2", "10.20.5.0/25": "eth2", "10.20.6.0/24": "eth1", "10.0.0.0/8": "eth1 eth2",
+		"10.40.0.0/16": "eth1 eth2", "10.30.0.0/16": "", "172.16.0.0/12": "", "fd20::/48": "",
+	} {
+		ways, err := FindWays("tun0", prefixes(subnet))
+		if got := strings.Join(ways[netip.MustParsePrefix(subnet)], " "); got != want || err != nil {
+			t.Errorf("%s: %q, %v, want %q", subnet, got, err, want)
+		}
+	}
+}
+
+// forwarders is every sysctl of forwarding, by interface.
+func forwarders(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, family := range []string{"ipv4/conf", conf6} {
+		entries, err := os.ReadDir(path.Join(sysctls, family))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			for _, name := range []string{"forwarding", "force_forwarding", "accept_ra"} {
+				name = path.Join(family, e.Name(), name)
+				if value, err := currentSysctl(change{Name: name}); err == nil {
+					all[name] = value
+				}
+			}
+		}
+	}
+	return all
+}
+
+// differs gives what has another value in b than in a.
+func differs(a, b map[string]string) map[string]string {
+	other := map[string]string{}
+	for name, value := range b {
+		if a[name] != value {
+			other[name] = value
+		}
+	}
+	return other
+}
+
+// TestForward: the interfaces of the ways and the tunnel forward, one family or both, and no others; what is no longer wanted
+// is put back at once, what remains by the next run.
+func TestForward(t *testing.T) {
+	enterNamespace(t)
+	openTUN(t, "tun0")
+	addBridge(t, "eth1")
+	addBridge(t, "eth2")
+	if !perInterface("tun0") {
+		t.Fatal("this kernel forwards IPv6 on all interfaces or none: these tests need Linux 6.17")
+	}
+	before := forwarders(t)
+	j, file, log := newJournal(t)
+	four, six := netip.MustParsePrefix("192.168.7.0/24"), netip.MustParsePrefix("fd19:7::/64")
+	for _, step := range []struct {
+		name string
+		ways Ways
+		want string
+	}{
+		{"both families", Ways{four: {"eth1"}, six: {"eth1"}},
+			"ipv4/conf/eth1/forwarding ipv4/conf/tun0/forwarding ipv6/conf/eth1/force_forwarding ipv6/conf/tun0/force_forwarding"},
+		{"again", Ways{four: {"eth1"}, six: {"eth1"}},
+			"ipv4/conf/eth1/forwarding ipv4/conf/tun0/forwarding ipv6/conf/eth1/force_forwarding ipv6/conf/tun0/force_forwarding"},
+		{"another interface", Ways{four: {"eth1", "eth2"}},
+			"ipv4/conf/eth1/forwarding ipv4/conf/eth2/forwarding ipv4/conf/tun0/forwarding"},
+		{"no way", Ways{four: nil}, ""},
+		{"IPv6 alone", Ways{six: {"eth2"}}, "ipv6/conf/eth2/force_forwarding ipv6/conf/tun0/force_forwarding"},
+	} {
+		if err := j.Forward("tun0", step.ways); err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+		got := differs(before, forwarders(t))
+		for name := range strings.FieldsSeq(step.want) {
+			if got[name] != "1" {
+				t.Errorf("%s: %s is %q", step.name, name, got[name])
+			}
+			delete(got, name)
+		}
+		if len(got) != 0 {
+			t.Errorf("%s: changed besides: %v", step.name, got)
+		}
+		if _, err := os.Stat(file); (err == nil) != (step.want != "") {
+			t.Errorf("%s: on record: %v", step.name, err)
+		}
+	}
+	eth2, err := netlink.LinkByName("eth2")
+	if err := errors.Join(err, netlink.LinkDel(eth2)); err != nil {
+		t.Fatal(err)
+	}
+	addBridge(t, "eth2") // as a card that is put in again
+	if err := j.Forward("tun0", Ways{six: {"eth2"}}); err != nil || sysctl(t, "ipv6/conf/eth2/force_forwarding") != "1" {
+		t.Errorf("an interface that came back: %v", err)
+	}
+	if err := j.Forward("tun0", Ways{four: {"eth9"}}); err == nil {
+		t.Error("forwards to an interface that is not there")
+	}
+	putsBack(t, again(file, log), 1) // the one that there was time for
+	if got := differs(before, forwarders(t)); len(got) != 0 {
+		t.Errorf("left: %v", got)
+	}
+}
+
+// TestForwardAll: where the kernel can forward IPv6 on all interfaces only, those that listened to routers go on, and those
+// that forwarded before do so afterwards.
+func TestForwardAll(t *testing.T) {
+	enterNamespace(t)
+	addBridge(t, "eth1")
+	addBridge(t, "eth2")
+	if err := setSysctl(change{Name: "ipv6/conf/eth2/forwarding"}, "1"); err != nil {
+		t.Fatal(err)
+	}
+	before := forwarders(t)
+	j, file, log := newJournal(t)
+	for range 2 {
+		if err := j.forwardAll(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := forwarders(t)
+	for _, name := range []string{"eth1/forwarding", "eth2/forwarding", "all/forwarding", "default/forwarding"} {
+		if got["ipv6/conf/"+name] != "1" {
+			t.Errorf("%s is %s", name, got["ipv6/conf/"+name])
+		}
+	}
+	if got["ipv6/conf/eth1/accept_ra"] != "2" {
+		t.Errorf("eth1 no longer listens to routers: %s", got["ipv6/conf/eth1/accept_ra"])
+	}
+	if _, err := again(file, log).PutBack(); err != nil {
+		t.Fatal(err)
+	}
+	if got := differs(before, forwarders(t)); len(got) != 0 {
+		t.Errorf("left: %v, want %v", got, before)
+	}
+}

@@ -1,0 +1,138 @@
+package route
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
+)
+
+// postrouting is the one chain of our table.
+const postrouting = "postrouting"
+
+// Masquerade makes packets that come out of the tunnel, which is ifname, appear to their subnets as the host's own, so
+// that the subnets need no route back. It does so in a table of its own, on record, and leaves all others alone; without
+// ways there is no table. Packets that go into the tunnel keep their source: peers check it.
+//
+//	table inet ssmnet-tun0 {
+//		chain postrouting {
+//			type nat hook postrouting priority srcnat; policy accept;
+//			iifname "tun0" oifname "eth1" ip daddr 192.168.7.0/24 masquerade comment "eth1 192.168.7.0/24"
+//		}
+//	}
+func (j *Journal) Masquerade(ifname string, ways Ways) error {
+	table := ourTable(ifname)
+	c := tableChange(table)
+	onRecord := j.has(c)
+	rules := masquerading(ifname, ways)
+	if len(rules) == 0 {
+		if !onRecord {
+			return nil
+		}
+		return j.release(func(other change) bool { return other == c })
+	}
+	is, err := currentTable(c)
+	if err != nil {
+		return wrap(err, "look for the nftables table %s", c.Name)
+	}
+	if is == there {
+		if !onRecord {
+			return fmt.Errorf("%w: there is an nftables table %s that this SSM has not made: 'nft delete table %s'",
+				ErrConflict, c.Name, c.Name)
+		}
+		if sameRules(table, rules) {
+			return nil
+		}
+	}
+	if err := j.once(c); err != nil {
+		return err
+	}
+	return wrap(replaceTable(table, rules, is == there), "set up the nftables table %s", c.Name)
+}
+
+func ourTable(ifname string) *nftables.Table {
+	return &nftables.Table{Family: nftables.TableFamilyINet, Name: "ssmnet-" + ifname}
+}
+
+func ourChain(table *nftables.Table) *nftables.Chain {
+	return &nftables.Chain{
+		Table: table, Name: postrouting, Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
+	}
+}
+
+// replaceTable makes the table anew with the rules, at one stroke.
+func replaceTable(table *nftables.Table, rules []*nftables.Rule, exists bool) error {
+	var nft nftables.Conn
+	if exists {
+		nft.DelTable(table)
+	}
+	chain := nft.AddChain(ourChain(nft.AddTable(table)))
+	for _, r := range rules {
+		r.Table, r.Chain = table, chain
+		nft.AddRule(r)
+	}
+	return nft.Flush()
+}
+
+// sameRules says whether the table has these rules, told by their comments, and no others: somebody may have flushed it.
+func sameRules(table *nftables.Table, rules []*nftables.Rule) bool {
+	var nft nftables.Conn
+	present, err := nft.GetRules(table, ourChain(table))
+	return err == nil && slices.EqualFunc(present, rules, func(a, b *nftables.Rule) bool {
+		return bytes.Equal(a.UserData, b.UserData)
+	})
+}
+
+// masquerading are the rules, in order.
+func masquerading(ifname string, ways Ways) (rules []*nftables.Rule) {
+	subnets := slices.SortedFunc(maps.Keys(ways), func(p, q netip.Prefix) int {
+		return cmp.Or(p.Addr().Compare(q.Addr()), cmp.Compare(p.Bits(), q.Bits()))
+	})
+	for _, subnet := range subnets {
+		for _, lan := range ways[subnet] {
+			rules = append(rules, &nftables.Rule{
+				Exprs: slices.Concat(
+					matchName(expr.MetaKeyIIFNAME, ifname), matchName(expr.MetaKeyOIFNAME, lan), matchDestination(subnet),
+					[]expr.Any{&expr.Masq{}},
+				),
+				UserData: userdata.AppendString(nil, userdata.TypeComment, lan+" "+subnet.String()),
+			})
+		}
+	}
+	return rules
+}
+
+// matchName is iifname or oifname.
+func matchName(key expr.MetaKey, name string) []expr.Any {
+	data := make([]byte, unix.IFNAMSIZ)
+	copy(data, name)
+	return []expr.Any{
+		&expr.Meta{Key: key, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data},
+	}
+}
+
+// matchDestination is meta nfproto and ip daddr or ip6 daddr.
+func matchDestination(subnet netip.Prefix) []expr.Any {
+	family, offset := byte(unix.NFPROTO_IPV6), uint32(24) // RFC 8200, section 3
+	if subnet.Addr().Is4() {
+		family, offset = unix.NFPROTO_IPV4, 16 // RFC 791, section 3.1
+	}
+	network := fromPrefix(subnet)
+	length := uint32(len(network.IP))
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{family}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: length, Mask: network.Mask, Xor: make([]byte, length)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: network.IP},
+	}
+}
