@@ -257,3 +257,23 @@ func TestServiceManagerThatIsGone(t *testing.T) {
 		t.Errorf("log %q", text)
 	}
 }
+
+// TestGlance: the line of `systemctl status`.
+func TestGlance(t *testing.T) {
+	up, _ := (&fake{}).Status()
+	waiting, _ := (&fake{waiting: true}).Status()
+	alone := up
+	alone.KDCs = up.KDCs[:1]
+	for _, tt := range []struct {
+		st   tunssm.Status
+		want string
+	}{
+		{up, "ana on tun0, KDC 192.0.2.2:7600, 3 sessions"},
+		{alone, "ana on tun0, KDC none is connected, 3 sessions"},
+		{waiting, "192.0.2.1:7600: connection refused"},
+	} {
+		if got := glance(tt.st); got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
+	}
+}

@@ -59,7 +59,7 @@ func TestUpgrade(t *testing.T) {
 	}
 
 	f = startFlow(t, a, b, 7002)
-	for range times(2, 20) {
+	for range times(2, 5) {
 		if r := n.KDC.Stop(t, syscall.SIGTERM); r.Code != 0 {
 			t.Error(r)
 		}

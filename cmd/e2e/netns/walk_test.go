@@ -145,7 +145,6 @@ func TestWalkThrough(t *testing.T) {
 	gw.Run(t, "ip", "link", "set", "lan0", "up")
 	printer.Run(t, "ip", "addr", "add", "192.168.7.20/24", "dev", "eth0")
 	printer.Run(t, "ip", "link", "set", "eth0", "up")
-	gw.Run(t, "sysctl", "-qw", "net.ipv4.ip_forward=1")
 	for _, name := range []string{"web-1", "printer"} {
 		machines[name].serveWeb(t, "this is "+name+"\n")
 	}
