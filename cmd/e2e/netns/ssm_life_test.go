@@ -77,7 +77,7 @@ func TestUpAndDown(t *testing.T) {
 	})
 }
 
-// TestRunAndTerminate: as a service manager does it. A hangup of the terminal that it was started from changes nothing.
+// TestRunAndTerminate: as a service manager does it. A hangup of the terminal that it was started from ends nothing.
 func TestRunAndTerminate(t *testing.T) {
 	_, h := newEnrolled(t)
 	for _, end := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
@@ -90,7 +90,7 @@ func TestRunAndTerminate(t *testing.T) {
 				return nil
 			})
 			p.Signal(t, syscall.SIGHUP)
-			if r := p.End(t, end); r.Code != 0 || !strings.Contains(r.Stderr, "ignored SIGHUP") {
+			if r := p.End(t, end); r.Code != 0 || !strings.Contains(r.Stderr, "read log_level again") {
 				t.Error(r)
 			}
 		})
