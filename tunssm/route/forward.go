@@ -77,7 +77,7 @@ var ErrGlobal = errors.New("route: this kernel (before Linux 6.17) forwards IPv6
 
 // Forward makes the kernel forward between ifname and the ways, on record, and takes back what it had made for others.
 // Forwarding is decided by the interface that a packet comes in by, so it is switched on for those and no others.
-// ErrGlobal tells that for IPv6 that cannot be.
+// ErrGlobal tells that all went well, but that for IPv6 that cannot be.
 func (j *Journal) Forward(ifname string, ways Ways) error {
 	type which struct {
 		index  int
@@ -110,7 +110,10 @@ func (j *Journal) Forward(ifname string, ways Ways) error {
 		err = errors.Join(err, j.switchOn(link, w.family))
 	}
 	if all {
-		err = errors.Join(err, j.forwardAll(), ErrGlobal)
+		err = errors.Join(err, j.forwardAll())
+	}
+	if all && err == nil {
+		err = ErrGlobal
 	}
 	return err
 }
