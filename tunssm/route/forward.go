@@ -59,8 +59,8 @@ func (u underlay) ways(prefix netip.Prefix) []string {
 	return slices.Compact(names)
 }
 
-// interfaces are those of all ways of one family, in order.
-func (w Ways) interfaces(ipv4 bool) []string {
+// Interfaces are those of all ways of one family, in order.
+func (w Ways) Interfaces(ipv4 bool) []string {
 	var names []string
 	for subnet, ways := range w {
 		if subnet.Addr().Is4() == ipv4 {
@@ -84,10 +84,10 @@ func (j *Journal) Forward(ifname string, ways Ways) error {
 		family string
 	}
 	wanted := map[which]netlink.Link{}
-	all := len(ways.interfaces(false)) > 0 && !perInterface(ifname)
+	all := len(ways.Interfaces(false)) > 0 && !perInterface(ifname)
 	var err error
 	for family := range switches {
-		lan := ways.interfaces(family == "ipv4")
+		lan := ways.Interfaces(family == "ipv4")
 		if len(lan) == 0 || all && family == "ipv6" {
 			continue
 		}

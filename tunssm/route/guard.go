@@ -1,0 +1,51 @@
+package route
+
+import (
+	"errors"
+	"net/netip"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+)
+
+// ErrUnguarded: this kernel has no nftables, by which Guard works.
+var ErrUnguarded = errors.New("route: without nftables in the kernel, hosts behind this one can send into the tunnel with its own " +
+	"IPv6 address for their source, and so what policy permits this host")
+
+// Guard keeps hosts behind this one from speaking with its own addresses in the tunnel, which is ifname: what is forwarded
+// into it from one of them is dropped, in a table of ours, on record. The kernel does that by itself in IPv4 alone (martians).
+// Without IPv6 addresses there is no table.
+//
+//	table ip6 ssmnet-tun0 {
+//		chain forward {
+//			type filter hook forward priority filter; policy accept;
+//			oifname "tun0" ip6 saddr fd5e::2 drop comment "fd5e::2"
+//		}
+//	}
+func (j *Journal) Guard(ifname string, own []netip.Prefix) error {
+	var rules []*nftables.Rule
+	for _, host := range own {
+		addr := host.Addr()
+		if addr.Is4() {
+			continue
+		}
+		const source = 8 // of an IPv6 header (RFC 8200, section 3)
+		rules = append(rules, &nftables.Rule{
+			Exprs: append(matchName(expr.MetaKeyOIFNAME, ifname),
+				&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: source, Len: 16},
+				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: addr.AsSlice()},
+				&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop},
+			),
+			UserData: userdata.AppendString(nil, userdata.TypeComment, addr.String()),
+		})
+	}
+	err := j.keepRules(&nftables.Chain{
+		Table: ourTable(nftables.TableFamilyIPv6, ifname), Name: "forward", Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
+	}, rules)
+	if errors.Is(err, errGone) {
+		return ErrUnguarded
+	}
+	return err
+}
