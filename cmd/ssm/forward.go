@@ -18,8 +18,11 @@ type gateway struct {
 	journal    *route.Journal
 	masquerade bool
 
-	ways     route.Ways                // under routes.mu, as is warnings
+	ways     route.Ways                // under routes.mu, as is all that follows
 	warnings map[netip.Prefix][]string // of those that are forwarded to
+
+	guarded   bool  // there is, or may be, a guard of our addresses
+	unguarded error // why there is none, as logged
 }
 
 // Forward makes the host a gateway to the subnets that it reaches, and no longer to others: the kernel forwards, and where
@@ -54,10 +57,6 @@ func (r *routes) Forward(subnets []netip.Prefix) map[netip.Prefix]error {
 // forward makes the kernel forward, never without the guard of this host's own addresses. It says what an operator has to
 // know of how it forwards IPv6.
 func (r *routes) forward(ways route.Ways) (notes []error, err error) {
-	guarded := r.hosts
-	if len(ways.Interfaces(false)) == 0 {
-		guarded = nil
-	}
 	note := func(err, known error) error {
 		if errors.Is(err, known) {
 			notes = append(notes, known)
@@ -65,18 +64,39 @@ func (r *routes) forward(ways route.Ways) (notes []error, err error) {
 		}
 		return err
 	}
-	if len(guarded) > 0 {
-		if err := note(r.journal.Guard(r.name, guarded), route.ErrUnguarded); err != nil {
+	if len(ways.Interfaces(false)) > 0 {
+		if err := note(r.guard(true), route.ErrUnguarded); err != nil {
 			return nil, err
 		}
 	}
 	if err := note(r.journal.Forward(r.name, ways), route.ErrGlobal); err != nil {
 		return nil, err
 	}
-	if len(guarded) == 0 {
-		return notes, r.journal.Guard(r.name, nil)
-	}
+	r.guardRouter()
 	return notes, nil
+}
+
+// guard has nobody else speak as this host where it forwards IPv6.
+func (r *routes) guard(forwards bool) error {
+	if !forwards && !r.guarded {
+		return nil
+	}
+	own := r.hosts
+	if !forwards {
+		own = nil
+	}
+	err := r.journal.Guard(r.name, own)
+	r.guarded = forwards || err != nil
+	return err
+}
+
+// guardRouter is guard where it is not for the SSM that the host forwards, or no longer does. r.mu is held.
+func (r *routes) guardRouter() {
+	err := r.guard(route.ForwardsIPv6())
+	if err != nil && (r.unguarded == nil || r.unguarded.Error() != err.Error()) {
+		r.log.Warn("hosts behind this one may send into the tunnel as if they were it", "error", err)
+	}
+	r.unguarded = err
 }
 
 // warn finds out what may be in the way of the subnets that are forwarded to, and logs what is new of it.

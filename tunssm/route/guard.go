@@ -3,6 +3,8 @@ package route
 import (
 	"errors"
 	"net/netip"
+	"os"
+	"path"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -48,4 +50,19 @@ func (j *Journal) Guard(ifname string, own []netip.Prefix) error {
 		return ErrUnguarded
 	}
 	return err
+}
+
+// ForwardsIPv6 says whether the host forwards IPv6 by any interface, whoever made it.
+func ForwardsIPv6() bool {
+	if all, err := currentSysctl(change{Name: conf6 + "/all/forwarding"}); err != nil || all == "1" {
+		return err == nil
+	}
+	entries, _ := os.ReadDir(path.Join(sysctls, conf6))
+	for _, e := range entries {
+		is, err := currentSysctl(change{Name: switchOf("ipv6", e.Name())})
+		if err == nil && is == "1" && e.Name() != "default" {
+			return true
+		}
+	}
+	return false
 }
