@@ -11,10 +11,6 @@ import (
 	"github.com/google/nftables/userdata"
 )
 
-// ErrUnguarded: this kernel has no nftables, by which Guard works.
-var ErrUnguarded = errors.New("route: without nftables in the kernel, hosts behind this one can send into the tunnel with its own " +
-	"IPv6 address for their source, and so what policy permits this host")
-
 // Guard keeps hosts behind this one from speaking with its own addresses in the tunnel, which is ifname: what is forwarded
 // into it from one of them is dropped, in a table of ours, on record. The kernel does that by itself in IPv4 alone (martians).
 // Without IPv6 addresses there is no table.

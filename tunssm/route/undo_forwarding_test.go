@@ -106,3 +106,31 @@ func TestForwardForOthers(t *testing.T) {
 		}
 	}
 }
+
+// TestForwardingMalformed: a record names an interface, a family and that forwarding was off.
+func TestForwardingMalformed(t *testing.T) {
+	good := change{Kind: "forwarding", Interface: "eth1", Index: 2, Name: "ipv4 all=1", Was: "0", Now: "1"}
+	if err := checkChange(good); err != nil {
+		t.Fatal(err)
+	}
+	for name, spoil := range map[string]func(*change){
+		"no interface": func(c *change) { c.Interface = "" }, "no index": func(c *change) { c.Index = 0 },
+		"no family": func(c *change) { c.Name = "ipv5" }, "more": func(c *change) { c.Name += amongAll },
+		"a path": func(c *change) { c.Name = "../ipv4" }, "was on": func(c *change) { c.Was = "1" }, "off": func(c *change) { c.Now = "0" },
+	} {
+		c := good
+		if spoil(&c); checkChange(c) == nil {
+			t.Errorf("%s: %+v is taken", name, c)
+		}
+	}
+	for _, name := range []string{"ip6 ssmnet-tun0", "inet ssmnet-tun0"} {
+		if err := checkChange(change{Kind: "nft", Name: name, Now: there}); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, name := range []string{"ip ssmnet-tun0", "ssmnet-tun0", "ip6 filter", "ip6 ssmnet-", " ssmnet-tun0"} {
+		if checkChange(change{Kind: "nft", Name: name, Now: there}) == nil {
+			t.Errorf("table %q is taken", name)
+		}
+	}
+}
