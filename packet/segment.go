@@ -109,10 +109,13 @@ func (s *Segmenter) planWhole(h VirtioHeader) error {
 }
 
 // innerStart is where a packet inside this one may begin: behind the ports, so that completing its checksum cannot turn
-// the packet into one of another flow than was parsed.
+// the packet into one of another flow than was parsed. In ICMP there is none: what an error quotes was summed before.
 func (s *Segmenter) innerStart() int {
-	if s.p.Protocol.HasPorts() {
+	switch p := s.p.Protocol; {
+	case p.HasPorts():
 		return s.p.Upper + headerLenUDP
+	case p == ICMP || p == ICMPv6:
+		return s.p.Total
 	}
 	return s.p.Upper
 }

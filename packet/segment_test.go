@@ -223,6 +223,8 @@ func TestSegmenterRefuses(t *testing.T) {
 		{"sum of a fragment", frameOf(header(0, 0, 20, 6), ip4(UDP, 0x2000, nil, udp(1, 2, data))), ErrPartial},
 		{"sum in the IP header", frameOf(header(0, 0, 0, 10), udp4), ErrVirtio},
 		{"sum in the ports", frameOf(header(0, 0, 20, 2), udp4), ErrVirtio},
+		{"sum in what an ICMP error quotes", frameOf(header(0, 0, 48, 2), errorAbout(t, TooBig, dst4, udp4, 0)), ErrVirtio},
+		{"sum in what an ICMPv6 error quotes", frameOf(header(0, 0, 88, 2), errorAbout(t, TooBig, dst6, tcp6, 0)), ErrVirtio},
 		{"sum beyond the packet", frameOf(header(0, 0, 100, 27), udp4), ErrVirtio},
 		{"sum far beyond the packet", frameOf(header(0, 0, 65535, 65535), udp4), ErrVirtio},
 	}

@@ -89,6 +89,7 @@ func TestNarrowLosesSubnet(t *testing.T) {
 			acq.publish()
 		})
 		w.narrow(s, left, 2, "a")
+		w.narrow(s, left, 3, "a") // and what has been lost stays so
 		requests := len(heard[*control.KeyRequest](kdc, "a"))
 		a.host.TUN.Inject(fake.UDPPacket(netip.AddrPortFrom(a.in4, 40000), netip.MustParseAddrPort("10.1.0.1:9"), []byte("hello")))
 		synctest.Wait()

@@ -15,8 +15,9 @@ import (
 // scope is what a session may carry. It is immutable: the loops read it by an atomic pointer, the acquirer replaces it.
 type scope struct {
 	selectors packet.Selectors
-	asOf      control.AsOf // of the decision that gave them, or of the one that narrowed them last
-	whole     bool         // they are all that policy permitted then; otherwise another session may have more
+	asOf      control.AsOf   // of the decision that gave them, or of the one that narrowed them last
+	whole     bool           // they are all that policy permitted then; otherwise another session may have more
+	lost      []netip.Prefix // subnets of the peer's that they have ceased to lead into
 }
 
 // touch says whether selectors lead into a prefix of the peer's. Where they have ceased to lead into a subnet, another peer
@@ -31,10 +32,12 @@ func (c *scope) settled(newest control.AsOf) bool { return c.whole && !c.asOf.Be
 // permits says whether s may carry the flow now.
 func (s *session) permits(f packet.Flow) bool { return s.scope.Load().selectors.Permits(f) }
 
-// permitsError says whether the packet is an ICMP error about a flow that s permits (package packet, "Selectors").
+// permitsError says whether the packet is an ICMP error about a flow that s permits (package packet, "Selectors"). Nothing
+// comes from a subnet that the peer may have lost.
 func (s *session) permitsError(p packet.Packet, b []byte) bool {
 	quoted, ok := packet.Quoted(p, b)
-	return ok && s.permits(quoted)
+	scope := s.scope.Load()
+	return ok && scope.selectors.Permits(quoted) && !covers(scope.lost, p.Src)
 }
 
 // narrow takes a Narrow and gives the receipt, which says as of when the session was narrowed last. Of those that several
@@ -55,12 +58,14 @@ func (a *acquirer) narrow(conn *control.Conn, id uint64, m *control.Narrow) {
 // restrict narrows s. What it carried until now is remembered with the peer, besides what was cut before: a connection may
 // be silent for long (cutFlow).
 func (a *acquirer) restrict(s *session, m *control.Narrow) {
-	was := s.scope.Load().selectors
+	was, lost := s.scope.Load().selectors, slices.Clone(s.scope.Load().lost)
 	now := was.Intersect(m.Selectors)
-	lost := slices.ContainsFunc(s.prefixes, func(p netip.Prefix) bool {
-		return !covers(a.config.Overlays, p.Addr()) && touch(was, p) && !touch(now, p)
-	})
-	s.scope.Store(&scope{selectors: now, asOf: m.AsOf, whole: now.CoverAll(m.Selectors) && !lost})
+	for _, p := range s.prefixes {
+		if !covers(a.config.Overlays, p.Addr()) && touch(was, p) && !touch(now, p) {
+			lost = append(lost, p)
+		}
+	}
+	s.scope.Store(&scope{selectors: now, asOf: m.AsOf, whole: now.CoverAll(m.Selectors) && len(lost) == 0, lost: lost})
 	told := s.entry.Selectors
 	s.entry.Selectors, s.entry.AsOf = control.DigestSelectors(now), m.AsOf
 	if s.entry.Selectors == told {

@@ -2,6 +2,7 @@ package tunssm
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"ssmnet/packet"
@@ -45,5 +46,33 @@ func TestErrorsOfPermittedFlows(t *testing.T) {
 		e = about(permitted)
 		a.host.UDP.Forge(b.host.UDP.Addr(), seal(t, s, packet.Data, 0, e))
 		a.wants(e)
+	})
+}
+
+// TestErrorsFromLostSubnets: a peer that has lost a subnet sends no error from there either, whatever flow of its own that is
+// about.
+func TestErrorsFromLostSubnets(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		a, b := w.stations["a"], w.stations["b"]
+		lan, host := netip.MustParsePrefix("192.168.7.0/24"), netip.MustParseAddr("192.168.7.9")
+		here, there := w.connect("a", "b")
+		left := toPorts(a, b, packet.UDP, 9)
+		a.in(func(acq *acquirer) {
+			here.prefixes = append(slices.Clone(here.prefixes), lan)
+			into := packet.Selector{Src: left[0].Src, Dst: lan, Protocol: packet.UDP, Ports: packet.AllPorts}
+			here.scope.Store(&scope{selectors: append(slices.Clone(left), into), asOf: acq.asOf, whole: true})
+			acq.publish()
+		})
+		e, ok := packet.AppendError(nil, packet.TooBig, 1300, host, datagram(a, b, 9, "permitted"))
+		if !ok {
+			t.Fatal("no error may be sent")
+		}
+		forge := func() { a.host.UDP.Forge(b.host.UDP.Addr(), seal(t, there, packet.Data, 0, e)) }
+		forge()
+		a.wants(e)
+		w.narrow(here, left, 2, "a")
+		forge()
+		a.wants()
+		a.drops(dropSelector, 1)
 	})
 }

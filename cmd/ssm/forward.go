@@ -18,8 +18,11 @@ type gateway struct {
 	journal    *route.Journal
 	masquerade bool
 
-	ways     route.Ways                // under routes.mu, as is warnings
+	ways     route.Ways                // under routes.mu, as is all that follows
 	warnings map[netip.Prefix][]string // of those that are forwarded to
+
+	guarded   bool  // there is, or may be, a guard of our addresses
+	unguarded error // why there is none, as logged
 }
 
 // Forward makes the host a gateway to the subnets that it reaches, and no longer to others: the kernel forwards, and where
@@ -27,13 +30,11 @@ type gateway struct {
 func (r *routes) Forward(subnets []netip.Prefix) map[netip.Prefix]error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	var notes []error
 	ways, err := route.FindWays(r.name, subnets)
 	if err == nil {
-		r.ways, err = ways, r.journal.Forward(r.name, ways)
-	}
-	global := errors.Is(err, route.ErrGlobal)
-	if global {
-		err = nil
+		r.ways = ways
+		notes, err = r.forward(ways)
 	}
 	masqueraded := r.ways
 	if !r.masquerade {
@@ -49,12 +50,57 @@ func (r *routes) Forward(subnets []netip.Prefix) map[netip.Prefix]error {
 			faults[subnet] = errNoWay
 		}
 	}
-	r.warn(subnets, faults, global)
+	r.warn(subnets, faults, notes)
 	return faults
 }
 
+// forward makes the kernel forward, never without the guard of this host's own addresses. It says what an operator has to
+// know of how it forwards IPv6.
+func (r *routes) forward(ways route.Ways) (notes []error, err error) {
+	note := func(err, known error) error {
+		if errors.Is(err, known) {
+			notes = append(notes, known)
+			return nil
+		}
+		return err
+	}
+	if len(ways.Interfaces(false)) > 0 {
+		if err := note(r.guard(true), route.ErrUnguarded); err != nil {
+			return nil, err
+		}
+	}
+	if err := note(r.journal.Forward(r.name, ways), route.ErrGlobal); err != nil {
+		return nil, err
+	}
+	r.guardRouter()
+	return notes, nil
+}
+
+// guard has nobody else speak as this host where it forwards IPv6.
+func (r *routes) guard(forwards bool) error {
+	if !forwards && !r.guarded {
+		return nil
+	}
+	own := r.hosts
+	if !forwards {
+		own = nil
+	}
+	err := r.journal.Guard(r.name, own)
+	r.guarded = forwards || err != nil
+	return err
+}
+
+// guardRouter is guard where it is not for the SSM that the host forwards, or no longer does. r.mu is held.
+func (r *routes) guardRouter() {
+	err := r.guard(route.ForwardsIPv6())
+	if err != nil && (r.unguarded == nil || r.unguarded.Error() != err.Error()) {
+		r.log.Warn("hosts behind this one may send into the tunnel as if they were it", "error", err)
+	}
+	r.unguarded = err
+}
+
 // warn finds out what may be in the way of the subnets that are forwarded to, and logs what is new of it.
-func (r *routes) warn(subnets []netip.Prefix, faults map[netip.Prefix]error, global bool) {
+func (r *routes) warn(subnets []netip.Prefix, faults map[netip.Prefix]error, notes []error) {
 	before, known := r.warnings, map[bool][]string{}
 	r.warnings = map[netip.Prefix][]string{}
 	for _, subnet := range subnets {
@@ -68,8 +114,10 @@ func (r *routes) warn(subnets []netip.Prefix, faults map[netip.Prefix]error, glo
 			if list, err = route.Firewalls(r.name, ipv4); err != nil {
 				list = append(list, "whether a firewall drops what is forwarded is not known: "+err.Error())
 			}
-			if global && !ipv4 {
-				list = append(list, route.ErrGlobal.Error())
+			for _, note := range notes {
+				if !ipv4 {
+					list = append(list, note.Error())
+				}
 			}
 			known[ipv4] = list
 		}

@@ -134,6 +134,7 @@ func (r *routes) Configure(addresses []netip.Addr, overlays []netip.Prefix) erro
 		}
 	}
 	r.hosts = hosts
+	r.guardRouter()
 	if r.sink != nil {
 		r.sink.Listen(r.name, addresses)
 	}
@@ -267,6 +268,7 @@ func (r *routes) restore() (changed bool) {
 	if r.hosts == nil {
 		return false
 	}
+	r.guardRouter()
 	err := route.Intact(r.name, r.hosts, slices.Concat(r.overlays, r.offered))
 	switch {
 	case errors.Is(err, route.ErrNoInterface):

@@ -85,7 +85,7 @@ func run(c *cli.Context) error {
 		return err
 	}
 	routes.decide(decided)
-	if err := daemon.Confine(daemon.SSM(cli.Dir(c), c.String("config")), log); err != nil {
+	if err := daemon.Confine(daemon.SSM(cli.Dir(c), configPath(c)), log); err != nil {
 		_, undone := journal.PutBack()
 		return errors.Join(err, undone)
 	}

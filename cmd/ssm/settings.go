@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,14 +62,16 @@ func settingsFlags() []cli.Flag {
 	}
 }
 
+// configPath is the file of the settings, which need not exist where none is named.
+func configPath(c *cli.Context) string {
+	return cmp.Or(c.String("config"), in(c, configName))
+}
+
 // readSettings merges the file and the flags, and checks the result.
 func readSettings(c *cli.Context) (settings, error) {
 	s := defaults()
 	s.Interface = ""
-	path := c.String("config")
-	if path == "" {
-		path = in(c, configName)
-	}
+	path := configPath(c)
 	err := s.readFile(path)
 	if err != nil && (c.IsSet("config") || !errors.Is(err, fs.ErrNotExist)) {
 		return s, err

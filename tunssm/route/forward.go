@@ -8,6 +8,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/vishvananda/netlink"
 )
 
 // Ways is, of each subnet behind this host, the interfaces by which the host reaches it, in order; none where it has an
@@ -57,8 +59,8 @@ func (u underlay) ways(prefix netip.Prefix) []string {
 	return slices.Compact(names)
 }
 
-// interfaces are those of all ways of one family, in order.
-func (w Ways) interfaces(ipv4 bool) []string {
+// Interfaces are those of all ways of one family, in order.
+func (w Ways) Interfaces(ipv4 bool) []string {
 	var names []string
 	for subnet, ways := range w {
 		if subnet.Addr().Is4() == ipv4 {
@@ -75,43 +77,52 @@ var ErrGlobal = errors.New("route: this kernel (before Linux 6.17) forwards IPv6
 
 // Forward makes the kernel forward between ifname and the ways, on record, and takes back what it had made for others.
 // Forwarding is decided by the interface that a packet comes in by, so it is switched on for those and no others.
-// ErrGlobal tells that for IPv6 that cannot be.
+// ErrGlobal tells that all went well, but that for IPv6 that cannot be.
 func (j *Journal) Forward(ifname string, ways Ways) error {
-	wanted := map[string]string{}
-	if lan := ways.interfaces(true); len(lan) > 0 {
-		for _, name := range append(lan, ifname) {
-			wanted[path.Join("ipv4/conf", name, "forwarding")] = "1"
-		}
+	type which struct {
+		index  int
+		family string
 	}
-	lan, all := ways.interfaces(false), false
-	if len(lan) > 0 {
-		all = !perInterface(ifname)
+	wanted := map[which]netlink.Link{}
+	all := len(ways.Interfaces(false)) > 0 && !perInterface(ifname)
+	var err error
+	for family := range switches {
+		lan := ways.Interfaces(family == "ipv4")
+		if len(lan) == 0 || all && family == "ipv6" {
+			continue
+		}
 		for _, name := range append(lan, ifname) {
-			if !all {
-				wanted[path.Join(conf6, name, "force_forwarding")] = "1"
+			link, missing := linkByName(name)
+			if missing != nil {
+				err = errors.Join(err, missing)
+				continue
 			}
+			wanted[which{link.Attrs().Index, family}] = link
 		}
 	}
-	err := j.release(func(c change) bool {
-		keep := wanted[c.Name] != "" || all && strings.HasPrefix(c.Name, conf6)
-		return c.Kind == "sysctl" && forwards(c.Name) && !keep
-	})
-	for name, value := range wanted {
-		err = errors.Join(err, j.Sysctl(name, value))
+	err = errors.Join(err, j.release(func(c change) bool {
+		if c.Kind == "forwarding" {
+			return wanted[which{c.Index, strings.TrimSuffix(c.Name, amongAll)}] == nil
+		}
+		return !all && c.Kind == "sysctl" && forwards(c.Name)
+	}))
+	for w, link := range wanted {
+		err = errors.Join(err, j.switchOn(link, w.family))
 	}
 	if all {
-		err = errors.Join(err, j.forwardAll(), ErrGlobal)
+		err = errors.Join(err, j.forwardAll())
+	}
+	if all && err == nil {
+		err = ErrGlobal
 	}
 	return err
 }
 
 const conf6 = "ipv6/conf"
 
-// forwards says whether a sysctl is one of those that Forward changes.
+// forwards says whether a sysctl is one of those that forwardAll changes.
 func forwards(name string) bool {
-	for _, pattern := range []string{
-		"ipv4/conf/*/forwarding", "ipv6/conf/*/force_forwarding", "ipv6/conf/*/forwarding", "ipv6/conf/*/accept_ra",
-	} {
+	for _, pattern := range []string{"ipv6/conf/*/forwarding", "ipv6/conf/*/accept_ra"} {
 		if ok, _ := path.Match(pattern, name); ok {
 			return true
 		}

@@ -163,3 +163,21 @@ func TestForwardAll(t *testing.T) {
 		t.Errorf("left: %v, want %v", got, before)
 	}
 }
+
+// TestForwardFails: that IPv6 is forwarded on all interfaces is told only where everything else has gone well.
+func TestForwardFails(t *testing.T) {
+	enterNamespace(t)
+	addBridge(t, "eth1")
+	j, file, log := newJournal(t)
+	four, six := netip.MustParsePrefix("192.168.7.0/24"), netip.MustParsePrefix("fd19:7::/64")
+	const old = "none9" // of which no kernel has force_forwarding
+	if err := j.Forward(old, Ways{six: {"eth1"}}); !errors.Is(err, ErrGlobal) {
+		t.Errorf("on all interfaces: %v", err)
+	}
+	if err := j.Forward(old, Ways{four: {"eth1"}, six: {"eth1"}}); !errors.Is(err, ErrNoInterface) || errors.Is(err, ErrGlobal) {
+		t.Errorf("from no tunnel: %v", err)
+	}
+	if _, err := again(file, log).PutBack(); err != nil {
+		t.Error(err)
+	}
+}

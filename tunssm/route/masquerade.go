@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// postrouting is the one chain of our table.
+// postrouting is the one chain of the table.
 const postrouting = "postrouting"
 
 // Masquerade makes packets that come out of the tunnel, which is ifname, appear to their subnets as the host's own, so
@@ -28,10 +28,21 @@ const postrouting = "postrouting"
 //		}
 //	}
 func (j *Journal) Masquerade(ifname string, ways Ways) error {
-	table := ourTable(ifname)
-	c := tableChange(table)
+	return j.keepRules(&nftables.Chain{
+		Table: ourTable(nftables.TableFamilyINet, ifname), Name: postrouting, Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
+	}, masquerading(ifname, ways))
+}
+
+func ourTable(family nftables.TableFamily, ifname string) *nftables.Table {
+	return &nftables.Table{Family: family, Name: tablePrefix + ifname}
+}
+
+// keepRules makes a chain, the only one of its table, be there with these rules and no others; without rules there is no
+// table.
+func (j *Journal) keepRules(chain *nftables.Chain, rules []*nftables.Rule) error {
+	c := tableChange(chain.Table)
 	onRecord := j.has(c)
-	rules := masquerading(ifname, ways)
 	if len(rules) == 0 {
 		if !onRecord {
 			return nil
@@ -47,45 +58,35 @@ func (j *Journal) Masquerade(ifname string, ways Ways) error {
 			return fmt.Errorf("%w: there is an nftables table %s that this SSM has not made: 'nft delete table %s'",
 				ErrConflict, c.Name, c.Name)
 		}
-		if sameRules(table, rules) {
+		if sameRules(chain, rules) {
 			return nil
 		}
 	}
 	if err := j.once(c); err != nil {
 		return err
 	}
-	return wrap(replaceTable(table, rules, is == there), "set up the nftables table %s", c.Name)
+	return wrap(replaceTable(chain, rules, is == there), "set up the nftables table %s", c.Name)
 }
 
-func ourTable(ifname string) *nftables.Table {
-	return &nftables.Table{Family: nftables.TableFamilyINet, Name: "ssmnet-" + ifname}
-}
-
-func ourChain(table *nftables.Table) *nftables.Chain {
-	return &nftables.Chain{
-		Table: table, Name: postrouting, Type: nftables.ChainTypeNAT,
-		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
-	}
-}
-
-// replaceTable makes the table anew with the rules, at one stroke.
-func replaceTable(table *nftables.Table, rules []*nftables.Rule, exists bool) error {
+// replaceTable makes the chain's table anew with the rules, at one stroke.
+func replaceTable(chain *nftables.Chain, rules []*nftables.Rule, exists bool) error {
 	var nft nftables.Conn
 	if exists {
-		nft.DelTable(table)
+		nft.DelTable(chain.Table)
 	}
-	chain := nft.AddChain(ourChain(nft.AddTable(table)))
+	nft.AddTable(chain.Table)
+	nft.AddChain(chain)
 	for _, r := range rules {
-		r.Table, r.Chain = table, chain
+		r.Table, r.Chain = chain.Table, chain
 		nft.AddRule(r)
 	}
 	return nft.Flush()
 }
 
-// sameRules says whether the table has these rules, told by their comments, and no others: somebody may have flushed it.
-func sameRules(table *nftables.Table, rules []*nftables.Rule) bool {
+// sameRules says whether the chain has these rules, told by their comments, and no others: somebody may have flushed it.
+func sameRules(chain *nftables.Chain, rules []*nftables.Rule) bool {
 	var nft nftables.Conn
-	present, err := nft.GetRules(table, ourChain(table))
+	present, err := nft.GetRules(chain.Table, chain)
 	return err == nil && slices.EqualFunc(present, rules, func(a, b *nftables.Rule) bool {
 		return bytes.Equal(a.UserData, b.UserData)
 	})

@@ -69,3 +69,42 @@ func TestMasquerade(t *testing.T) {
 		t.Errorf("put back: %s", got)
 	}
 }
+
+// TestGuard: what is forwarded into the tunnel from the host's own IPv6 addresses is dropped, by a table of ours alone, which
+// goes with the addresses or with the journal, and leaves the one that masquerades alone.
+func TestGuard(t *testing.T) {
+	enterNamespace(t)
+	before := nft(t, "list", "ruleset")
+	j, file, log := newJournal(t)
+	if err := j.Masquerade("tun0", Ways{netip.MustParsePrefix("192.168.7.0/24"): {"eth1"}}); err != nil {
+		t.Fatal(err)
+	}
+	masquerading := nft(t, "list", "ruleset")
+	hosts := prefixes("100.80.0.2/32", "fd5e::2/128", "fd5f::2/128")
+	for range 2 {
+		if err := j.Guard("tun0", hosts); err != nil {
+			t.Fatal(err)
+		}
+		got := nft(t, "--stateless", "list", "table", "ip6", "ssmnet-tun0")
+		for _, want := range []string{
+			`type filter hook forward priority filter; policy accept;`,
+			`oifname "tun0" ip6 saddr fd5e::2 counter drop comment "fd5e::2"`,
+			`oifname "tun0" ip6 saddr fd5f::2 counter drop comment "fd5f::2"`,
+		} {
+			if !strings.Contains(got, want) {
+				t.Errorf("%q is not in %s", want, got)
+			}
+		}
+		nft(t, "flush table ip6 ssmnet-tun0")
+	}
+	if err := j.Guard("tun0", hosts[:1]); err != nil || nft(t, "list", "ruleset") != masquerading {
+		t.Errorf("without IPv6: %v, %s", err, nft(t, "list", "ruleset"))
+	}
+	if err := j.Guard("tun0", hosts); err != nil {
+		t.Fatal(err)
+	}
+	putsBack(t, again(file, log), 2)
+	if got := nft(t, "list", "ruleset"); got != before {
+		t.Errorf("put back: %s", got)
+	}
+}

@@ -2,7 +2,7 @@
 // subnets behind it, and asks the host's routing tables what the SSM has to know of the underlay.
 //
 // What it changes hangs on the interface: deleting the interface undoes it. For an interface that was there before, and
-// for what a gateway needs, sysctls and a table of nftables, there is the Journal: what is on record there is put back.
+// for what a gateway needs, sysctls and tables of nftables, there is the Journal: what is on record there is put back.
 // Routes are of protocol Protocol, so that List and Del never touch another program's, and of metric Metric, which loses
 // to what the host has configured for the very same prefix.
 //

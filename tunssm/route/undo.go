@@ -29,6 +29,7 @@ const (
 //
 //	{"schema":"ssmnet.undo/v1","boot":"4cb5…","namespace":"net:[4026531833]"}
 //	{"kind":"sysctl","name":"ipv4/conf/all/forwarding","was":"0","now":"1"}
+//	{"kind":"forwarding","interface":"eth1","index":2,"name":"ipv4","was":"0","now":"1"}
 //	{"kind":"link","interface":"tun9","index":7,"name":"mtu","was":"1500","now":"1420"}
 //	{"kind":"address","interface":"tun9","index":7,"name":"10.9.0.1/24 label=tun9","was":"there","now":""}
 //	{"kind":"route","interface":"tun9","index":7,"name":"10.8.0.0/16 protocol=3 table=254","was":"there","now":""}
@@ -77,6 +78,8 @@ var kinds = map[string]kind{
 	"address": {checkAddress, currentAddress, setAddress},
 	"route":   {checkRoute, currentRoute, setRoute},
 	"nft":     {checkTable, currentTable, setTable},
+
+	"forwarding": {checkForwarding, currentForwarding, setForwarding},
 }
 
 var errGone = errors.New("gone")

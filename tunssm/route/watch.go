@@ -14,8 +14,9 @@ import (
 
 // Watcher tells of changes to the host's network.
 type Watcher struct {
-	// Changed gets a value after a change to an interface, an address, a route of the main table, or the tables, chains and
-	// rules of nftables, our own changes among them; several may be told as one. It is closed when nothing more can be told.
+	// Changed gets a value after a change to an interface, its forwarding, an address, a route of the main table, or the tables,
+	// chains and rules of nftables, our own changes among them; several may be told as one. It is closed when nothing more can
+	// be told.
 	Changed <-chan struct{}
 
 	sockets []*nl.NetlinkSocket
@@ -26,7 +27,8 @@ type Watcher struct {
 // Watch begins to watch. Where the kernel has no nftables there is nothing of it to tell.
 func Watch() (*Watcher, error) {
 	network, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR,
-		unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+		unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
+		unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF)
 	if err != nil {
 		return nil, wrap(err, "watch the network")
 	}

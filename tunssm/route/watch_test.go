@@ -178,3 +178,30 @@ func TestWatchFirewall(t *testing.T) {
 		t.Error("told of an element")
 	}
 }
+
+// TestWatchForwarding: forwarding that somebody switches off is told. Another SSM may, at its end, of an interface that both
+// made forward.
+func TestWatchForwarding(t *testing.T) {
+	enterNamespace(t)
+	addBridge(t, "eth1")
+	w, err := Watch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	for _, family := range []string{"ipv4", "ipv6"} {
+		for _, value := range []string{"1", "0"} {
+			for len(w.Changed) > 0 {
+				<-w.Changed
+			}
+			if err := setSysctl(change{Name: switchOf(family, "eth1")}, value); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-w.Changed:
+			case <-time.After(2 * time.Second):
+				t.Errorf("%s to %s: not told", family, value)
+			}
+		}
+	}
+}

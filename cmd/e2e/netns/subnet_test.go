@@ -12,7 +12,7 @@ import (
 const changeWithin = time.Second
 
 // TestMasquerade: without a route back a subnet answers where the gateway masquerades, and nowhere else; what
-// somebody flushes comes back, and nothing of it is left at the end or after kill -9.
+// somebody flushes comes back, as does forwarding, and nothing of it is left at the end or after kill -9.
 func TestMasquerade(t *testing.T) {
 	_, a, gateway, lan := newGateway(t, nil, toLab("h1", "tcp/7000", "icmp"))
 	for _, family := range []string{"-4", "-6"} {
@@ -32,6 +32,13 @@ func TestMasquerade(t *testing.T) {
 		a.Run(t, "ping", "-c2", "-i0.05", "-W5", lan.address(family))
 		transferBothWays(t, a, lan, family)
 	}
+	gateway.script(t, "echo 0 >/proc/sys/net/ipv4/conf/eth1/forwarding") // as another SSM at its end
+	eventually(t, started, "eth1 forwards again", func() error {
+		if on := gateway.Run(t, "cat", "/proc/sys/net/ipv4/conf/eth1/forwarding"); on != "1\n" {
+			return fmt.Errorf("it has %q", on)
+		}
+		return nil
+	})
 	gateway.Run(t, "nft", "delete", "table", "inet", "ssmnet-tun0")
 	eventually(t, started, "the table is back", func() error {
 		if out := gateway.ruleset(t); !strings.Contains(out, `iifname "tun0" oifname "eth1" ip daddr 192.168.7.0/24 masquerade`) {

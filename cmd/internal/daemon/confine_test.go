@@ -49,18 +49,22 @@ func confined() int {
 	return 0
 }
 
-// TestConfine: also with cgo, as under the race detector, every thread is confined.
+// TestConfine: also with cgo, as under the race detector, every thread is confined, and a configuration is readable that is a
+// link to where it is kept.
 func TestConfine(t *testing.T) {
 	dir := t.TempDir()
-	for _, made := range []string{"own", "etc"} {
+	for _, made := range []string{"own", "etc", "kept"} {
 		if err := os.Mkdir(filepath.Join(dir, made), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, file := range []string{"etc/kdc.toml", "elsewhere"} {
+	for _, file := range []string{"kept/kdc.toml", "elsewhere"} {
 		if err := os.WriteFile(filepath.Join(dir, file), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := os.Symlink("../kept/kdc.toml", filepath.Join(dir, "etc/kdc.toml")); err != nil {
+		t.Fatal(err)
 	}
 	t.Setenv("SSMNET_TEST_DIR", dir)
 	pid, log := start(t, "confined")

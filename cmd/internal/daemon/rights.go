@@ -3,6 +3,7 @@ package daemon
 import (
 	"os"
 	"path/filepath"
+	"slices"
 
 	"kernel.org/pub/linux/libs/security/libcap/cap"
 )
@@ -29,28 +30,30 @@ func SSM(dir, config string) Rights {
 	return Rights{
 		Capabilities: []cap.Value{cap.NET_ADMIN},
 		Dir:          dir,
-		Reads:        append(resolver("/etc"), configured(dir, config), ownProcess, "/proc/sys/kernel/random/boot_id"),
-		Writes:       []string{"/proc/sys/net"},
-		Device:       "/dev/net/tun", // putting back how an interface was found takes attaching to it anew
-		TCP:          true,
+		Reads: slices.Concat(resolver("/etc"), configured(config),
+			[]string{ownProcess, "/proc/sys/kernel/random/boot_id"}),
+		Writes: []string{"/proc/sys/net"},
+		Device: "/dev/net/tun", // putting back how an interface was found takes attaching to it anew
+		TCP:    true,
 	}
 }
 
 // KDC are those of `kdc serve`, which accepts connections on the ports that it has, and makes none.
 func KDC(dir, config string) Rights {
-	return Rights{Dir: dir, Reads: []string{configured(dir, config), ownProcess}}
+	return Rights{Dir: dir, Reads: append(configured(config), ownProcess)}
 }
 
 // ownProcess is read for profiles.
 const ownProcess = "/proc/self"
 
-// configured is the directory of the configuration, which is read again on SIGHUP. It is not the file alone, since that
-// is another one as soon as an editor has saved it.
-func configured(dir, config string) string {
-	if config == "" {
-		return dir
+// configured is the directory of the configuration, which is read again on SIGHUP, and that of what it links to. It is
+// not the file alone, since that is another one as soon as an editor has saved it.
+func configured(config string) []string {
+	reads := []string{filepath.Dir(config)}
+	if target, err := filepath.EvalSymlinks(config); err == nil && filepath.Dir(target) != reads[0] {
+		reads = append(reads, filepath.Dir(target))
 	}
-	return filepath.Dir(config)
+	return reads
 }
 
 // resolver is what Go's resolver reads of /etc. A name server's address that was put there by a link, from a directory

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,11 +38,19 @@ func TestResolver(t *testing.T) {
 	check("a link beside it")
 }
 
-// TestConfigured: of a configuration elsewhere its directory is readable, since saving it makes another file.
+// TestConfigured: of a configuration its directory is readable, since saving it makes another file, and of one that is a
+// link that of what it leads to.
 func TestConfigured(t *testing.T) {
-	for _, c := range []struct{ config, want string }{{"", "/d"}, {"/d/kdc.toml", "/d"}, {"/etc/ssmnet/kdc.toml", "/etc/ssmnet"}} {
-		if got := configured("/d", c.config); got != c.want {
-			t.Errorf("%q: %s, want %s", c.config, got, c.want)
+	dir, kept := t.TempDir(), t.TempDir()
+	linked, there := filepath.Join(dir, "linked.toml"), filepath.Join(kept, "kdc.toml")
+	if err := errors.Join(os.WriteFile(there, nil, 0o600), os.Symlink(there, linked)); err != nil {
+		t.Fatal(err)
+	}
+	for config, want := range map[string][]string{
+		filepath.Join(dir, "none.toml"): {dir}, there: {kept}, linked: {dir, kept},
+	} {
+		if got := configured(config); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", config, got, want)
 		}
 	}
 }
