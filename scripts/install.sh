@@ -33,6 +33,8 @@ parse() {
   done
   [[ ${#programs[@]} -gt 0 ]] || programs=(kdc ssm)
   [[ -n $destdir || $EUID -eq 0 ]] || die 'needs root: run it with sudo, or name a --destdir'
+  [[ $prefix != *[^A-Za-z0-9/._+-]* ]] || die "--prefix $prefix: a unit cannot name it; use letters, digits and /._+-"
+  [[ -z $destdir ]] || mkdir -p -- "$destdir" || die "cannot make $destdir"
 }
 
 # take_programs builds them, or checks those that were named.
@@ -82,6 +84,16 @@ install_program() {
   [[ $p == kdc ]] || "$bin/$p" config | place 644 "$share/doc/ssmnet/ssm.toml"
 }
 
+# save_record puts the record in its place, at the end of a run that failed too, so that uninstall.sh undoes that one.
+save_record() {
+  if [[ -s $record ]]; then
+    directory "$(dirname "$installed")"
+    note "$installed"
+    place 644 "$installed" <"$record"
+  fi
+  rm -f "$record"
+}
+
 # restart_hint says what is left to do where systemd runs.
 restart_hint() {
   [[ -z $destdir && -d /run/systemd/system ]] || return 0
@@ -97,16 +109,14 @@ restart_hint() {
 main() {
   parse "$@"
   take_programs
-  local p installed=$prefix/share/ssmnet/installed
+  local p
+  installed=$prefix/share/ssmnet/installed
   record=$(mktemp)
-  trap 'rm -f "$record"' EXIT
+  trap save_record EXIT
   [[ ! -f $destdir$installed ]] || cat "$destdir$installed" >"$record"
   for p in "${programs[@]}"; do
     install_program "$p"
   done
-  directory "$(dirname "$installed")"
-  note "$installed"
-  place 644 "$installed" <"$record"
   restart_hint
   say "installed ${programs[*]} in $destdir$prefix; scripts/uninstall.sh takes it away"
 }

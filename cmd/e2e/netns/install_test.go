@@ -67,6 +67,23 @@ func TestInstall(t *testing.T) {
 	}
 }
 
+// TestInstallFails: what a run left that failed half way, uninstall.sh takes away. The directory need not be there before.
+func TestInstallFails(t *testing.T) {
+	bin, dir := t.TempDir(), filepath.Join(t.TempDir(), "new")
+	write(t, filepath.Join(bin, "kdc"), "#!/bin/sh\n", 0o755)
+	write(t, filepath.Join(bin, "ssm"), "#!/bin/sh\nexit 1\n", 0o755)
+	if out, err := exec.Command(filepath.Join(root, "scripts/install.sh"), "--bin", bin, "--destdir", dir).CombinedOutput(); err == nil {
+		t.Fatalf("installed a program that fails: %s", out)
+	}
+	if len(tree(t, dir)) == 0 {
+		t.Fatal("it failed before it had placed anything")
+	}
+	works(t, "scripts/uninstall.sh", "--destdir", dir)
+	if left := tree(t, dir); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
 // installed are the files of one program, in order.
 func installed(program string) []string {
 	share := func(name string) string { return "usr/local/share/" + name }
@@ -113,6 +130,7 @@ func TestInstallRefused(t *testing.T) {
 		{"install.sh", []string{"--destdir"}, "--destdir needs a directory"},
 		{"install.sh", []string{"--frob"}, "unknown argument --frob: usage: "},
 		{"install.sh", []string{"--bin", dir, "--destdir", dir}, dir + "/kdc is no program"},
+		{"install.sh", []string{"--prefix", dir + "/my programs", "--destdir", dir}, "--prefix " + dir + "/my programs: a unit cannot name it"},
 		{"uninstall.sh", []string{"--destdir", dir}, "nothing of ssmnet is installed in " + dir},
 	} {
 		out, err := exec.Command(filepath.Join(root, "scripts", tt.script), tt.flags...).CombinedOutput()
