@@ -55,12 +55,21 @@ func reserved(o netip.Prefix, a netip.Addr) bool {
 	return a == o.Addr() || a.Is4() && !o.Contains(a.Next())
 }
 
+// unroutable are addresses that no gateway leads to: of the host itself, of one link, of many, and of nobody.
+var unroutable = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"),
+	netip.MustParsePrefix("224.0.0.0/3"),
+	netip.MustParsePrefix("::/127"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
+}
+
 // addSubnets adds to the subnets of a peer. None may overlap an overlay, or what another peer has.
 func (k *KDC) addSubnets(s *snapshot, name string, to, subnets []netip.Prefix) ([]netip.Prefix, error) {
 	for _, p := range subnets {
 		switch {
 		case !p.IsValid() || p.Addr().Is4In6() || p != p.Masked():
 			return nil, fmt.Errorf("%w subnet %s: it is no prefix, or has bits set after its length", ErrInvalid, p)
+		case slices.ContainsFunc(unroutable, func(u netip.Prefix) bool { return u.Bits() <= p.Bits() && u.Contains(p.Addr()) }):
+			return nil, fmt.Errorf("%w subnet %s: loopback, link-local and multicast addresses lie behind no gateway", ErrInvalid, p)
 		case slices.Contains(to, p):
 			continue
 		case slices.ContainsFunc(to, p.Overlaps):

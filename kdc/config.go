@@ -204,7 +204,11 @@ func configFault(err error) error {
 	}
 	if fault, ok := errors.AsType[*toml.DecodeError](err); ok {
 		row, column := fault.Position()
-		return &fileFault{row, column, strings.TrimPrefix(fault.Error(), "toml: ")}
+		what := strings.TrimPrefix(fault.Error(), "toml: ")
+		if strings.HasPrefix(what, "cannot decode") { // it goes on with names of Go types
+			what = strings.Join(fault.Key(), ".") + " is of a wrong type: lists are in [ ], all values in quotes"
+		}
+		return &fileFault{row, column, what}
 	}
 	return err
 }

@@ -85,7 +85,7 @@ func TestConfigFaults(t *testing.T) {
 		"syntax":         {"listen = [\n", "line 1 column 11: "},
 		"unknown field":  {good + "colour = 1\n", `line 4 column 1: unknown field "colour"`},
 		"repeated field": {good + "listen = [\":1\"]\n", "line 4 column 1: "},
-		"wrong type":     {"listen = 7\n", "line 1 column 10: "},
+		"wrong type":     {"listen = 7\n", "line 1 column 10: listen is of a wrong type: "},
 		"listen":         {"listen = [\":0x\"]\n", `line 1 column 11: `},
 		"address":        {strings.Replace(good, "a:1", "a", 1), `line 2 column 14: `},
 		"overlay":        {strings.Replace(good, "10.0.0.0/8", "10.0.0.1/8", 1), "line 3 column 13: "},
