@@ -119,7 +119,7 @@ func (s *SSM) Trace(ctx context.Context, q Query) (Trace, error) {
 		return Trace{}, err
 	}
 	route := s.path.host.Route
-	return t.conclude(t.routeStep(route), t.peerStep(), t.decisionStep(), t.sessionStep(), t.endpointStep(),
+	return t.conclude(t.routeStep(route), t.peerStep(), t.decisionStep(), t.sessionStep(), t.endpointStep(route),
 		t.mtuStep(route)), nil
 }
 

@@ -172,10 +172,13 @@ func (s *SessionStatus) brief() string {
 
 func inSeconds(s float64) time.Duration { return time.Duration(s) * time.Second }
 
-func (t *tracing) endpointStep() Step {
+func (t *tracing) endpointStep(host Route) Step {
 	switch s := t.session; {
 	case s == nil:
 		return Step{stepEndpoint, Moot, "not known before there is a session", ""}
+	case s.Endpoint.IsValid() && host.Enters(s.Endpoint.Addr()):
+		return Step{stepEndpoint, Fault, fmt.Sprintf("%s, which this host routes into the tunnel, %s", s.Endpoint, t.tun),
+			fmt.Sprintf("see 'ip route get %s', and remove that route", s.Endpoint.Addr())}
 	case s.Heard.IsZero():
 		var all []string
 		for _, e := range t.endpoints {
@@ -201,7 +204,10 @@ func (t *tracing) mtuStep(host Route) Step {
 		return Step{stepMTU, Fine, finding, ""}
 	}
 	to := t.session.Endpoint.Addr()
-	_, _, under, err := host.Way(to)
+	ifname, _, under, err := host.Way(to)
+	if ifname == t.tun {
+		return Step{stepMTU, Fine, finding, ""}
+	}
 	if err != nil {
 		return Step{stepMTU, Fault, fmt.Sprintf("%s; this host has no route to %s", finding, to), "see to this host's own network"}
 	}

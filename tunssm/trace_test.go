@@ -254,6 +254,21 @@ func TestTraceOfSilentPeer(t *testing.T) {
 	})
 }
 
+// TestTraceOfLoop: an endpoint that the host's own routing leads into the tunnel carries nothing.
+func TestTraceOfLoop(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		a, k := w.tracer()
+		k.answering(isB())
+		w.connect("a", "b")
+		a.asked = 1
+		a.host.Route.Divert(netip.MustParsePrefix("192.0.2.2/32"))
+		a.traced(ssh("b"), Unavailable, map[string]string{
+			"endpoint": "! 192.0.2.2:7601, which this host routes into the tunnel, fake0 @ see 'ip route get 192.0.2.2'",
+			"MTU":      "1420 bytes into fake0",
+		})
+	})
+}
+
 // TestTraceWithoutReadyParts: a detached KDC is named, and before the first Welcome there is nothing to trace.
 func TestTraceWithoutReadyParts(t *testing.T) {
 	inWorld(t, 1, []string{"a"}, func(t *testing.T, w *world) {
