@@ -6,7 +6,8 @@ package tunssm
 //	routes      one that covers an underlay address in use is refused or withdrawn (reroute.go), unless it is forced
 //	addresses   a candidate or a KDC that the host's own routing leads into the interface is not used (candidates.go;
 //	            Dial); a connection that has come to lead there is ended
-//	frames      what comes back all the same is known by its origin and dropped (outbound.go)
+//	frames      what comes back all the same is known by its origin and dropped (outbound.go); the next go to another
+//	            candidate of the peer, if there is one
 
 import (
 	"net/netip"
@@ -59,7 +60,7 @@ func (a *acquirer) leaveLoops() {
 // quietLoop is how long none of our frames may come back until the next that does is a matter of its own.
 const quietLoop = time.Minute
 
-// tellLoops warns when frames begin to come back.
+// tellLoops warns when frames begin to come back, and has them go another way.
 func (a *acquirer) tellLoops() {
 	looped := a.drops[dropLoop].Load()
 	if looped == a.looped {
@@ -67,14 +68,29 @@ func (a *acquirer) tellLoops() {
 	}
 	told := time.Since(a.loopAt) < quietLoop
 	a.looped, a.loopAt = looped, time.Now()
-	if told {
-		return
-	}
 	for _, p := range a.peers {
-		if e := p.endpoint.Load(); e != nil && a.host.Route.Enters(e.Addr()) {
+		e := p.endpoint.Load()
+		if e == nil || !a.host.Route.Enters(e.Addr()) {
+			continue
+		}
+		if !told {
 			a.log.Warn("frames to a peer come back: the host routes its endpoint into the tunnel",
 				"peer", p.name, "endpoint", e, "interface", a.host.TUN.Name())
 		}
+		a.elsewhere(p)
+	}
+}
+
+// elsewhere forgets where a peer was heard from, if there is a candidate outside the tunnel. The peer's frames come from
+// there too, once ours have.
+func (a *acquirer) elsewhere(p *peer) {
+	s := p.sending.Load()
+	if s == nil {
+		return
+	}
+	a.offer(s, s.offered)
+	if len(*s.candidates.Load()) > 0 {
+		p.endpoint.Store(nil)
 	}
 }
 

@@ -136,6 +136,32 @@ func TestKDCInside(t *testing.T) {
 	})
 }
 
+// TestElsewhere: a peer whose endpoint the host has come to route into the tunnel is sent to by another candidate.
+func TestElsewhere(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		a, b := w.stations["a"], w.stations["b"]
+		here, other := b.host.UDP.Addr(), netip.MustParseAddrPort("[2001:db8::1]:7601")
+		w.kdcs[0].set(func(s *script) {
+			s.grant = func(g *control.KeyGrant) { g.Candidates = []netip.AddrPort{here, other} }
+		})
+		s, _ := w.connect("a", "b")
+		for _, tt := range []struct {
+			want   netip.AddrPort
+			routes []netip.Prefix
+		}{
+			{here, []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}}, // there is no other
+			{other, []netip.Prefix{netip.PrefixFrom(here.Addr(), 32)}},
+		} {
+			a.host.Route.Divert(tt.routes...)
+			a.host.TUN.Inject(frameOf(underlay(1).Addr(), control.DefaultFramePort, here))
+			time.Sleep(2 * tendInterval)
+			if got := s.target(); got != tt.want {
+				t.Errorf("with %v in the tunnel: frames go to %v, want %v", tt.routes, got, tt.want)
+			}
+		}
+	})
+}
+
 // TestLoopIsTold: once when frames begin to come back, and with the peer that they were for.
 func TestLoopIsTold(t *testing.T) {
 	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
