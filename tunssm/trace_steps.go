@@ -47,6 +47,8 @@ func (t *tracing) routeStep(host Route) Step {
 	case !offered.IsValid():
 		s.Finding += ", and the KDC offers none"
 		s.Advice = "a subnet is offered where it is a peer's and policy lets this host use it: whoever runs the KDC can see to that"
+	case state.State == "installed" && err != nil:
+		s.Advice = fmt.Sprintf("%s may be down, or have lost an address: see 'ssm status' and 'ip addr show %s'", t.tun, t.tun)
 	case state.State == "installed":
 		s.Advice = fmt.Sprintf("remove it, or narrow it: it wins over %s, which leads into %s", offered, t.tun)
 	case state.State == "declined":

@@ -269,6 +269,17 @@ func TestTraceOfLoop(t *testing.T) {
 	})
 }
 
+// TestTraceWithoutRoutes: where the interface has lost its routes, it is told what has become of the interface.
+func TestTraceWithoutRoutes(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		a, k := w.tracer()
+		k.answering(isB())
+		a.host.Route.Configure(nil, nil)
+		a.traced(ssh(in4(2).String()), Misrouted, map[string]string{
+			"route": "! this host has no route there @ fake0 may be down, or have lost an address"})
+	})
+}
+
 // TestTraceWithoutReadyParts: a detached KDC is named, and before the first Welcome there is nothing to trace.
 func TestTraceWithoutReadyParts(t *testing.T) {
 	inWorld(t, 1, []string{"a"}, func(t *testing.T, w *world) {
