@@ -59,23 +59,24 @@ type acquirer struct {
 	pings    pings
 	eraser   *secret.Eraser
 
-	config   control.Config         // newest; AsOf zero before the first Welcome
-	routed   []netip.Prefix         // as offered to the host last
-	refused  map[netip.Prefix]error // by the host, of those
-	subnets  []netip.Prefix         // as the host was told last to forward to
-	cutOff   map[netip.Prefix]error // why it does not, of those
-	avoided  []netip.Addr           // what it was to keep out of the tunnel
-	inside   map[string]netip.Addr  // peers last heard from inside an offered route
-	measured map[netip.AddrPort]measurement
-	own      []netip.Addr // this host's addresses, as the outbound loop knows them
-	looped   uint64       // frames of ours that had come back when they were counted last
-	loopAt   time.Time    // when some had
-	fault    error        // why the interface is not up
-	asOf     control.AsOf
-	began    time.Time
-	contact  time.Time     // with a KDC that is not detached
-	pastRx   TrafficStatus // of the sessions that are destroyed
-	pastTx   TrafficStatus
+	config    control.Config         // newest; AsOf zero before the first Welcome
+	routed    []netip.Prefix         // as offered to the host last
+	refused   map[netip.Prefix]error // by the host, of those
+	subnets   []netip.Prefix         // as the host was told last to forward to
+	cutOff    map[netip.Prefix]error // why it does not, of those
+	forwarded time.Time              // when it was last asked to
+	avoided   []netip.Addr           // what it was to keep out of the tunnel
+	inside    map[string]netip.Addr  // peers last heard from inside an offered route
+	measured  map[netip.AddrPort]measurement
+	own       []netip.Addr // this host's addresses, as the outbound loop knows them
+	looped    uint64       // frames of ours that had come back when they were counted last
+	loopAt    time.Time    // when some had
+	fault     error        // why the interface is not up
+	asOf      control.AsOf
+	began     time.Time
+	contact   time.Time     // with a KDC that is not detached
+	pastRx    TrafficStatus // of the sessions that are destroyed
+	pastTx    TrafficStatus
 }
 
 // run is the loop: it ends, with every session destroyed and every KDC told, when ctx does.

@@ -2,7 +2,12 @@ package tunssm
 
 import (
 	"slices"
+	"time"
 )
+
+// forwardAgain is how soon forwarding that failed is tried anew. A change of the host's network has it tried at once; one
+// of a disk that was full tells nobody.
+const forwardAgain = 5 * time.Second
 
 // forward has the host forward to the subnets of the newest configuration, and says in the log what has become of them.
 // Where there were none and are none there is nothing to ask of it.
@@ -12,7 +17,7 @@ func (a *acquirer) forward() {
 		return
 	}
 	a.subnets = a.config.Subnets
-	a.cutOff = a.host.Route.Forward(a.subnets)
+	a.cutOff, a.forwarded = a.host.Route.Forward(a.subnets), time.Now()
 	for _, subnet := range a.subnets {
 		was, is := before[subnet], a.cutOff[subnet]
 		switch {
@@ -26,6 +31,13 @@ func (a *acquirer) forward() {
 		if !slices.Contains(a.subnets, subnet) {
 			a.log.Info("no longer forwarding to a subnet", "subnet", subnet)
 		}
+	}
+}
+
+// tendForwarding tries again what has failed.
+func (a *acquirer) tendForwarding() {
+	if len(a.cutOff) > 0 && time.Since(a.forwarded) >= forwardAgain {
+		a.forward()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"ssmnet/packet"
 	"ssmnet/packet/control"
@@ -59,9 +60,7 @@ func TestForward(t *testing.T) {
 		w.give("a", "10.1.0.0/16", "10.2.0.0/16")
 		a.forwards("10.1.0.0/16 forwarding", "10.2.0.0/16 failed nothing leads there")
 		a.host.Route.CutOff(lost, nil)
-		if err := a.Reroute(); err != nil {
-			t.Fatal(err)
-		}
+		time.Sleep(forwardAgain + tendInterval)
 		a.forwards("10.1.0.0/16 forwarding", "10.2.0.0/16 forwarding")
 		w.give("a", "10.2.0.0/16")
 		a.forwards("10.2.0.0/16 forwarding")

@@ -49,6 +49,7 @@ func (a *acquirer) tendAll() {
 	a.knowOwn()
 	a.rehome()
 	a.tendRoutes()
+	a.tendForwarding()
 	a.leaveLoops() // which rules may lead to, and not only routes
 	a.tellLoops()
 	a.tellSuppressed()
