@@ -27,13 +27,16 @@ parse() {
   [[ -n $destdir || $EUID -eq 0 ]] || die 'needs root: run it with sudo, or name a --destdir'
 }
 
+# foreign says that a path on record is a unit that install.sh has since given to the programs of another prefix.
+foreign() { [[ $1 == *.service && -f $destdir$1 ]] && ! grep -q "^ExecStart=$prefix/bin/" "$destdir$1"; }
+
 # stop_all ends what runs of it, under systemd or from 'ssm up'. A KDC in somebody's foreground is theirs to end.
 stop_all() {
   local unit
   [[ -z $destdir ]] || return 0
   if [[ -d /run/systemd/system ]]; then
     for unit in ssmnet-kdc ssmnet-ssm; do
-      ! grep -q "/$unit.service\$" "$installed" || systemctl --quiet disable --now "$unit" || die "cannot stop $unit"
+      ! grep -q "/$unit.service\$" "$installed" || foreign "/etc/systemd/system/$unit.service" || systemctl --quiet disable --now "$unit" || die "cannot stop $unit"
     done
   fi
   [[ ! -x $prefix/bin/ssm ]] || "$prefix/bin/ssm" down >/dev/null || die "'ssm down' failed: the SSM still runs"
@@ -43,7 +46,7 @@ stop_all() {
 remove() {
   local path
   while read -r path; do
-    [[ $path == */ ]] || rm -f -- "$destdir$path"
+    [[ $path == */ ]] || foreign "$path" || rm -f -- "$destdir$path"
   done <"$record"
   while read -r path; do
     [[ $path != */ ]] || rmdir --ignore-fail-on-non-empty -- "$destdir$path" 2>/dev/null || true

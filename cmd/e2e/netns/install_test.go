@@ -67,6 +67,22 @@ func TestInstall(t *testing.T) {
 	}
 }
 
+// TestUninstallOneOfTwo: a unit that runs the programs of another prefix by now stays with those.
+func TestUninstallOneOfTwo(t *testing.T) {
+	dir := t.TempDir()
+	for _, prefix := range []string{"/usr", "/opt/other"} {
+		works(t, "scripts/install.sh", "--bin", filepath.Join(scratch, "bin"), "--destdir", dir, "--prefix", prefix, "--kdc")
+	}
+	works(t, "scripts/uninstall.sh", "--destdir", dir, "--prefix", "/usr")
+	if unit := read(t, filepath.Join(dir, "etc/systemd/system/ssmnet-kdc.service")); !bytes.Contains(unit, []byte("ExecStart=/opt/other/bin/kdc serve\n")) {
+		t.Errorf("the unit of the other prefix has become\n%s", unit)
+	}
+	works(t, "scripts/uninstall.sh", "--destdir", dir, "--prefix", "/opt/other")
+	if left := slices.DeleteFunc(tree(t, dir), func(path string) bool { return strings.HasSuffix(path, "/") }); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
 // TestInstallFails: what a run left that failed half way, uninstall.sh takes away. The directory need not be there before.
 func TestInstallFails(t *testing.T) {
 	bin, dir := t.TempDir(), filepath.Join(t.TempDir(), "new")
