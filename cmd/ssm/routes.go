@@ -272,7 +272,8 @@ func (r *routes) restore() (changed bool) {
 	err := route.Intact(r.name, r.hosts, slices.Concat(r.overlays, r.offered))
 	switch {
 	case errors.Is(err, route.ErrNoInterface):
-		return false // the SSM ends, or learns of it from its next read
+		r.fault = fmt.Errorf("%w: renamed or moved away? name it so again, or start the SSM anew", err) // removed, it ends
+		return false
 	case errors.Is(err, route.ErrDown):
 		if r.fault == nil {
 			r.log.Warn("the interface was taken down", "interface", r.name)

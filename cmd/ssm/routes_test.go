@@ -150,6 +150,18 @@ func TestRestore(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	if err := errors.Join(netlink.LinkSetDown(link), netlink.LinkSetName(link, "tun1")); err != nil {
+		t.Fatal(err)
+	}
+	if r.restore() || !errors.Is(r.lost(), route.ErrNoInterface) {
+		t.Errorf("an interface that has another name: %v", r.lost())
+	}
+	if err := errors.Join(netlink.LinkSetName(link, "tun0"), netlink.LinkSetUp(link)); err != nil {
+		t.Fatal(err)
+	}
+	if !r.restore() || r.lost() != nil {
+		t.Errorf("not restored: %v", r.lost())
+	}
 	device.Close()
 	if r.restore() {
 		t.Error("an interface that is gone is restored")
