@@ -7,7 +7,7 @@ import (
 )
 
 // Check looks for what in a document means nothing today: names and tags that no peer has, prefixes of which no peer
-// owns a part, groups and nets that nothing mentions. It warns in the order of the document.
+// owns a part, groups and nets that nothing mentions, tests. It warns in the order of the document.
 func Check(doc *Document, peers []Peer) ([]Warning, error) {
 	c, err := Compile(doc, peers)
 	if err != nil || doc == nil {
@@ -23,6 +23,9 @@ func Check(doc *Document, peers []Peer) ([]Warning, error) {
 		k.name(n)
 	}
 	k.unmentioned(doc)
+	if len(doc.Tests) > 0 {
+		k.warn(doc.Tests[0].Src.Place, "this release reads tests and does not run them")
+	}
 	slices.SortStableFunc(k.warnings, func(a, b Warning) int { return comparePlaces(Error(a), Error(b)) })
 	return k.warnings, nil
 }

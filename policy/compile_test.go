@@ -402,6 +402,7 @@ func TestCheck(t *testing.T) {
 		`policy:6:42: no peer owns a part of 10.77.0.0/16`,
 		`policy:6:70: no peer owns a part of 10.88.0.0/16`,
 		`policy:6:26: there is no peer "eve"`,
+		`policy:8:23: this release reads tests and does not run them`,
 		`policy:8:39: there is no peer "mallory"`,
 	}
 	slices.Sort(got)
