@@ -175,11 +175,11 @@ func beginLog(path string) (length int64, err error) {
 // welcome waits until a KDC has welcomed the SSM, and gives its last status: the zero one if it has not answered.
 func (p child) welcome(ctx context.Context, ssm *admin.Client) (last tunssm.Status, err error) {
 	err = daemon.WaitReady(ctx, func(ctx context.Context) error {
-		if how, ended := daemon.Exited(p.pid); ended {
-			return daemon.GiveUp(p.why(how))
-		}
-		st, err := ssm.Status(ctx)
+		st, err := ssm.Status(ctx) // where another 'up' was faster, of its child
 		if err != nil {
+			if how, ended := daemon.Exited(p.pid); ended {
+				return daemon.GiveUp(p.why(how))
+			}
 			return err
 		}
 		last = st

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -75,6 +76,19 @@ func TestUpAndDown(t *testing.T) {
 		succeeds(t, h.TrySSM(t, "down"), "down")
 		succeeds(t, h.TrySSM(t, "down"), "not up")
 	})
+}
+
+// TestUpAtOnce: of several 'ssm up' at once one starts the SSM, and all say that it is up.
+func TestUpAtOnce(t *testing.T) {
+	_, h := newEnrolled(t)
+	for range times(3, 20) {
+		var ups sync.WaitGroup
+		for range 8 {
+			ups.Go(func() { succeeds(t, h.TrySSM(t, "up"), "up: ") })
+		}
+		ups.Wait()
+		h.SSM(t, "down")
+	}
 }
 
 // TestRunAndTerminate: as a service manager does it. A hangup of the terminal that it was started from ends nothing.
