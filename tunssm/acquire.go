@@ -128,11 +128,13 @@ const (
 	maxAsking = 4
 )
 
-// awaited says whether there is a session with the peer that has dst which only lacks the requester's first frame.
+// awaited says whether there is a session with the peer that has dst which only lacks the requester's first frame, or whose
+// first frame the inbound loop has opened just now, so that we are about to be told.
 func (a *acquirer) awaited(dst netip.Addr) bool {
 	p := a.table.Load().owner(dst)
 	return p != nil && slices.ContainsFunc(p.sessions, func(s *session) bool {
-		return !s.mayCarry() && time.Since(s.since) < awaitConfirm
+		told := s.mayCarry() && (p.sending.Load() != nil || s.closing || s.superseded)
+		return !told && time.Since(s.since) < awaitConfirm
 	})
 }
 
