@@ -185,7 +185,7 @@ func (a *acquirer) echoOf(p *peer, s *session, q *search, size int) bool {
 	return false
 }
 
-// answered: the reply to an echo of a search has been opened.
+// answeredEcho: the reply to an echo of a search has been opened.
 func (a *acquirer) answeredEcho(p *peer, id uint32) {
 	q := p.path.search
 	if q == nil {

@@ -23,18 +23,11 @@ type Ways map[netip.Prefix][]string
 // strict reverse path filter (rp_filter) lets both through and is left alone.
 func FindWays(ifname string, subnets []netip.Prefix) (Ways, error) {
 	ways := Ways{}
-	hosts := map[bool]underlay{}
-	for _, subnet := range subnets {
-		ipv4 := subnet.Addr().Is4()
-		host, known := hosts[ipv4]
-		if !known {
-			var err error
-			if host, err = readUnderlay(ifname, ipv4); err != nil {
-				return nil, err
-			}
-			hosts[ipv4] = host
-		}
+	err := eachUnderlay(subnets, ifname, func(subnet netip.Prefix, host underlay) {
 		ways[subnet] = host.ways(subnet.Masked())
+	})
+	if err != nil {
+		return nil, err
 	}
 	return ways, nil
 }

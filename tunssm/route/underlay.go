@@ -23,6 +23,19 @@ import (
 // Addresses of the host itself are never routed and so never avoided. The host's tables are read once for each family.
 func Check(prefixes []netip.Prefix, ifname string, avoid []netip.Addr) (map[netip.Prefix]error, error) {
 	conflicts := map[netip.Prefix]error{}
+	err := eachUnderlay(prefixes, ifname, func(prefix netip.Prefix, host underlay) {
+		if err := host.check(prefix.Masked(), avoid); err != nil {
+			conflicts[prefix] = err
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return conflicts, nil
+}
+
+// eachUnderlay calls do with each prefix and what the host has in its family, which is read once.
+func eachUnderlay(prefixes []netip.Prefix, ifname string, do func(netip.Prefix, underlay)) error {
 	hosts := map[bool]underlay{}
 	for _, prefix := range prefixes {
 		ipv4 := prefix.Addr().Is4()
@@ -30,15 +43,13 @@ func Check(prefixes []netip.Prefix, ifname string, avoid []netip.Addr) (map[neti
 		if !known {
 			var err error
 			if host, err = readUnderlay(ifname, ipv4); err != nil {
-				return nil, err
+				return err
 			}
 			hosts[ipv4] = host
 		}
-		if err := host.check(prefix.Masked(), avoid); err != nil {
-			conflicts[prefix] = err
-		}
+		do(prefix, host)
 	}
-	return conflicts, nil
+	return nil
 }
 
 // underlay is what the host has without our interface, in one family.
