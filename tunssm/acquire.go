@@ -18,35 +18,6 @@ import (
 	"ssmnet/packet/control"
 )
 
-// goal is what is being acquired: the session for a service at an inner destination or, by name, for a peer.
-type goal struct {
-	service denialKey
-	peer    string
-}
-
-func (g goal) String() string {
-	if g.peer != "" {
-		return g.peer
-	}
-	return g.service.dst.String()
-}
-
-// attempt is one request under way.
-type attempt struct {
-	goal      goal
-	flow      *packet.Flow // decided on; nil for a peer by name
-	requester *control.Requester
-	id        uint64
-	spi       packet.SPI
-	link      *link
-	tried     map[*link]bool
-	replaces  *session // for life.go: the session that goes on meanwhile
-	stale     int      // grants refused as older than what we have seen
-	timeout   *timer
-	began     time.Time // of step 1
-	asked     time.Time // of the request under way
-}
-
 // maxStale is how often one attempt asks a KDC again whose grant was overtaken by a change of policy.
 const maxStale = 3
 
@@ -138,38 +109,6 @@ func (a *acquirer) awaited(dst netip.Addr) bool {
 	})
 }
 
-// resume asks for what is held for dst, the oldest first, until so many requests for it are under way.
-func (a *acquirer) resume(dst netip.Addr, limit int) {
-	for a.asking[dst] < limit {
-		flow, ok := a.holds.next(dst, func(f packet.Flow) bool { return a.attempts[goal{service: keyOf(f)}] == nil })
-		if !ok {
-			return
-		}
-		a.step2Request(&attempt{goal: goal{service: keyOf(flow)}, flow: &flow, began: time.Now()})
-	}
-}
-
-// begin and end keep the attempts and how many of them each destination has.
-func (a *acquirer) begin(t *attempt) {
-	if a.attempts[t.goal] == nil && t.flow != nil {
-		a.asking[t.flow.Dst]++
-	}
-	a.attempts[t.goal] = t
-}
-
-func (a *acquirer) end(t *attempt) {
-	if a.attempts[t.goal] != t {
-		return
-	}
-	delete(a.attempts, t.goal)
-	if t.flow == nil {
-		return
-	}
-	if a.asking[t.flow.Dst]--; a.asking[t.flow.Dst] == 0 {
-		delete(a.asking, t.flow.Dst)
-	}
-}
-
 // step2Request asks the next healthy KDC that this attempt has not tried, with a fresh ephemeral each time.
 func (a *acquirer) step2Request(t *attempt) {
 	a.begin(t)
@@ -199,26 +138,6 @@ func (a *acquirer) step2Request(t *attempt) {
 	}
 	t.timeout = a.timers.after(lateAfter, func() { a.await(t) })
 	a.step("requesting a session key", "step", 2, "for", t.goal, "kdc", l.address, "after", asked)
-}
-
-// another ends the request at this KDC and asks the next; when all have failed, or time is up, reason is final.
-func (a *acquirer) another(t *attempt, reason control.Reason) {
-	a.endRequest(t)
-	if a.healthy(t.tried) == nil || time.Since(t.began) >= control.HoldTimeout {
-		a.fail(t, reason)
-		return
-	}
-	a.step2Request(t)
-}
-
-// endRequest forgets the request; a grant that comes late finds nothing.
-func (a *acquirer) endRequest(t *attempt) {
-	if t.requester != nil {
-		t.requester.Abandon()
-		a.eraser.Dropped()
-	}
-	a.timers.cancel(t.timeout)
-	delete(a.pending, t.id)
 }
 
 // granted takes the KDC's yes through steps 3 and 4.
@@ -389,3 +308,53 @@ func (a *acquirer) release(s *session, frame []byte) {
 }
 
 func since(t time.Time) slog.Value { return slog.DurationValue(time.Since(t).Round(time.Microsecond)) }
+
+// denied takes the KDC's no: ask another KDC where that may help, otherwise answer what was held.
+func (a *acquirer) denied(l *link, id uint64, d *control.KeyDenial) {
+	t := a.pending[id]
+	if t == nil || t.link != l || d.Na != t.requester.Na() {
+		return
+	}
+	if d.Reason.AskAnother() {
+		a.another(t, d.Reason)
+		return
+	}
+	a.endRequest(t)
+	a.fail(t, d.Reason)
+}
+
+// fail ends the attempt with a no. Held packets of the same kind are answered; others for the destination, which policy
+// may treat differently, are asked for in their turn.
+func (a *acquirer) fail(t *attempt, reason control.Reason) {
+	a.step("no session", "step", 3, "for", t.goal, "reason", reason, "after", since(t.began))
+	a.end(t)
+	if t.flow == nil {
+		a.pings.fail(t.goal.peer, reason)
+		if t.replaces != nil {
+			a.notReplaced(t.replaces, reason)
+		}
+		return
+	}
+	key := keyOf(*t.flow)
+	a.denials.add(key, reason, time.Now())
+	a.holds.release(key.dst, func(h held) bool {
+		if keyOf(h.flow) != key {
+			return false
+		}
+		a.answer(h.frame, reason)
+		return true
+	})
+	a.resume(key.dst, maxAsking)
+}
+
+// answer drops a packet that cannot be sent and tells its sender.
+func (a *acquirer) answer(frame []byte, reason control.Reason) {
+	switch reason {
+	case control.Denied, control.Suspended, control.Refused:
+		a.drops.add(dropDenied)
+		a.out.refuse(packet.AdminProhibited, 0, frame[packet.VirtioLen:])
+	default:
+		a.drops.add(dropUnreachable)
+		a.out.refuse(packet.HostUnreachable, 0, frame[packet.VirtioLen:])
+	}
+}

@@ -6,14 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
-	"slices"
 	"sync/atomic"
 
 	"golang.org/x/time/rate"
-
-	"ssmnet/packet"
 )
 
 const (
@@ -67,64 +63,6 @@ func (d *dataPath) atOnce(f func(*acquirer)) bool {
 	default:
 		return false
 	}
-}
-
-// sendProbe seals one probe into buf, which it returns for the next, and sends it to each target.
-func (d *dataPath) sendProbe(buf []byte, s *session, m packet.ProbeMessage, targets ...netip.AddrPort) []byte {
-	buf, ok := d.sealProbe(buf, s, m)
-	if !ok {
-		return buf
-	}
-	for _, to := range targets {
-		if d.host.UDP.Send(buf, len(buf), to) != nil {
-			d.drops.add(dropSend)
-		}
-	}
-	return buf
-}
-
-// trySendProbe sends one probe in one piece, and says why it could not go.
-func (d *dataPath) trySendProbe(s *session, m packet.ProbeMessage, to netip.AddrPort) error {
-	buf, ok := d.sealProbe(nil, s, m)
-	if !ok {
-		return nil
-	}
-	return d.host.UDP.Send(buf, len(buf), to)
-}
-
-func (d *dataPath) sealProbe(buf []byte, s *session, m packet.ProbeMessage) (sealed []byte, ok bool) {
-	var plain [16]byte
-	buf, err := s.sealer.Seal(buf, packet.Probe, 0, m.Append(plain[:0]))
-	if err != nil {
-		d.drops.add(dropSeal)
-		return buf, false
-	}
-	s.probed.Store(int64(s.age()))
-	return buf, true
-}
-
-// target is where data goes: to where the peer was last heard from, or to its first candidate until it has been heard on
-// this session.
-func (s *session) target() netip.AddrPort {
-	candidates := *s.candidates.Load()
-	e := s.peer.endpoint.Load()
-	switch {
-	case e != nil && (s.confirmed.Load() || len(candidates) == 0):
-		return *e
-	case len(candidates) > 0:
-		return candidates[0]
-	}
-	return netip.AddrPort{} // another run of the peer has taken over and not yet been heard: Send fails and is counted
-}
-
-// everywhere is all the places where the peer might be: its candidates, and where it was last heard from.
-func (s *session) everywhere() []netip.AddrPort {
-	candidates := *s.candidates.Load()
-	e := s.peer.endpoint.Load()
-	if e == nil || slices.Contains(candidates, *e) {
-		return candidates
-	}
-	return append([]netip.AddrPort{*e}, candidates...)
 }
 
 // lasting turns the error that ended a loop into the SSM's: none where the SSM itself is ending.

@@ -1,184 +1,127 @@
 package tunssm
 
-// The life of a session once it is installed. Every tendInterval the acquirer looks at each and does what is due:
-//
-//	no data either way for idle       close: the requester says so and opens for closeLinger more; the responder, who
-//	                                  should have heard it, ends alone responderLag later
-//	no contact with a KDC for grace   destroyed: without a KDC nobody could revoke it
-//	data sent, nothing opened         an echo each time after doubtAfter, since the one frame or its answer may have been
-//	                                  lost; acquired again after deadAfter: fresh endpoints, fresh authorisation
-//	rekey old, or rekeyFrames sealed  acquired again, make before break; the responder asks responderLag later if the
-//	                                  requester has not. One that has carried no data is left to be idle: were it
-//	                                  replaced, none would ever be
-//	data opened, nothing sent         a keepalive after keepaliveAfter, so that the other side knows
-//
-// A session whose grant ends by time ends then, by the wall clock (endWithGrant). All else is on the monotonic clock,
-// counted from the session's beginning. Probes are not data. A lifetime of zero in the terms sets no limit.
-
 import (
 	"slices"
-	"time"
-
 	"ssmnet/packet"
 	"ssmnet/packet/control"
+	"time"
 )
 
-const (
-	tendInterval   = time.Second
-	keepaliveAfter = 5 * time.Second
-	doubtAfter     = 7 * time.Second
-	deadAfter      = 10 * time.Second
-	responderLag   = 30 * time.Second
-	closeLinger    = 2 * time.Second
-	askAgain       = 10 * time.Second // between requests to replace the same session
-	rekeyFrames    = 1 << 34
-)
-
-// tendAll looks at every session, and again after tendInterval.
-func (a *acquirer) tendAll() {
-	for _, p := range a.peers {
-		if s := p.sending.Load(); s != nil && s.confirmed.Load() {
-			a.tend(s, s.age())
-		}
-		a.tendPath(p)
-		for _, s := range slices.Clone(p.sessions) {
-			a.expire(s)
-		}
-	}
-	a.seekContact()
-	a.knowOwn()
-	a.rehome()
-	a.tendRoutes()
-	a.tendForwarding()
-	a.leaveLoops() // which rules may lead to, and not only routes
-	a.tellLoops()
-	a.tellSuppressed()
-	a.timers.after(tendInterval, a.tendAll)
-}
-
-// expire ends s where it is beyond its limits, whether or not this side sends on it.
-func (a *acquirer) expire(s *session) {
-	grace, limit := s.terms.Grace(), s.terms.Idle()
+// acceptable refuses keys for a session that must not be: revoked meanwhile, of an order beyond all sense, or with a
+// peer that claims our addresses.
+func (a *acquirer) acceptable(k *control.Keys) error {
 	switch {
-	case grace > 0 && time.Since(a.contact) >= grace:
-		a.destroy(s, "no KDC within grace")
-	case limit > 0 && s.idle(s.age()) >= limit+responderLag:
-		a.destroy(s, "idle")
+	case a.revoked[k.Session]:
+		return errRevoked
+	case k.Order > maxOrder:
+		return errOrder
 	}
-}
-
-// seekContact pings the KDCs where the shortest grace would otherwise run out between two regular pings: what ends a
-// session is a KDC that is away, not one that has nothing to say.
-func (a *acquirer) seekContact() {
-	silence := time.Since(a.contact)
-	soon := func(s *session) bool { return s.terms.Grace() > 0 && silence >= s.terms.Grace()/3 }
-	for _, p := range a.peers {
-		if !slices.ContainsFunc(p.sessions, soon) {
-			continue
-		}
-		for _, l := range a.links.list {
-			if l.conn != nil {
-				a.pingKDC(l, l.conn)
+	for _, p := range k.Peer.Prefixes {
+		for _, own := range k.Self.Prefixes {
+			if p.Overlaps(own) {
+				return errOverlap
 			}
 		}
-		return
 	}
+	return nil
 }
 
-// idle is how long no data went either way.
-func (s *session) idle(now time.Duration) time.Duration {
-	return now - max(s.rx.lastAt(), s.tx.lastAt())
-}
-
-// tend does what is due for the session that this side sends on.
-func (a *acquirer) tend(s *session, now time.Duration) {
-	limit, silence := s.terms.Idle(), s.unansweredFor(now)
-	switch {
-	case limit > 0 && s.requester && s.idle(now) >= limit:
-		a.retire(s, "idle")
-		return
-	case silence >= deadAfter:
-		a.replace(s, now, "nothing opened since data was sent")
-	case s.rekeyAt > 0 && now >= s.rekeyAt && s.idle(now) < now || s.sealer.Sealed() >= rekeyFrames:
-		a.replace(s, now, "rekey")
-	}
-	if silence >= doubtAfter && silence < deadAfter {
-		a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Echo, ID: proofID}, s.target())
-	}
-	if spoke := max(s.tx.lastAt(), s.probedAt()); s.rx.lastAt() > spoke && now-spoke >= keepaliveAfter {
-		a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Keepalive}, s.target())
-	}
-}
-
-// unansweredFor is how long data has been sent without anything opened since.
-func (s *session) unansweredFor(now time.Duration) time.Duration {
-	heard, sent := s.heardAt(), s.tx.lastAt()
-	if s.unanswered == 0 || heard >= s.unanswered {
-		s.unanswered = 0
-		if sent > heard {
-			s.unanswered = sent
+// limit sets the times at which s ends by itself or is to be replaced, and makes room among the peer's sessions.
+func (a *acquirer) limit(s *session) {
+	s.rekeyAt = a.rekeyAge(s)
+	s.timers = append(s.timers, a.timers.after(control.ConfirmTimeout, func() {
+		if s.confirmed.Load() {
+			return
 		}
-	}
-	if s.unanswered == 0 {
-		return 0
-	}
-	return now - s.unanswered
-}
-
-// rekeyAge is the age at which this side asks for a session to replace s. Jitter keeps the sessions of a fleet from being
-// rekeyed at once; the responder waits for the requester first.
-func (a *acquirer) rekeyAge(s *session) time.Duration {
-	rekey := s.terms.Rekey()
-	switch {
-	case rekey == 0:
-		return 0
-	case s.requester:
-		return rekey - a.random(rekey/10+1)
-	}
-	return rekey + responderLag
-}
-
-// replace acquires a session with the same peer anew; s goes on until that is confirmed.
-func (a *acquirer) replace(s *session, now time.Duration, why string) {
-	g := goal{peer: s.peer.name}
-	if a.attempts[g] != nil || s.asked != 0 && now-s.asked < askAgain {
-		return
-	}
-	s.asked = now
-	a.step("acquiring again", "session", s.id, "peer", s.peer.name, "why", why)
-	a.step2Request(&attempt{goal: g, replaces: s, began: time.Now()})
-}
-
-// notReplaced takes the no to an attempt of replace. What policy no longer permits ends; so does a session whose peer is
-// neither heard nor online. Anything else may pass, and s goes on.
-func (a *acquirer) notReplaced(s *session, reason control.Reason) {
-	switch reason {
-	case control.Denied, control.Suspended, control.Unknown:
-		a.destroy(s, reason.String())
-	case control.Offline:
-		if s.unansweredFor(s.age()) >= deadAfter {
-			a.destroy(s, "not heard, and offline")
+		if s.requester { // the responder may have heard us, though we never heard it
+			a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Close}, s.everywhere()...)
 		}
+		a.destroy(s, "never confirmed")
+	}))
+	if s.terms.Until > 0 {
+		a.endWithGrant(s)
+	}
+	if of := s.peer.sessions; len(of) > maxPerPeer {
+		oldest := slices.IndexFunc(of, func(o *session) bool { return o != s.peer.sending.Load() })
+		a.destroy(of[oldest], "too many sessions with the peer")
 	}
 }
 
-// retire ends s in agreement: the peer hears a close, and what is on the way from it is still opened.
-func (a *acquirer) retire(s *session, why string) {
-	if s.closing {
+// maxNap is the longest sleep until a moment of the wall clock, which may be set meanwhile.
+const maxNap = time.Minute
+
+// endWithGrant destroys s when the wall clock says that its grant has ended.
+func (a *acquirer) endWithGrant(s *session) {
+	until := time.Unix(s.terms.Until, 0)
+	s.until = a.timers.after(min(until.Sub(a.now()), maxNap), func() {
+		if a.now().Before(until) {
+			a.endWithGrant(s)
+		} else {
+			a.destroy(s, "the grant has ended")
+		}
+	})
+}
+
+// proveUntilConfirmed sends probes on a provisional session, at growing intervals, until the responder answers. The first
+// goes now or, where a held packet has already gone, after wait. They are echoes, which the responder always answers: its
+// answer to the first valid frame may be lost.
+func (a *acquirer) proveUntilConfirmed(s *session, wait time.Duration, now bool) {
+	if now {
+		a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Echo, ID: proofID}, s.everywhere()...)
+	}
+	s.proof = a.timers.after(wait, func() {
+		if !s.confirmed.Load() {
+			a.proveUntilConfirmed(s, min(2*wait, lastProof), true)
+		}
+	})
+}
+
+// confirmed: the inbound loop has opened the first frame on s. What waits for the peer goes out.
+func (a *acquirer) confirmed(s *session) {
+	if !slices.Contains(s.peer.sessions, s) {
 		return
 	}
-	s.closing = true
-	a.settle(s.peer) // first, so that nothing follows the close
-	a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Close}, s.target())
-	s.timers = append(s.timers, a.timers.after(closeLinger, func() { a.destroy(s, why) }))
+	a.life("session confirmed", "session", s.id, "peer", s.peer.name, "requester", s.requester)
+	a.step4Release(s)
 }
 
-// age is the session's, on the monotonic clock.
-func (s *session) age() time.Duration { return s.at(time.Now()) }
+// settle chooses the session to send on with p and lets those it replaces run out.
+func (a *acquirer) settle(p *peer) {
+	best := p.choose()
+	p.sending.Store(best)
+	if best == nil || !best.confirmed.Load() {
+		return
+	}
+	for _, s := range p.sessions {
+		replaced := s.boot != best.boot || s.before(best)
+		if s == best || s.superseded || !replaced {
+			continue
+		}
+		s.superseded = true
+		s.timers = append(s.timers, a.timers.after(supersededFor, func() { a.destroy(s, "superseded") }))
+	}
+}
 
-// at is the session's age at a moment: never zero, which stands for never.
-func (s *session) at(now time.Time) time.Duration { return now.Sub(s.since) + 1 }
-
-// heardAt and probedAt are when the last frame of any kind was opened, and the last probe sent; zero for never.
-func (s *session) heardAt() time.Duration  { return time.Duration(s.heard.Load()) }
-func (s *session) probedAt() time.Duration { return time.Duration(s.probed.Load()) }
+// destroy ends s: its keys are let go and the KDCs told. It is harmless where s has ended.
+func (a *acquirer) destroy(s *session, why string) {
+	p := s.peer
+	at := slices.Index(p.sessions, s)
+	if at < 0 {
+		return
+	}
+	p.sessions = slices.Delete(p.sessions, at, at+1)
+	if len(p.sessions) == 0 {
+		delete(a.peers, p.name)
+	}
+	a.settle(p)
+	a.publish()
+	s.sealer.Destroy()
+	s.opener.Destroy()
+	a.eraser.Dropped()
+	a.pastRx, a.pastTx = a.pastRx.plus(s.rx.status(s.since)), a.pastTx.plus(s.tx.status(s.since))
+	for _, t := range append(s.timers, s.proof, s.until) {
+		a.timers.cancel(t)
+	}
+	a.report.closed(s)
+	a.life("destroyed a session", "session", s.id, "peer", p.name, "why", why)
+}

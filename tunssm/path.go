@@ -45,12 +45,6 @@ type path struct {
 	raise   time.Time      // when more than limit may be tried again
 }
 
-func newPeer(name string, mtu int) *peer {
-	p := &peer{name: name}
-	p.path.reset(mtu, netip.AddrPort{})
-	return p
-}
-
 // reset makes it a fresh path to at.
 func (w *path) reset(mtu int, at netip.AddrPort) {
 	w.sure.Store(int32(min(mtu, surely)))

@@ -1,7 +1,6 @@
 package tunssm
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -18,22 +17,6 @@ const (
 	probeRate  = 200
 	probeBurst = 50
 )
-
-// peer is another SSM as this one knows it from the sessions it has had with it. The loops read the atomics; the rest
-// belongs to the acquirer.
-type peer struct {
-	name     string
-	endpoint atomic.Pointer[netip.AddrPort]   // where its newest opened frame came from, or the first candidate
-	sending  atomic.Pointer[session]          // what to send on; nil where there is none
-	cut      atomic.Pointer[packet.Selectors] // what its sessions carried before they were narrowed; nil: never
-	path     path
-
-	boot     control.Boot // of its newest session
-	prefixes []netip.Prefix
-	asOf     control.AsOf // of the grant that gave the prefixes
-	given    time.Time    // when
-	sessions []*session   // the newest last
-}
 
 // session is one session key's use. The fields before the atomics do not change.
 type session struct {
@@ -127,64 +110,38 @@ func (s *session) before(t *session) bool {
 // mayCarry says whether this side may send data on s at all (package doc, "Which session").
 func (s *session) mayCarry() bool { return s.confirmed.Load() || s.requester }
 
-// choose is the session to send on: the last confirmed one of the peer's newest boot, else the last provisional one.
-func (p *peer) choose() *session {
-	var best *session
-	for _, s := range p.sessions {
-		if s.boot != p.boot || !s.mayCarry() || s.superseded || s.closing {
-			continue
-		}
-		switch {
-		case best == nil:
-			best = s
-		case s.confirmed.Load() != best.confirmed.Load():
-			if s.confirmed.Load() {
-				best = s
-			}
-		case best.before(s):
-			best = s
-		}
-	}
-	return best
-}
-
-// orders is the highest order had with each peer's present boot. It outlives the sessions: the other side may still have
-// one that has ended here, and would go on sending on it if a new one were of lower order.
-type orders map[string]highest
-
-type highest struct {
-	boot  control.Boot
-	order uint64
-	at    time.Time // when it was noted
-}
-
-// ordersFor is how long an order is remembered of a peer that there is no session with: far longer than one that has
-// ended here goes on at the other side, which asks for another once nothing answers.
-const ordersFor = 24 * time.Hour
-
-// forget drops what is old, of peers without a session.
-func (o orders) forget(now time.Time, peers map[string]*peer) {
-	maps.DeleteFunc(o, func(name string, h highest) bool { return peers[name] == nil && now.Sub(h.at) >= ordersFor })
-}
-
-// next is the order of the next session with that boot of the peer.
-func (o orders) next(peer string, boot control.Boot) uint64 {
-	if h := o[peer]; h.boot == boot {
-		return h.order + 1
-	}
-	return 1
-}
-
-func (o orders) note(s *session) {
-	h := o[s.peer.name]
-	if h.boot != s.boot {
-		h = highest{boot: s.boot}
-	}
-	h.order, h.at = max(h.order, s.order), s.since
-	o[s.peer.name] = h
-}
-
 // covers says whether addr is inside one of the prefixes.
 func covers(prefixes []netip.Prefix, addr netip.Addr) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// age is the session's, on the monotonic clock.
+func (s *session) age() time.Duration { return s.at(time.Now()) }
+
+// at is the session's age at a moment: never zero, which stands for never.
+func (s *session) at(now time.Time) time.Duration { return now.Sub(s.since) + 1 }
+
+// heardAt and probedAt are when the last frame of any kind was opened, and the last probe sent; zero for never.
+func (s *session) heardAt() time.Duration { return time.Duration(s.heard.Load()) }
+
+func (s *session) probedAt() time.Duration { return time.Duration(s.probed.Load()) }
+
+// idle is how long no data went either way.
+func (s *session) idle(now time.Duration) time.Duration {
+	return now - max(s.rx.lastAt(), s.tx.lastAt())
+}
+
+// unansweredFor is how long data has been sent without anything opened since.
+func (s *session) unansweredFor(now time.Duration) time.Duration {
+	heard, sent := s.heardAt(), s.tx.lastAt()
+	if s.unanswered == 0 || heard >= s.unanswered {
+		s.unanswered = 0
+		if sent > heard {
+			s.unanswered = sent
+		}
+	}
+	if s.unanswered == 0 {
+		return 0
+	}
+	return now - s.unanswered
 }

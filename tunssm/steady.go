@@ -18,18 +18,6 @@ const (
 	silentAfter = time.Second
 )
 
-// await looks at a request every lateAfter. It turns from a silent KDC to the next; where there is none, the answer may
-// only be late, and pings help it along.
-func (a *acquirer) await(t *attempt) {
-	left := control.HoldTimeout - time.Since(t.began)
-	if left <= 0 || time.Since(t.asked) >= control.RequestTimeout && a.healthy(t.tried) != nil {
-		a.another(t, t.link.whoseSilence())
-		return
-	}
-	a.nudge(t.link)
-	t.timeout = a.timers.after(min(lateAfter, left), func() { a.await(t) })
-}
-
 // nudge pings a KDC that owes an answer, however many it owes.
 func (a *acquirer) nudge(l *link) {
 	if l.conn != nil && time.Since(l.nudged) >= lateAfter {

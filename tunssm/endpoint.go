@@ -47,3 +47,27 @@ func (a *acquirer) moved(m *control.Endpoint) {
 		}
 	}
 }
+
+// target is where data goes: to where the peer was last heard from, or to its first candidate until it has been heard on
+// this session.
+func (s *session) target() netip.AddrPort {
+	candidates := *s.candidates.Load()
+	e := s.peer.endpoint.Load()
+	switch {
+	case e != nil && (s.confirmed.Load() || len(candidates) == 0):
+		return *e
+	case len(candidates) > 0:
+		return candidates[0]
+	}
+	return netip.AddrPort{} // another run of the peer has taken over and not yet been heard: Send fails and is counted
+}
+
+// everywhere is all the places where the peer might be: its candidates, and where it was last heard from.
+func (s *session) everywhere() []netip.AddrPort {
+	candidates := *s.candidates.Load()
+	e := s.peer.endpoint.Load()
+	if e == nil || slices.Contains(candidates, *e) {
+		return candidates
+	}
+	return append([]netip.AddrPort{*e}, candidates...)
+}

@@ -1,0 +1,40 @@
+package tunssm
+
+import (
+	"net/netip"
+	"ssmnet/packet"
+)
+
+// sendProbe seals one probe into buf, which it returns for the next, and sends it to each target.
+func (d *dataPath) sendProbe(buf []byte, s *session, m packet.ProbeMessage, targets ...netip.AddrPort) []byte {
+	buf, ok := d.sealProbe(buf, s, m)
+	if !ok {
+		return buf
+	}
+	for _, to := range targets {
+		if d.host.UDP.Send(buf, len(buf), to) != nil {
+			d.drops.add(dropSend)
+		}
+	}
+	return buf
+}
+
+// trySendProbe sends one probe in one piece, and says why it could not go.
+func (d *dataPath) trySendProbe(s *session, m packet.ProbeMessage, to netip.AddrPort) error {
+	buf, ok := d.sealProbe(nil, s, m)
+	if !ok {
+		return nil
+	}
+	return d.host.UDP.Send(buf, len(buf), to)
+}
+
+func (d *dataPath) sealProbe(buf []byte, s *session, m packet.ProbeMessage) (sealed []byte, ok bool) {
+	var plain [16]byte
+	buf, err := s.sealer.Seal(buf, packet.Probe, 0, m.Append(plain[:0]))
+	if err != nil {
+		d.drops.add(dropSeal)
+		return buf, false
+	}
+	s.probed.Store(int64(s.age()))
+	return buf, true
+}

@@ -1,0 +1,36 @@
+package tunssm
+
+import (
+	"net/netip"
+	"slices"
+	"ssmnet/packet"
+	"ssmnet/packet/control"
+)
+
+// scope is what a session may carry. It is immutable: the loops read it by an atomic pointer, the acquirer replaces it.
+type scope struct {
+	selectors packet.Selectors
+	asOf      control.AsOf   // of the decision that gave them, or of the one that narrowed them last
+	whole     bool           // they are all that policy permitted then; otherwise another session may have more
+	lost      []netip.Prefix // subnets of the peer's that they have ceased to lead into
+}
+
+// touch says whether selectors lead into a prefix of the peer's. Where they have ceased to lead into a subnet, another peer
+// may have it now: there may be more in a session with that one.
+func touch(ss packet.Selectors, p netip.Prefix) bool {
+	return slices.ContainsFunc(ss, func(s packet.Selector) bool { return s.Src.Overlaps(p) || s.Dst.Overlaps(p) })
+}
+
+// settled says whether no other session could permit more than this one, as far as is known of policy.
+func (c *scope) settled(newest control.AsOf) bool { return c.whole && !c.asOf.Before(newest) }
+
+// permits says whether s may carry the flow now.
+func (s *session) permits(f packet.Flow) bool { return s.scope.Load().selectors.Permits(f) }
+
+// permitsError says whether the packet is an ICMP error about a flow that s permits (package packet, "Selectors"). Nothing
+// comes from a subnet that the peer may have lost.
+func (s *session) permitsError(p packet.Packet, b []byte) bool {
+	quoted, ok := packet.Quoted(p, b)
+	scope := s.scope.Load()
+	return ok && scope.selectors.Permits(quoted) && !covers(scope.lost, p.Src)
+}
