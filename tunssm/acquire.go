@@ -2,13 +2,12 @@ package tunssm
 
 // Acquiring a session, the four steps of package control, on the acquirer's goroutine:
 //
-//  1. step1Hold: keep the packet that found no session.
-//  2. step2Request: ask the first healthy KDC; the next one when it fails.
-//  3. step3Install: turn the grant (or, asked by another SSM, the offer) into a session.
-//  4. step4Release: send what was held, or answer it if the KDC refused.
+//  1. step1Hold: keep the packet that found no session, and ask for one, at once or in turn (turns.go).
+//  2. step2Request: ask the first healthy KDC; the next one when it fails (attempt.go).
+//  3. step3Install: turn the grant (or, asked by another SSM, the offer: respond.go) into a session.
+//  4. step4Release: send what was held; where the KDC has refused, step4Refuse: answer it.
 
 import (
-	"errors"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -18,58 +17,66 @@ import (
 	"ssmnet/packet/control"
 )
 
-// maxStale is how often one attempt asks a KDC again whose grant was overtaken by a change of policy.
-const maxStale = 3
-
-// step1Hold keeps one outbound frame and sees to it that its session is asked for. The frame may find that things have
-// changed since the loop handed it over.
+// step1Hold keeps one outbound frame and sees to it that its session is asked for.
 func (a *acquirer) step1Hold(frame []byte) {
-	flow, ok := a.out.classify(frame)
-	if !ok {
+	p, ok := a.out.classify(frame)
+	if !ok || a.overtaken(p, frame) || a.refusedAlready(p.Flow, frame) || !a.hold(p.Flow, frame) {
 		return
 	}
-	switch s, way := a.table.Load().outbound(flow); way {
-	case waySend:
-		a.out.carry(s, s.target())
-		return
-	case wayRefuse:
-		a.drops.add(dropDenied)
-		a.out.refuse(packet.AdminProhibited, 0, frame[packet.VirtioLen:])
-		return
-	}
-	if !a.ours(flow.Src) {
-		a.answer(frame, control.Denied) // no policy can permit what the other side would take for forged
-		return
-	}
-	if reason, denied := a.denials.find(keyOf(flow), time.Now()); denied {
-		a.answer(frame, reason)
-		return
-	}
-	if s := a.provisional(flow); s != nil {
-		a.out.carry(s, s.everywhere()...)
-		return
-	}
-	if a.crowded(flow.Dst) {
-		a.drops.add(dropHoldFull)
-		return
-	}
-	waiting := a.holds.waiting(flow.Dst)
-	ok, dropped := a.holds.hold(flow, frame)
-	a.drops[dropHoldFull].Add(uint64(dropped))
-	if !ok {
-		a.drops.add(dropHoldFull)
-		return
-	}
-	if waiting || a.asking[flow.Dst] > 0 {
-		return // it goes the way of those before it, or is asked for in its turn
-	}
-	a.step("holding a packet", "step", 1, "flow", flow)
-	if a.awaited(flow.Dst) {
+	a.logStep("holding a packet", "step", 1, "flow", p.Flow)
+	if a.awaited(p.Dst) {
 		// The peer has asked for this session and its first frame is on the way; ask ourselves if it fails to come.
-		a.timers.after(awaitConfirm, func() { a.resume(flow.Dst, 1) })
+		a.timers.after(awaitConfirm, func() { a.askFor(p.Dst, 1) })
 		return
 	}
-	a.ask(flow.Dst)
+	a.askInTurn(p.Dst)
+}
+
+// overtaken deals with a frame that classify has loaded and that need not be held: things have changed since the loop
+// handed it over, or a session of ours permits it and only lacks the proof that lets it replace an older one, which does
+// not.
+func (a *acquirer) overtaken(p packet.Packet, frame []byte) bool {
+	switch s, verdict := a.table.Load().lookup(p, a.out.segments.Bytes()); verdict {
+	case verdictSend:
+		a.out.carry(s, s.target())
+		return true
+	case verdictRefuse:
+		a.out.prohibit(frame)
+		return true
+	}
+	s := a.provisional(p.Flow)
+	if s != nil {
+		a.out.carry(s, s.everywhere()...)
+	}
+	return s != nil
+}
+
+// refusedAlready answers a frame that would be denied, or was just now.
+func (a *acquirer) refusedAlready(f packet.Flow, frame []byte) bool {
+	reason, denied := a.denials.find(serviceOf(f), time.Now())
+	if !a.ours(f.Src) {
+		reason, denied = control.Denied, true // no policy can permit what the other side would take for forged
+	}
+	if denied {
+		a.refuse(frame, reason)
+	}
+	return denied
+}
+
+// hold keeps the frame. It says whether that makes a session to be asked for: not where it goes the way of those before
+// it.
+func (a *acquirer) hold(f packet.Flow, frame []byte) bool {
+	if a.crowded(f.Dst) {
+		a.drops.add(dropHoldFull)
+		return false
+	}
+	waiting := a.holds.waiting(f.Dst)
+	held, dropped := a.holds.hold(f, frame)
+	if !held {
+		dropped++
+	}
+	a.drops[dropHoldFull].Add(uint64(dropped))
+	return held && !waiting && a.asking[f.Dst] == 0
 }
 
 // ours says whether this SSM may send from an inner address. Before the first Welcome it cannot tell.
@@ -78,12 +85,12 @@ func (a *acquirer) ours(src netip.Addr) bool {
 	return len(c.Addresses) == 0 || slices.Contains(c.Addresses, src) || covers(c.Subnets, src)
 }
 
-// provisional is a session of ours with the flow's peer that permits the flow and only lacks the proof that lets it
-// replace an older one, which does not: another request would bring no more.
+// provisional is a provisional session of ours with the flow's peer that permits the flow: another request would bring no
+// more.
 func (a *acquirer) provisional(f packet.Flow) *session {
 	if p := a.table.Load().owner(f.Dst); p != nil {
 		for _, s := range p.sessions {
-			if s.requester && !s.confirmed.Load() && !s.superseded && s.boot == p.boot && s.permits(f) {
+			if s.requester && s.state == provisional && s.boot == p.boot && s.permits(f) {
 				return s
 			}
 		}
@@ -91,21 +98,15 @@ func (a *acquirer) provisional(f packet.Flow) *session {
 	return nil
 }
 
-const (
-	// awaitConfirm is how long held packets wait for the other side's first frame before this side asks too.
-	awaitConfirm = 300 * time.Millisecond
-	// maxAsking is how many services of one destination are asked for at once, after the first was denied. Until then
-	// one request serves them all: a grant has every selector of the pair.
-	maxAsking = 4
-)
+// awaitConfirm is how long held packets wait for the other side's first frame before this side asks too.
+const awaitConfirm = 300 * time.Millisecond
 
-// awaited says whether there is a session with the peer that has dst which only lacks the requester's first frame, or whose
-// first frame the inbound loop has opened just now, so that we are about to be told.
+// awaited says whether there is a session with the peer that has dst which only lacks the requester's first frame: it has
+// not come, or the inbound loop is about to tell us of it.
 func (a *acquirer) awaited(dst netip.Addr) bool {
 	p := a.table.Load().owner(dst)
 	return p != nil && slices.ContainsFunc(p.sessions, func(s *session) bool {
-		told := s.mayCarry() && (p.sending.Load() != nil || s.closing || s.superseded)
-		return !told && time.Since(s.since) < awaitConfirm
+		return !s.requester && s.state == provisional && time.Since(s.since) < awaitConfirm
 	})
 }
 
@@ -114,14 +115,14 @@ func (a *acquirer) step2Request(t *attempt) {
 	a.begin(t)
 	l := a.healthy(t.tried)
 	if l == nil {
-		a.fail(t, control.NoKDC)
+		a.step4Refuse(t, control.NoKDC)
 		return
 	}
 	t.spi = a.reserveSPI()
 	r, err := control.NewRequester(a.self(l.conn), control.Want{Flow: t.flow, Peer: t.goal.peer}, t.spi)
 	if err != nil {
 		a.log.Error("cannot make a request", "step", 2, "for", t.goal, "error", err)
-		a.fail(t, control.Unavailable)
+		a.step4Refuse(t, control.Unavailable)
 		return
 	}
 	if t.tried == nil {
@@ -136,15 +137,16 @@ func (a *acquirer) step2Request(t *attempt) {
 		a.another(t, control.NoKDC)
 		return
 	}
-	t.timeout = a.timers.after(lateAfter, func() { a.await(t) })
-	a.step("requesting a session key", "step", 2, "for", t.goal, "kdc", l.address, "after", asked)
+	t.timeout = a.timers.after(lateAfter, func() { a.watchRequest(t) })
+	a.logStep("requesting a session key", "step", 2, "for", t.goal, "kdc", l.address, "after", asked)
 }
 
-// granted takes the KDC's yes through steps 3 and 4.
-func (a *acquirer) granted(l *link, id uint64, g *control.KeyGrant) {
+// onKeyGrant takes the KDC's yes through steps 3 and 4.
+func (a *acquirer) onKeyGrant(l *link, id uint64, g *control.KeyGrant) {
 	t := a.pending[id]
 	if t == nil || t.link != l {
 		clear(g.K)
+		a.decline(g) // it comes late
 		return
 	}
 	if time.Since(t.asked) >= lateAfter {
@@ -154,6 +156,7 @@ func (a *acquirer) granted(l *link, id uint64, g *control.KeyGrant) {
 	keys, err := t.requester.Grant(g, a.asOf)
 	if err != nil {
 		a.log.Warn("refused a grant", "step", 3, "for", t.goal, "kdc", l.address, "error", err)
+		a.decline(g)
 		a.refusedGrant(t, l, err)
 		return
 	}
@@ -163,31 +166,19 @@ func (a *acquirer) granted(l *link, id uint64, g *control.KeyGrant) {
 	s, err := a.step3Install(keys, l)
 	if err != nil {
 		a.log.Warn("cannot use a grant", "step", 3, "for", t.goal, "kdc", l.address, "error", err)
-		a.fail(t, control.Offline)
+		a.decline(g)
+		a.step4Refuse(t, control.Offline)
 		return
 	}
 	keyed, installed := since(arrived), since(t.began)
 	if t.flow != nil {
-		a.serves(s, *t.flow)
+		a.noteDestination(s, *t.flow)
 	}
 	held := a.step4Release(s)
 	a.log.Info("installed a session", "step", 3, "session", s.id, "peer", s.peer.name, "role", "requester",
 		"suite", s.suite, "keys", keyed, "after", installed)
 	a.log.Info("released held packets", "step", 4, "session", s.id, "peer", s.peer.name, "packets", held,
 		"after", since(t.began))
-}
-
-// refusedGrant asks again. A grant that crossed with a change of policy is stale through nobody's fault, so the same KDC
-// may be asked again, within bounds.
-func (a *acquirer) refusedGrant(t *attempt, l *link, err error) {
-	switch {
-	case errors.Is(err, control.ErrNonce): // not for this attempt, which goes on
-		return
-	case errors.Is(err, control.ErrStale) && t.stale < maxStale:
-		t.stale++
-		delete(t.tried, l)
-	}
-	a.another(t, control.Behind)
 }
 
 // step3Install makes a session of the keys and lets the inbound loop find it. from issued it.
@@ -210,7 +201,7 @@ func (a *acquirer) step3Install(keys *control.Keys, from *link) (*session, error
 	if err != nil {
 		return nil, err
 	}
-	s.offered = keys.Candidates
+	s.named = keys.Candidates
 	s.candidates.Store(&usable)
 	a.peers[p.name] = p
 	if p.boot != s.boot {
@@ -220,74 +211,65 @@ func (a *acquirer) step3Install(keys *control.Keys, from *link) (*session, error
 	p.prefixes, p.asOf, p.given = s.prefixes, s.terms.AsOf, s.since
 	p.sessions = append(p.sessions, s)
 	a.orders.note(s)
-	a.limit(s)
+	a.scheduleEnds(s)
 	a.publish()
 	a.report.opened(s, from)
 	return s, nil
 }
 
-// serves takes in what a grant says of the flow it was asked for: the session's peer has the destination, whatever an
+// noteDestination takes in what a grant says of the flow it was asked for: the session's peer has the destination, whatever an
 // older session says; and what its selectors do not permit needs no second request.
-func (a *acquirer) serves(s *session, f packet.Flow) {
+func (a *acquirer) noteDestination(s *session, f packet.Flow) {
 	for q := a.table.Load().owner(f.Dst); q != nil && q != s.peer; q = a.table.Load().owner(f.Dst) {
 		q.prefixes = slices.DeleteFunc(slices.Clone(q.prefixes), func(p netip.Prefix) bool { return p.Contains(f.Dst) })
 		a.publish()
 	}
 	if !s.permits(f) {
-		a.denials.add(keyOf(f), control.Denied, time.Now())
+		a.denials.add(serviceOf(f), control.Denied, time.Now())
 	}
 	a.familiar.meet(f.Dst)
 }
 
-// step4Release sends what waited for the peer on its new session, to every candidate (the window drops the copies), or
-// proves the session with a probe where nothing waited. Only then do the loops send on it, so that what was held goes
-// first. It returns how many frames were held.
+// step4Release sends what waited for the peer on its new session. Only then do the loops send on it, so that what was held
+// goes first. It returns how many frames were held. At either side it is taken again when the session is confirmed.
 func (a *acquirer) step4Release(s *session) int {
-	released := 0
 	destinations := a.holds.destinations(func(d netip.Addr) bool { return a.reaches(s, d) })
+	held := 0
 	for _, dst := range destinations {
-		a.holds.release(dst, func(h held) bool {
-			if !a.settles(s, h.flow) {
-				return false
-			}
-			released++
-			a.release(s, h.frame)
-			return true
-		})
+		held += a.releaseHeld(s, dst)
 	}
-	for _, t := range a.attempts {
-		if t.flow != nil && a.settles(s, *t.flow) {
-			a.endRequest(t) // the same peer by another of its addresses or services
-			a.end(t)
-		}
-	}
+	a.endResolved(s)
 	for range len(a.toHold) { // what the loop has handed over since, before it sends by itself
-		released += a.releaseLate(s, <-a.toHold)
+		held += a.releaseLate(s, <-a.toHold)
 	}
-	if s.requester && !s.confirmed.Load() {
-		a.proveUntilConfirmed(s, firstProof, released == 0)
+	if s.requester && s.state == provisional {
+		a.proveUntilConfirmed(s, firstProof, held == 0)
 	}
-	a.settle(s.peer)
+	a.chooseSession(s.peer)
 	a.pings.opened(s)
 	for _, dst := range destinations {
-		a.resume(dst, 1) // what stays
+		a.askFor(dst, 1) // what stays
 	}
+	return held
+}
+
+// releaseHeld sends what s is the answer to, of what waits for dst, and returns how much that was.
+func (a *acquirer) releaseHeld(s *session, dst netip.Addr) int {
+	released := 0
+	a.holds.release(dst, func(h held) bool {
+		if !a.resolves(s, h.flow) {
+			return false
+		}
+		released++
+		a.release(s, h.frame)
+		return true
+	})
 	return released
-}
-
-// reaches says whether what waits for dst goes out on s: its peer has dst, and no other was given that since.
-func (a *acquirer) reaches(s *session, dst netip.Addr) bool {
-	return covers(s.prefixes, dst) && a.table.Load().owner(dst) == s.peer
-}
-
-// settles says whether s is the answer to what f waits for: it permits f, or it does not and nothing newer is known.
-func (a *acquirer) settles(s *session, f packet.Flow) bool {
-	return a.reaches(s, f.Dst) && (s.permits(f) || s.scope.Load().settled(a.asOf))
 }
 
 // releaseLate takes a frame that is still on its way to be held: it goes out with those that were, or to its own wait.
 func (a *acquirer) releaseLate(s *session, frame []byte) int {
-	if flow, ok := a.out.classify(frame); !ok || !a.settles(s, flow) {
+	if p, ok := a.out.classify(frame); !ok || !a.resolves(s, p.Flow) {
 		a.step1Hold(frame)
 		return 0
 	}
@@ -295,22 +277,30 @@ func (a *acquirer) releaseLate(s *session, frame []byte) int {
 	return 1
 }
 
-// release sends one held frame, if the session's selectors permit it.
+// release sends one held frame to every candidate of the peer (the window drops the copies), if s may carry it.
 func (a *acquirer) release(s *session, frame []byte) {
-	flow, ok := a.out.classify(frame)
+	p, ok := a.out.classify(frame)
 	switch {
 	case !ok:
-	case s.permits(flow):
+	case s.carries(p, a.out.segments.Bytes()):
 		a.out.carry(s, s.everywhere()...)
 	default:
-		a.answer(frame, control.Denied)
+		a.out.prohibit(frame)
 	}
 }
 
-func since(t time.Time) slog.Value { return slog.DurationValue(time.Since(t).Round(time.Microsecond)) }
+// reaches says whether what waits for dst goes out on s: its peer has dst, and no other was given that since.
+func (a *acquirer) reaches(s *session, dst netip.Addr) bool {
+	return covers(s.prefixes, dst) && a.table.Load().owner(dst) == s.peer
+}
 
-// denied takes the KDC's no: ask another KDC where that may help, otherwise answer what was held.
-func (a *acquirer) denied(l *link, id uint64, d *control.KeyDenial) {
+// resolves says whether s is the answer to what f waits for: it permits f, or it does not and nothing newer is known.
+func (a *acquirer) resolves(s *session, f packet.Flow) bool {
+	return a.reaches(s, f.Dst) && (s.permits(f) || s.scope.Load().final(a.asOf))
+}
+
+// onKeyDenial takes the KDC's no: ask another KDC where that may help, otherwise it is final.
+func (a *acquirer) onKeyDenial(l *link, id uint64, d *control.KeyDenial) {
 	t := a.pending[id]
 	if t == nil || t.link != l || d.Na != t.requester.Na() {
 		return
@@ -320,13 +310,13 @@ func (a *acquirer) denied(l *link, id uint64, d *control.KeyDenial) {
 		return
 	}
 	a.endRequest(t)
-	a.fail(t, d.Reason)
+	a.step4Refuse(t, d.Reason)
 }
 
-// fail ends the attempt with a no. Held packets of the same kind are answered; others for the destination, which policy
-// may treat differently, are asked for in their turn.
-func (a *acquirer) fail(t *attempt, reason control.Reason) {
-	a.step("no session", "step", 3, "for", t.goal, "reason", reason, "after", since(t.began))
+// step4Refuse ends the attempt with a no. Held packets of the same kind are answered; others for the destination, which
+// policy may treat differently, are asked for in their turn.
+func (a *acquirer) step4Refuse(t *attempt, reason control.Reason) {
+	a.logStep("no session", "step", 4, "for", t.goal, "reason", reason, "after", since(t.began))
 	a.end(t)
 	if t.flow == nil {
 		a.pings.fail(t.goal.peer, reason)
@@ -335,26 +325,26 @@ func (a *acquirer) fail(t *attempt, reason control.Reason) {
 		}
 		return
 	}
-	key := keyOf(*t.flow)
-	a.denials.add(key, reason, time.Now())
-	a.holds.release(key.dst, func(h held) bool {
-		if keyOf(h.flow) != key {
+	service := serviceOf(*t.flow)
+	a.denials.add(service, reason, time.Now())
+	a.holds.release(service.dst, func(h held) bool {
+		if serviceOf(h.flow) != service {
 			return false
 		}
-		a.answer(h.frame, reason)
+		a.refuse(h.frame, reason)
 		return true
 	})
-	a.resume(key.dst, maxAsking)
+	a.askFor(service.dst, maxAsking)
 }
 
-// answer drops a packet that cannot be sent and tells its sender.
-func (a *acquirer) answer(frame []byte, reason control.Reason) {
+// refuse drops a held frame and tells its sender.
+func (a *acquirer) refuse(frame []byte, reason control.Reason) {
 	switch reason {
 	case control.Denied, control.Suspended, control.Refused:
-		a.drops.add(dropDenied)
-		a.out.refuse(packet.AdminProhibited, 0, frame[packet.VirtioLen:])
+		a.out.prohibit(frame)
 	default:
-		a.drops.add(dropUnreachable)
-		a.out.refuse(packet.HostUnreachable, 0, frame[packet.VirtioLen:])
+		a.out.unreachable(frame)
 	}
 }
+
+func since(t time.Time) slog.Value { return slog.DurationValue(time.Since(t).Round(time.Microsecond)) }

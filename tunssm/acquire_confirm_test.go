@@ -21,7 +21,7 @@ func TestAnswerBeforeConfirmation(t *testing.T) {
 			w.net.SetRule(nil)
 			a.host.TUN.Inject(datagram(a, b, 9, "first"))
 			synctest.Wait()
-			if s := acq.peers["a"].sessions[0]; !s.confirmed.Load() || s.peer.sending.Load() != nil {
+			if s := acq.peers["a"].sessions[0]; s.heardAt() == 0 || s.peer.sending.Load() != nil {
 				t.Fatal("the first frame was not opened, or the acquirer knows of it")
 			}
 			acq.step1Hold(fake.Frame(answer))

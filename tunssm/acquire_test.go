@@ -242,8 +242,8 @@ func TestReleaseEmptiesBacklog(t *testing.T) {
 		a, b := w.stations["a"], w.stations["b"]
 		one, two := datagram(a, b, 9, "one"), datagram(a, b, 9, "two")
 		a.in(func(acq *acquirer) {
-			flow, _ := acq.out.classify(fake.Frame(one))
-			acq.holds.hold(flow, fake.Frame(one))
+			p, _ := acq.out.classify(fake.Frame(one))
+			acq.holds.hold(p.Flow, fake.Frame(one))
 			acq.toHold <- fake.Frame(two)
 			if n := acq.step4Release(s); n != 2 {
 				t.Errorf("released %d frames, want 2", n)

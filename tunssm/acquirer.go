@@ -11,16 +11,8 @@ import (
 	"ssmnet/packet/secret"
 )
 
-const (
-	supersededFor  = 30 * time.Second       // a session that was replaced still opens what is on the way
-	revokedFor     = 60 * time.Second       // a revoked id is remembered, so that its late grant is refused
-	firstProof     = 200 * time.Millisecond // between the probes of a provisional session at first, doubling
-	lastProof      = time.Second            // and at most
-	maxPerPeer     = 64                     // sessions with one peer; the oldest superseded one goes first
-	maxRevoked     = 65536
-	goodbyeTimeout = 500 * time.Millisecond
-	maxOrder       = 1 << 62 // no honest responder gets there, and the orders after it must not run over
-)
+// goodbyeTimeout is how long what is said at the end may take to leave.
+const goodbyeTimeout = 500 * time.Millisecond
 
 // acquirer owns all that changes, on one goroutine: what the fields below point to is touched by no other.
 type acquirer struct {
@@ -38,25 +30,25 @@ type acquirer struct {
 	now      func() time.Time                        // the wall clock, for a grant's until alone
 	random   func(below time.Duration) time.Duration // for dialers, too
 
-	out      *outbound // for what it releases and refuses
-	timers   *timers
-	holds    *holds
-	denials  denials
-	attempts map[goal]*attempt
-	asking   map[netip.Addr]int // attempts for flows, by destination
-	turns    turns
-	steps    steps               // of acquisitions
-	lives    steps               // of sessions that peers begin and end
-	pending  map[uint64]*attempt // by request id
-	lookups  map[uint64]*lookup  // likewise
-	calls    uint64
-	peers    map[string]*peer
-	orders   orders
-	revoked  map[control.SessionID]bool
-	links    links
-	report   report
-	pings    pings
-	eraser   *secret.Eraser
+	out          *outbound // for what it releases and refuses
+	timers       *timers
+	holds        *holds
+	denials      denials
+	attempts     map[goal]*attempt
+	asking       map[netip.Addr]int // attempts for flows, by destination
+	turns        turns
+	stepLines    logLimit            // of acquisitions
+	sessionLines logLimit            // of sessions that peers begin and end
+	pending      map[uint64]*attempt // by request id
+	lookups      map[uint64]*lookup  // likewise
+	calls        uint64
+	peers        map[string]*peer
+	orders       orders
+	revoked      map[control.SessionID]bool
+	links        links
+	report       report
+	pings        pings
+	eraser       *secret.Eraser
 
 	config    control.Config         // newest; AsOf zero before the first Welcome
 	routed    []netip.Prefix         // as offered to the host last

@@ -30,7 +30,7 @@ func (v *void) Send(b []byte, segment int, _ netip.AddrPort) error {
 		frame := b[:min(segment, len(b))]
 		b = b[len(frame):]
 		v.last = append(v.last[:0], frame...)
-		v.to.open(tab, frame, underlay(1))
+		v.to.carry(tab, frame, underlay(1))
 	}
 	return nil
 }
@@ -61,7 +61,8 @@ func pathPair(t testing.TB) (out *outbound, in *inbound, host *void) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.confirmed.Store(true)
+		s.state = confirmed
+		s.heard.Store(1)
 		p.sessions = []*session{s}
 		p.sending.Store(s)
 		addr := underlay(other)
@@ -85,12 +86,12 @@ func pathPair(t testing.TB) (out *outbound, in *inbound, host *void) {
 
 // step carries one frame all the way, as the loops do.
 func step(t testing.TB, out *outbound, in *inbound, frame []byte) {
-	flow, ok := out.classify(frame)
+	p, ok := out.classify(frame)
 	if !ok {
 		t.Fatal("not classified")
 	}
-	s, way := out.table.Load().outbound(flow)
-	if way != waySend {
+	s, verdict := out.table.Load().lookup(p, out.segments.Bytes())
+	if verdict != verdictSend {
 		t.Fatal("not to be sent")
 	}
 	out.carry(s, s.target())
@@ -152,10 +153,10 @@ func TestNoAllocsRefused(t *testing.T) {
 	forged[20]++
 	scratch := make([]byte, len(forged))
 	steps := map[string]func(){
-		"denied":   func() { out.refuse(packet.AdminProhibited, 0, frame[packet.VirtioLen:]) },
-		"replayed": func() { copy(scratch, replayed); in.open(tab, scratch, stranger) },
-		"forged":   func() { copy(scratch, forged); in.open(tab, scratch, stranger) },
-		"noise":    func() { in.open(tab, scratch[:7], stranger) },
+		"denied":   func() { out.prohibit(frame) },
+		"replayed": func() { copy(scratch, replayed); in.carry(tab, scratch, stranger) },
+		"forged":   func() { copy(scratch, forged); in.carry(tab, scratch, stranger) },
+		"noise":    func() { in.carry(tab, scratch[:7], stranger) },
 	}
 	for name, run := range steps {
 		if n := testing.AllocsPerRun(100, run); n != 0 {
@@ -184,7 +185,7 @@ func FuzzInbound(f *testing.F) {
 	p := tab.sessions[2].peer
 	f.Fuzz(func(t *testing.T, b []byte) {
 		wrote := host.wrote
-		in.open(tab, b, stranger)
+		in.carry(tab, b, stranger)
 		in.writeTUN(in.join.Flush())
 		if host.wrote != wrote || *p.endpoint.Load() != underlay(1) {
 			t.Fatalf("%x passes", b)
@@ -220,7 +221,7 @@ func FuzzInner(f *testing.F) {
 			if err != nil {
 				return // a type or flags that nobody seals
 			}
-			in.open(tab, frame, underlay(1))
+			in.carry(tab, frame, underlay(1))
 			in.writeTUN(in.join.Flush())
 			if host.wrote == 0 {
 				continue
@@ -244,19 +245,19 @@ func FuzzOutbound(f *testing.F) {
 	f.Add([]byte{})
 	out, in, _ := pathPair(f)
 	f.Fuzz(func(t *testing.T, frame []byte) {
-		flow, ok := out.classify(frame)
+		p, ok := out.classify(frame)
 		if !ok {
 			return
 		}
 		before := notOpened(in)
-		if s, way := out.table.Load().outbound(flow); way == waySend {
+		if s, verdict := out.table.Load().lookup(p, out.segments.Bytes()); verdict == verdictSend {
 			out.carry(s, s.target())
 		}
 		if notOpened(in) != before {
 			t.Fatalf("what is sealed of %x does not open", frame)
 		}
 		in.writeTUN(in.join.Flush())
-		out.refuse(packet.HostUnreachable, 0, frame)
+		out.tell(packet.HostUnreachable, 0, frame)
 	})
 }
 

@@ -1,6 +1,7 @@
 package tunssm
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net/netip"
 	"ssmnet/packet"
@@ -10,7 +11,7 @@ import (
 
 // goal is what is being acquired: the session for a service at an inner destination or, by name, for a peer.
 type goal struct {
-	service denialKey
+	service service
 	peer    string
 }
 
@@ -37,6 +38,13 @@ type attempt struct {
 	asked     time.Time // of the request under way
 }
 
+// maxStale is how often one attempt asks a KDC again whose grant was overtaken by a change of policy.
+const maxStale = 3
+
+// maxAsking is how many services of one destination are asked for at once, after the first was denied. Until then
+// one request serves them all: a grant has every selector of the pair.
+const maxAsking = 4
+
 // begin and end keep the attempts and how many of them each destination has.
 func (a *acquirer) begin(t *attempt) {
 	if a.attempts[t.goal] == nil && t.flow != nil {
@@ -62,7 +70,7 @@ func (a *acquirer) end(t *attempt) {
 func (a *acquirer) another(t *attempt, reason control.Reason) {
 	a.endRequest(t)
 	if a.healthy(t.tried) == nil || time.Since(t.began) >= control.HoldTimeout {
-		a.fail(t, reason)
+		a.step4Refuse(t, reason)
 		return
 	}
 	a.step2Request(t)
@@ -78,26 +86,26 @@ func (a *acquirer) endRequest(t *attempt) {
 	delete(a.pending, t.id)
 }
 
-// await looks at a request every lateAfter. It turns from a silent KDC to the next; where there is none, the answer may
+// watchRequest looks at a request every lateAfter. It turns from a silent KDC to the next; where there is none, the answer may
 // only be late, and pings help it along.
-func (a *acquirer) await(t *attempt) {
+func (a *acquirer) watchRequest(t *attempt) {
 	left := control.HoldTimeout - time.Since(t.began)
 	if left <= 0 || time.Since(t.asked) >= control.RequestTimeout && a.healthy(t.tried) != nil {
 		a.another(t, t.link.whoseSilence())
 		return
 	}
 	a.nudge(t.link)
-	t.timeout = a.timers.after(min(lateAfter, left), func() { a.await(t) })
+	t.timeout = a.timers.after(min(lateAfter, left), func() { a.watchRequest(t) })
 }
 
-// resume asks for what is held for dst, the oldest first, until so many requests for it are under way.
-func (a *acquirer) resume(dst netip.Addr, limit int) {
+// askFor asks for what is held for dst, the oldest first, until so many requests for it are under way.
+func (a *acquirer) askFor(dst netip.Addr, limit int) {
 	for a.asking[dst] < limit {
-		flow, ok := a.holds.next(dst, func(f packet.Flow) bool { return a.attempts[goal{service: keyOf(f)}] == nil })
+		flow, ok := a.holds.next(dst, func(f packet.Flow) bool { return a.attempts[goal{service: serviceOf(f)}] == nil })
 		if !ok {
 			return
 		}
-		a.step2Request(&attempt{goal: goal{service: keyOf(flow)}, flow: &flow, began: time.Now()})
+		a.step2Request(&attempt{goal: goal{service: serviceOf(flow)}, flow: &flow, began: time.Now()})
 	}
 }
 
@@ -112,6 +120,36 @@ func (a *acquirer) reserveSPI() packet.SPI {
 		}
 		if spi != 0 && !taken {
 			return spi
+		}
+	}
+}
+
+// refusedGrant asks again. A grant that crossed with a change of policy is stale through nobody's fault, so the same KDC
+// may be asked again, within bounds.
+func (a *acquirer) refusedGrant(t *attempt, l *link, err error) {
+	switch {
+	case errors.Is(err, control.ErrNonce): // not for this attempt, which goes on
+		return
+	case errors.Is(err, control.ErrStale) && t.stale < maxStale:
+		t.stale++
+		delete(t.tried, l)
+	}
+	a.another(t, control.Behind)
+}
+
+// decline tells the KDCs that a granted session was not installed. They would take it for one of ours.
+func (a *acquirer) decline(g *control.KeyGrant) {
+	if a.sessionByID(g.Session) == nil {
+		a.report.declined(g.Session)
+	}
+}
+
+// endResolved ends the attempts that s is the answer to besides: for the same peer by another of its addresses or services.
+func (a *acquirer) endResolved(s *session) {
+	for _, t := range a.attempts {
+		if t.flow != nil && a.resolves(s, *t.flow) {
+			a.endRequest(t)
+			a.end(t)
 		}
 	}
 }

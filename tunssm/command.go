@@ -19,7 +19,7 @@ func (s *SSM) CloseSession(peer string) error {
 
 // command runs f with the session that this side sends on.
 func (s *SSM) command(peer string, f func(*acquirer, *session)) error {
-	return s.ask(func(a *acquirer) error {
+	return s.onAcquirer(func(a *acquirer) error {
 		if p := a.peers[peer]; p != nil {
 			if x := p.sending.Load(); x != nil {
 				f(a, x)
@@ -30,16 +30,16 @@ func (s *SSM) command(peer string, f func(*acquirer, *session)) error {
 	})
 }
 
-// ask runs f on the acquirer's goroutine and waits for it.
-func (s *SSM) ask(f func(*acquirer) error) error {
+// onAcquirer runs f on the acquirer's goroutine and waits for it.
+func (s *SSM) onAcquirer(f func(*acquirer) error) error {
 	done := make(chan error, 1)
-	if !s.path.toAcquirer(func(a *acquirer) { done <- f(a) }) {
+	if !s.data.toAcquirer(func(a *acquirer) { done <- f(a) }) {
 		return ErrEnded
 	}
 	select {
 	case err := <-done:
 		return err
-	case <-s.path.ended:
+	case <-s.data.ended:
 		return ErrEnded
 	}
 }

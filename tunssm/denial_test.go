@@ -223,10 +223,10 @@ func TestResponderRefuses(t *testing.T) {
 // TestDenialsBound adds more denials than are kept, against a map without bounds.
 func TestDenialsBound(t *testing.T) {
 	d, now := denials{}, time.Now()
-	all := map[denialKey]control.Reason{}
+	all := map[service]control.Reason{}
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 3 * maxDenials {
-		k := keyOf(packet.Flow{
+		k := serviceOf(packet.Flow{
 			Class: packet.Complete, Protocol: packet.TCP, DstPort: uint16(r.Uint32()),
 			Dst: netip.AddrFrom4([4]byte{10, 0, byte(r.Uint32()), byte(r.Uint32())}),
 		})
@@ -261,11 +261,11 @@ func TestDenialKeyTellsApart(t *testing.T) {
 	same.SrcPort = 2
 	port.DstPort, proto.Protocol, class.Class, dst.Dst = 81, packet.UDP, packet.ProtocolOnly, in4(3)
 	src.Src = in4(4)
-	if keyOf(same) != keyOf(base) {
+	if serviceOf(same) != serviceOf(base) {
 		t.Error("two flows to one service are asked for twice")
 	}
 	for _, other := range []packet.Flow{port, proto, class, dst, src} {
-		if keyOf(other) == keyOf(base) {
+		if serviceOf(other) == serviceOf(base) {
 			t.Errorf("%v is denied with %v", other, base)
 		}
 	}

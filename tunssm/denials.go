@@ -14,15 +14,15 @@ const (
 	maxDenials = 4096
 )
 
-// denialKey is what a denial is remembered by: every flow from one address to the same service is denied alike.
-type denialKey struct {
+// service is what a denial is remembered by: every flow from one address to the same service is denied alike.
+type service struct {
 	src, dst netip.Addr
 	protocol packet.Protocol
 	class    packet.Class
 	port     uint16
 }
 
-func keyOf(f packet.Flow) denialKey { return denialKey{f.Src, f.Dst, f.Protocol, f.Class, f.DstPort} }
+func serviceOf(f packet.Flow) service { return service{f.Src, f.Dst, f.Protocol, f.Class, f.DstPort} }
 
 type denial struct {
 	reason control.Reason
@@ -30,9 +30,9 @@ type denial struct {
 }
 
 // denials spares the KDC the same question for a few seconds. It is forgotten whole on an Update.
-type denials map[denialKey]denial
+type denials map[service]denial
 
-func (d denials) add(k denialKey, reason control.Reason, now time.Time) {
+func (d denials) add(k service, reason control.Reason, now time.Time) {
 	if len(d) >= maxDenials {
 		for old := range d { // any one: the map is bounded, and a forgotten denial only costs a request
 			delete(d, old)
@@ -46,7 +46,7 @@ func (d denials) add(k denialKey, reason control.Reason, now time.Time) {
 	d[k] = denial{reason, now.Add(life)}
 }
 
-func (d denials) find(k denialKey, now time.Time) (control.Reason, bool) {
+func (d denials) find(k service, now time.Time) (control.Reason, bool) {
 	e, ok := d[k]
 	if ok && now.After(e.until) {
 		delete(d, k)

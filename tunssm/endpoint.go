@@ -17,9 +17,9 @@ func (a *acquirer) reachable(candidates []netip.AddrPort) []netip.AddrPort {
 	})
 }
 
-// offer gives s the candidates that a KDC names; those it can use now are what it tries.
-func (a *acquirer) offer(s *session, candidates []netip.AddrPort) {
-	s.offered = candidates
+// setCandidates gives s the candidates that a KDC names; those it can use now are what it tries.
+func (a *acquirer) setCandidates(s *session, candidates []netip.AddrPort) {
+	s.named = candidates
 	usable := a.reachable(candidates)
 	s.candidates.Store(&usable)
 }
@@ -30,20 +30,20 @@ func (a *acquirer) rerouted() {
 	a.leaveLoops()
 	for _, p := range a.peers {
 		for _, s := range p.sessions {
-			a.offer(s, s.offered)
+			a.setCandidates(s, s.named)
 		}
 	}
 }
 
-// moved takes new candidates of a peer: its provisional session tries them.
-func (a *acquirer) moved(m *control.Endpoint) {
+// onEndpoint takes new candidates of a peer: its provisional session tries them.
+func (a *acquirer) onEndpoint(m *control.Endpoint) {
 	p := a.peers[m.Peer]
 	if p == nil || len(a.reachable(m.Candidates)) == 0 {
 		return
 	}
 	for _, s := range p.sessions {
-		if !s.confirmed.Load() {
-			a.offer(s, m.Candidates)
+		if s.heardAt() == 0 {
+			a.setCandidates(s, m.Candidates)
 		}
 	}
 }
@@ -54,7 +54,7 @@ func (s *session) target() netip.AddrPort {
 	candidates := *s.candidates.Load()
 	e := s.peer.endpoint.Load()
 	switch {
-	case e != nil && (s.confirmed.Load() || len(candidates) == 0):
+	case e != nil && (s.heardAt() != 0 || len(candidates) == 0):
 		return *e
 	case len(candidates) > 0:
 		return candidates[0]

@@ -62,7 +62,7 @@ func TestRekeyKeepsPath(t *testing.T) {
 			t.Fatalf("%d of %d packets arrive", len(got), len(sent))
 		}
 		second := a.sending("b")
-		if second == first || second.order != first.order+1 || !first.superseded {
+		if second == first || second.order != first.order+1 || first.state != superseded {
 			t.Fatal("the second session has not replaced the first")
 		}
 	})
@@ -85,7 +85,7 @@ func TestPeerRestarted(t *testing.T) {
 		pkt := datagram(b, a, 9, "back again")
 		b.host.TUN.Inject(pkt)
 		a.wants(pkt)
-		if s := a.sending("b"); s == old || s.order != 1 || !old.superseded {
+		if s := a.sending("b"); s == old || s.order != 1 || old.state != superseded {
 			t.Fatalf("a sends on a session of order %d", s.order)
 		}
 		reply := datagram(a, b, 9, "welcome back")
@@ -168,7 +168,7 @@ func TestMovedCandidates(t *testing.T) {
 		synctest.Wait()
 		w.kdcs[0].tell("a", &control.Endpoint{Peer: "b", Candidates: []netip.AddrPort{b.host.UDP.Addr()}})
 		time.Sleep(time.Second)
-		if s := a.sending("b"); s == nil || !s.confirmed.Load() {
+		if s := a.sending("b"); s == nil || s.state != confirmed {
 			t.Fatal("the session is not proven at the new address")
 		}
 	})
@@ -218,14 +218,14 @@ func TestTarget(t *testing.T) {
 		name       string
 		endpoint   *netip.AddrPort
 		candidates []netip.AddrPort
-		confirmed  bool
+		heard      bool
 		target     netip.AddrPort
 		everywhere []netip.AddrPort
 	}{
 		{"unheard", nil, []netip.AddrPort{one, two}, false, one, []netip.AddrPort{one, two}},
 		{"heard on another session", &here, []netip.AddrPort{one}, false, one, []netip.AddrPort{here, one}},
 		{"heard, and a candidate", &two, []netip.AddrPort{one, two}, false, one, []netip.AddrPort{one, two}},
-		{"confirmed", &here, []netip.AddrPort{one}, true, here, []netip.AddrPort{here, one}},
+		{"heard", &here, []netip.AddrPort{one}, true, here, []netip.AddrPort{here, one}},
 		{"no candidates", &here, nil, false, here, []netip.AddrPort{here}},
 		{"nothing known", nil, nil, true, netip.AddrPort{}, nil},
 	}
@@ -233,7 +233,9 @@ func TestTarget(t *testing.T) {
 		s := &session{peer: new(peer)}
 		s.peer.endpoint.Store(tt.endpoint)
 		s.candidates.Store(&tt.candidates)
-		s.confirmed.Store(tt.confirmed)
+		if tt.heard {
+			s.heard.Store(1)
+		}
 		if got := s.target(); got != tt.target {
 			t.Errorf("%s: target %v, want %v", tt.name, got, tt.target)
 		}
@@ -262,8 +264,8 @@ func TestUnprovenBoot(t *testing.T) {
 		}
 		w.kdcs[0].set(func(s *script) { s.grant = nil })
 		ask()
-		if n := len(a.sessions("b")); n != 2 || old.superseded {
-			t.Fatalf("%d sessions, superseded %v", n, old.superseded)
+		if n := len(a.sessions("b")); n != 2 || old.state == superseded {
+			t.Fatalf("%d sessions, superseded %v", n, old.state == superseded)
 		}
 	})
 }

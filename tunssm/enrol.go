@@ -44,7 +44,7 @@ func Enrol(ctx context.Context, dial Dial, token control.Token, software string,
 // redeem trades the token for an identity.
 func redeem(ctx context.Context, dial Dial, address string, token control.Token, software string) (
 	id control.Identity, err error) {
-	m, err := ask(ctx, dial, address, token.KeyID, token.Key, &control.Enrol{Software: software})
+	m, err := roundTrip(ctx, dial, address, token.KeyID, token.Key, &control.Enrol{Software: software})
 	if err != nil {
 		return id, err
 	}
@@ -67,7 +67,7 @@ func redeem(ctx context.Context, dial Dial, address string, token control.Token,
 func introduce(ctx context.Context, dial Dial, address string, id control.Identity, software string) (
 	control.Config, error) {
 	hello := &control.Hello{Boot: control.NewBoot(), AES: hasAES, Software: software}
-	m, err := ask(ctx, dial, address, id.KeyID, id.Key, hello)
+	m, err := roundTrip(ctx, dial, address, id.KeyID, id.Key, hello)
 	if err != nil {
 		return control.Config{}, err
 	}
@@ -77,8 +77,8 @@ func introduce(ctx context.Context, dial Dial, address string, id control.Identi
 	return control.Config{}, refusal(m)
 }
 
-// ask opens a connection for one message and its answer.
-func ask(ctx context.Context, dial Dial, address string, id control.KeyID, key secret.Key, m control.Message) (
+// roundTrip opens a connection for one message and its answer.
+func roundTrip(ctx context.Context, dial Dial, address string, id control.KeyID, key secret.Key, m control.Message) (
 	control.Message, error) {
 	ctx, cancel := context.WithTimeout(ctx, control.HandshakeTimeout)
 	defer cancel()

@@ -50,7 +50,7 @@ func (h *holds) hold(flow packet.Flow, frame []byte) (ok bool, dropped int) {
 		q = new(holdQueue)
 	}
 	for len(q.frames) >= maxHeldFrames || q.bytes+len(frame) > maxHeldBytes {
-		at := q.excess(keyOf(flow))
+		at := q.excess(serviceOf(flow))
 		if at < 0 {
 			return false, dropped
 		}
@@ -69,17 +69,17 @@ func (h *holds) hold(flow packet.Flow, frame []byte) (ok bool, dropped int) {
 
 // excess is the place of the frame that makes room for one of key: the last of the service that has the most frames,
 // where that is more than fairShare and key has less. It is -1 where there is none.
-func (q *holdQueue) excess(key denialKey) int {
-	count := map[denialKey]int{}
+func (q *holdQueue) excess(key service) int {
+	count := map[service]int{}
 	for _, f := range q.frames {
-		count[keyOf(f.flow)]++
+		count[serviceOf(f.flow)]++
 	}
 	if count[key] >= fairShare {
 		return -1
 	}
 	most := -1
 	for at, f := range q.frames {
-		if n := count[keyOf(f.flow)]; n > fairShare && (most < 0 || n >= count[keyOf(q.frames[most].flow)]) {
+		if n := count[serviceOf(f.flow)]; n > fairShare && (most < 0 || n >= count[serviceOf(q.frames[most].flow)]) {
 			most = at
 		}
 	}

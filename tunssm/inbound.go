@@ -3,7 +3,7 @@ package tunssm
 // Inbound, network to TUN, in one goroutine:
 //
 //  1. receive: one datagram, or a run of them that the kernel joined; none from a link-local address.
-//  2. parseHeader and session: by SPI. Nothing changes state yet.
+//  2. parseHeader, then session: by SPI. Nothing changes state yet.
 //  3. open: authenticate, decrypt in place, then the window.
 //  4. roam and confirm: the newest frame tells the peer's endpoint, the first confirms the session.
 //  5. probes are answered; a packet goes on.
@@ -35,43 +35,49 @@ func newInbound(d *dataPath) *inbound {
 // run is the loop; it ends when the socket is closed.
 func (i *inbound) run(ctx context.Context) error {
 	for {
-		n, segment, src, err := i.host.UDP.Receive(i.batch)
+		batch, segment, src, err := i.receive()
 		if err != nil {
 			return i.lasting(ctx, "receiving from the underlay", err)
 		}
-		if src.Addr().IsLinkLocalUnicast() {
-			i.drops.add(dropLinkLocal)
-			continue
-		}
-		t := i.table.Load()
-		i.now = time.Now()
-		for batch := i.batch[:n]; len(batch) > 0; {
+		for t := i.table.Load(); len(batch) > 0; {
 			frame := batch[:min(segment, len(batch))]
 			batch = batch[len(frame):]
-			i.open(t, frame, src)
+			i.carry(t, frame, src)
 		}
 		i.writeTUN(i.join.Flush())
 	}
 }
 
-// open is steps 2 to 5 for one frame.
-func (i *inbound) open(t *table, frame []byte, src netip.AddrPort) {
-	h, s, ok := i.parseHeader(t, frame)
+// receive waits for datagrams of one source, borrowed until the next call: each is segment bytes but the last.
+func (i *inbound) receive() (batch []byte, segment int, src netip.AddrPort, err error) {
+	n, segment, src, err := i.host.UDP.Receive(i.batch)
+	i.now = time.Now()
+	if src.Addr().IsLinkLocalUnicast() {
+		i.drops.add(dropLinkLocal)
+		n = 0
+	}
+	return i.batch[:n], segment, src, err
+}
+
+// carry takes one frame through steps 2 to 7.
+func (i *inbound) carry(t *table, frame []byte, src netip.AddrPort) {
+	h, ok := i.parseHeader(frame)
 	if !ok {
 		return
 	}
-	inner, err := s.opener.Open(frame[packet.HeaderLen:packet.HeaderLen], h, frame)
-	if err != nil {
-		if err == packet.ErrReplay {
-			i.drops.add(dropReplay)
-		} else {
-			i.drops.add(dropOpen)
-		}
+	s, ok := i.session(t, h.SPI)
+	if !ok {
 		return
 	}
-	s.heard.Store(int64(s.at(i.now)))
+	inner, ok := i.open(s, h, frame)
+	if !ok {
+		return
+	}
+	first := s.heard.Swap(int64(s.at(i.now))) == 0
 	i.roam(s, h.Counter, src)
-	i.confirm(s, src)
+	if first {
+		i.confirm(s, src)
+	}
 	if h.Type == packet.Probe {
 		i.probe(s, inner, src)
 		return
@@ -79,19 +85,34 @@ func (i *inbound) open(t *table, frame []byte, src netip.AddrPort) {
 	i.deliver(s, inner, h.Flags&packet.FlagPartial != 0)
 }
 
-// parseHeader finds the session by SPI.
-func (i *inbound) parseHeader(t *table, frame []byte) (packet.FrameHeader, *session, bool) {
+func (i *inbound) parseHeader(frame []byte) (packet.FrameHeader, bool) {
 	h, err := packet.ParseFrame(frame)
 	if err != nil {
 		i.drops.add(dropFrame)
-		return h, nil, false
+		return h, false
 	}
-	s := t.sessions[h.SPI]
+	return h, true
+}
+
+func (i *inbound) session(t *table, spi packet.SPI) (*session, bool) {
+	s := t.sessions[spi]
 	if s == nil {
 		i.drops.add(dropSPI)
-		return h, nil, false
+		return nil, false
 	}
-	return h, s, true
+	return s, true
+}
+
+// open authenticates the frame, decrypts its inner packet or probe in place, and has the window take its counter.
+func (i *inbound) open(s *session, h packet.FrameHeader, frame []byte) ([]byte, bool) {
+	inner, err := s.opener.Open(frame[packet.HeaderLen:packet.HeaderLen], h, frame)
+	switch {
+	case err == packet.ErrReplay:
+		i.drops.add(dropReplay)
+	case err != nil:
+		i.drops.add(dropOpen)
+	}
+	return inner, err == nil
 }
 
 // roam: the endpoint follows the newest opened frame of the newest session, and any where the peer was not yet heard.
@@ -114,14 +135,10 @@ func (i *inbound) roam(s *session, c packet.Counter, src netip.AddrPort) {
 // confirm: the first opened frame proves that the other side has the key. The responder answers it with a probe, which
 // confirms the session there (rule 5 of package control).
 func (i *inbound) confirm(s *session, src netip.AddrPort) {
-	if s.confirmed.Load() {
-		return
-	}
-	s.confirmed.Store(true)
 	if !s.requester {
 		i.sendProbe(s, packet.ProbeMessage{Kind: packet.Keepalive}, src)
 	}
-	i.toAcquirer(func(a *acquirer) { a.confirmed(s) })
+	i.toAcquirer(func(a *acquirer) { a.confirm(s) })
 }
 
 // probe answers an echo, hands on a reply that is awaited, and ends the session on close. A peer cannot make it wait:
@@ -139,7 +156,7 @@ func (i *inbound) probe(s *session, inner []byte, src netip.AddrPort) {
 	case m.Kind == packet.Echo && i.mayProbe(s):
 		i.sendProbe(s, packet.ProbeMessage{Kind: packet.Reply, ID: m.ID}, src)
 	case m.Kind == packet.Reply && m.ID != proofID && i.echoing.Load() > 0 && i.mayProbe(s):
-		i.toAcquirer(func(a *acquirer) { a.echoed(s, m.ID) })
+		i.toAcquirer(func(a *acquirer) { a.onReply(s, m.ID) })
 	}
 }
 
@@ -186,7 +203,7 @@ func (i *inbound) checkInner(s *session, p packet.Packet, inner []byte) bool {
 		i.drops.add(dropSource)
 	case !covers(s.self, f.Dst) || !packet.Forwardable(f.Dst):
 		i.drops.add(dropDestination)
-	case !s.permits(f) && !s.permitsError(p, inner):
+	case !s.carries(p, inner):
 		i.drops.add(dropSelector)
 	default:
 		return true

@@ -208,7 +208,7 @@ func (a *acquirer) read(l *link, conn *control.Conn) {
 			conn.Close()
 			return
 		}
-		if !a.toAcquirer(func(a *acquirer) { a.message(l, conn, e) }) {
+		if !a.toAcquirer(func(a *acquirer) { a.onMessage(l, conn, e) }) {
 			conn.Close()
 			return
 		}
@@ -260,8 +260,8 @@ func (a *acquirer) pingLater(l *link, conn *control.Conn) {
 	})
 }
 
-// welcomed makes conn the one that l uses; the one before it, renewed, may finish what is on the way.
-func (a *acquirer) welcomed(l *link, conn *control.Conn, m *control.Welcome) {
+// onWelcome makes conn the one that l uses; the one before it, renewed, may finish what is on the way.
+func (a *acquirer) onWelcome(l *link, conn *control.Conn, m *control.Welcome) {
 	if conn != l.greeting {
 		return
 	}

@@ -23,13 +23,13 @@ func (s *SSM) lookup(ctx context.Context, ask *control.Lookup) (control.LookupRe
 		ask: ask, tried: map[*link]bool{}, done: make(chan control.LookupReply, 1),
 		answer: control.LookupReply{Reason: control.NoKDC},
 	}
-	if !s.path.toAcquirer(func(a *acquirer) { a.look(q) }) {
+	if !s.data.toAcquirer(func(a *acquirer) { a.look(q) }) {
 		return q.answer, ErrEnded
 	}
 	select {
 	case answer := <-q.done:
 		return answer, nil
-	case <-s.path.ended:
+	case <-s.data.ended:
 		return control.LookupReply{}, ErrEnded
 	case <-ctx.Done():
 		return control.LookupReply{}, ctx.Err() // its timeout ends it
@@ -56,8 +56,8 @@ func (a *acquirer) lookElsewhere(q *lookup) {
 	a.look(q)
 }
 
-// found takes the answer, if it is that of the KDC that was asked.
-func (a *acquirer) found(l *link, id uint64, m *control.LookupReply) {
+// onLookupReply takes the answer, if it is that of the KDC that was asked.
+func (a *acquirer) onLookupReply(l *link, id uint64, m *control.LookupReply) {
 	q := a.lookups[id]
 	if q == nil || q.link != l {
 		return

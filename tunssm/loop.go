@@ -88,7 +88,7 @@ func (a *acquirer) elsewhere(p *peer) {
 	if s == nil {
 		return
 	}
-	a.offer(s, s.offered)
+	a.setCandidates(s, s.named)
 	if len(*s.candidates.Load()) > 0 {
 		p.endpoint.Store(nil)
 	}

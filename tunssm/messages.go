@@ -16,43 +16,43 @@ var (
 		"another run of this identity has taken over: is the identity copied? restart this SSM to take it back")
 )
 
-// message takes one message of a KDC.
-func (a *acquirer) message(l *link, conn *control.Conn, e control.Envelope) {
+// onMessage takes one message of a KDC.
+func (a *acquirer) onMessage(l *link, conn *control.Conn, e control.Envelope) {
 	switch m := e.Message.(type) {
 	case *control.Welcome:
 		a.promote(l, conn)
-		a.welcomed(l, conn, m)
+		a.onWelcome(l, conn, m)
 		a.configure(m.Config)
 	case *control.Update:
 		a.configure(m.Config)
 	case *control.KeyGrant:
-		a.granted(l, e.ID, m)
+		a.onKeyGrant(l, e.ID, m)
 	case *control.KeyDenial:
-		a.denied(l, e.ID, m)
+		a.onKeyDenial(l, e.ID, m)
 	case *control.LookupReply:
-		a.found(l, e.ID, m)
+		a.onLookupReply(l, e.ID, m)
 	case *control.KeyOffer:
 		a.raise(m.Terms.AsOf)
-		a.offered(l, conn, e.ID, m)
+		a.onKeyOffer(l, conn, e.ID, m)
 	case *control.Revoke:
-		a.revoke(conn, e.ID, m)
+		a.onRevoke(conn, e.ID, m)
 		a.nudge(l) // nothing answers the receipt: were it held up, nobody would know
 	case *control.Narrow:
-		a.narrow(conn, e.ID, m)
+		a.onNarrow(conn, e.ID, m)
 		a.nudge(l)
 	case *control.RotateKey:
-		a.rotate(l, conn, m)
+		a.onRotateKey(l, conn, m)
 	case *control.Endpoint:
-		a.moved(m)
+		a.onEndpoint(m)
 	case *control.Ping:
 		a.reply(conn, e.ID, &control.Pong{AsOf: a.asOf})
 		a.steady(l) // a KDC asks where it has waited
 	case *control.Pong:
 		l.detached = m.Detached
-		a.ponged(l)
+		a.onPong(l)
 		a.raise(m.AsOf)
 	case *control.Refusal:
-		a.refusedBy(l, conn, m)
+		a.onRefusal(l, conn, m)
 	default:
 		a.reply(conn, e.ID, &control.Refusal{Refused: e.Message.Type(), Reason: control.Unsupported})
 	}
@@ -69,8 +69,8 @@ func (a *acquirer) reply(conn *control.Conn, id uint64, m control.Message) {
 	}
 }
 
-// refusedBy notes that a KDC will not have us, or did not understand.
-func (a *acquirer) refusedBy(l *link, conn *control.Conn, m *control.Refusal) {
+// onRefusal notes that a KDC will not have us, or did not understand.
+func (a *acquirer) onRefusal(l *link, conn *control.Conn, m *control.Refusal) {
 	before := l.fault
 	switch {
 	case m.Refused == control.TypeHello && m.Reason == control.Conflict:

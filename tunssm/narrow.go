@@ -7,28 +7,27 @@ package tunssm
 import (
 	"slices"
 
-	"ssmnet/packet"
 	"ssmnet/packet/control"
 )
 
-// narrow takes a Narrow and gives the receipt, which says as of when the session was narrowed last. Of those that several
+// onNarrow takes a Narrow and gives the receipt, which says as of when the session was narrowed last. Of those that several
 // KDCs send the newest counts, in whatever order they come; two of one state are not the same where a grant has ended by
 // time between them. A session that has ended carries nothing, which the receipt says with an empty digest.
-func (a *acquirer) narrow(conn *control.Conn, id uint64, m *control.Narrow) {
+func (a *acquirer) onNarrow(conn *control.Conn, id uint64, m *control.Narrow) {
 	a.raise(m.AsOf)
 	ack := &control.NarrowAck{Session: m.Session, AsOf: m.AsOf}
 	if s := a.sessionByID(m.Session); s != nil {
 		if !m.AsOf.Before(s.scope.Load().asOf) {
-			a.restrict(s, m)
+			a.narrow(s, m)
 		}
 		ack.Selectors, ack.AsOf = s.entry.Selectors, s.entry.AsOf
 	}
 	a.reply(conn, id, ack)
 }
 
-// restrict narrows s. What it carried until now is remembered with the peer, besides what was cut before: a connection may
+// narrow narrows s. What it carried until now is remembered with the peer, besides what was cut before: a connection may
 // be silent for long (cutFlow).
-func (a *acquirer) restrict(s *session, m *control.Narrow) {
+func (a *acquirer) narrow(s *session, m *control.Narrow) {
 	was, lost := s.scope.Load().selectors, slices.Clone(s.scope.Load().lost)
 	now := was.Intersect(m.Selectors)
 	for _, p := range s.prefixes {
@@ -47,16 +46,6 @@ func (a *acquirer) restrict(s *session, m *control.Narrow) {
 		cut = was.Union(*before)
 	}
 	s.peer.cut.Store(&cut)
-	a.life("narrowed a session", "session", s.id, "peer", s.peer.name, "selectors", len(now), "before", len(was),
+	a.logSession("narrowed a session", "session", s.id, "peer", s.peer.name, "selectors", len(now), "before", len(was),
 		"as_of", m.AsOf)
-}
-
-// cutFlow says whether the flow, which is not permitted now, was until its session was narrowed.
-func (t *table) cutFlow(f packet.Flow) bool {
-	p := t.owner(f.Dst)
-	if p == nil {
-		return false
-	}
-	was := p.cut.Load()
-	return was != nil && was.Permits(f)
 }

@@ -4,11 +4,13 @@ package tunssm
 //
 //  1. readTUN: one virtio-net frame, up to 64 KiB of one flow.
 //  2. classify: parse once; drop what is for no single host, and our own frames.
-//  3. lookup: the session by inner destination, and its selectors.
-//  4. hold or refuse: a packet without a session goes to the acquirer (acquire.go), a forbidden one is answered.
+//  3. lookup: the session by inner destination, and its selectors (table.go).
+//  4. hold or prohibit: a packet without a session goes to the acquirer (acquire.go), a forbidden one is answered.
 //  5. fit: one that is longer than the path to the peer carries is answered, or is to be fragmented (path.go).
 //  6. seal: each segment, back to back, under the peer's key.
-//  7. send: all of them at once to the peer's endpoint.
+//  7. send: all of them at once to the peer's endpoint (endpoint.go).
+//
+// Steps 5 to 7 are carry. The acquirer carries what it has held in the same way.
 
 import (
 	"bytes"
@@ -28,22 +30,35 @@ const (
 	maxBatchBytes  = 65000
 )
 
-// outbound carries frames from the TUN to the network. One goroutine owns it: the loop has one, the acquirer another
-// for what it releases.
+// outbound is the loop. One goroutine owns it.
 type outbound struct {
+	carrier
+	frame []byte // read from the TUN; packets are borrowed from it until the next read
+}
+
+// carrier carries packets to their peers. One goroutine owns it: the loop has one, the acquirer another for what it
+// releases.
+type carrier struct {
 	*dataPath
-	frame    []byte // read from the TUN; packets are borrowed from it until the next read
-	segments packet.Segmenter
-	sealed   []byte // frames back to back
-	segment  int    // bytes of each of them but the last
-	count    int
+	segments packet.Segmenter // what classify has loaded
+	batch    batch
 	answer   []byte // an ICMP error, as a virtio-net frame
 }
 
+// batch is frames back to back that one send takes: none is longer than the first, and only the last is shorter.
+type batch struct {
+	frames  []byte
+	segment int // bytes of each but the last
+	count   int
+}
+
 func newOutbound(d *dataPath) *outbound {
-	return &outbound{
-		dataPath: d, frame: make([]byte, maxFrameLen),
-		sealed: make([]byte, 0, maxBatchBytes+maxFrameLen), answer: make([]byte, 0, 2048),
+	return &outbound{carrier: newCarrier(d), frame: make([]byte, maxFrameLen)}
+}
+
+func newCarrier(d *dataPath) carrier {
+	return carrier{
+		dataPath: d, batch: batch{frames: make([]byte, 0, maxBatchBytes+maxFrameLen)}, answer: make([]byte, 0, 2048),
 	}
 }
 
@@ -54,25 +69,17 @@ func (o *outbound) run(ctx context.Context) error {
 		if err != nil {
 			return o.lasting(ctx, "reading the TUN", err)
 		}
-		flow, ok := o.classify(frame)
+		p, ok := o.classify(frame)
 		if !ok {
 			continue
 		}
-		t := o.table.Load()
-		s, way := t.outbound(flow)
-		if way != waySend {
-			if e := t.carriesError(o.segments.Packet(), o.segments.Bytes()); e != nil {
-				s, way = e, waySend
-			}
-		}
-		switch way {
-		case waySend:
+		switch s, verdict := o.table.Load().lookup(p, o.segments.Bytes()); verdict {
+		case verdictSend:
 			o.carry(s, s.target())
-		case wayHold:
-			o.hold(flow.Dst, frame)
-		case wayRefuse:
-			o.drops.add(dropDenied)
-			o.refuse(packet.AdminProhibited, 0, frame[packet.VirtioLen:])
+		case verdictHold:
+			o.hold(p.Dst, frame)
+		case verdictRefuse:
+			o.prohibit(frame)
 		}
 	}
 }
@@ -83,22 +90,22 @@ func (o *outbound) readTUN() ([]byte, error) {
 	return o.frame[:n], err
 }
 
-// classify loads the frame into o.segments and reads its flow; ok is false for what goes no further.
-func (o *outbound) classify(frame []byte) (flow packet.Flow, ok bool) {
-	if err := o.segments.Reset(frame); err != nil {
-		o.drops.add(dropMalformed)
-		return flow, false
+// classify loads the frame into c.segments, for carry, and parses its packet; ok is false for what goes no further.
+func (c *carrier) classify(frame []byte) (p packet.Packet, ok bool) {
+	if err := c.segments.Reset(frame); err != nil {
+		c.drops.add(dropMalformed)
+		return p, false
 	}
-	flow = o.segments.Packet().Flow
-	if !packet.Forwardable(flow.Dst) || !packet.Forwardable(flow.Src) {
-		o.drops.add(dropMulticast)
-		return flow, false
+	p = c.segments.Packet()
+	if !packet.Forwardable(p.Dst) || !packet.Forwardable(p.Src) {
+		c.drops.add(dropMulticast)
+		return p, false
 	}
-	if o.origin.Load().sent(flow) {
-		o.drops.add(dropLoop)
-		return flow, false
+	if c.origin.Load().sent(p.Flow) {
+		c.drops.add(dropLoop)
+		return p, false
 	}
-	return flow, true
+	return p, true
 }
 
 // hold hands a copy to the acquirer, which holds it by destination. The loop never waits: what does not fit is dropped.
@@ -115,20 +122,28 @@ func (o *outbound) hold(dst netip.Addr, frame []byte) {
 }
 
 // carry seals what classify has loaded and sends it to the targets.
-func (o *outbound) carry(s *session, targets ...netip.AddrPort) {
-	if !o.fit(s) {
+func (c *carrier) carry(s *session, targets ...netip.AddrPort) {
+	if !c.fit(s) {
 		return
 	}
 	packets, octets := 0, 0
 	for {
-		n, ok := o.seal(s, targets)
+		out, partial, ok := c.segments.Next(c.batch.room())
 		if !ok {
 			break
 		}
+		pkt := out[len(c.batch.room()):]
+		if !c.batch.takes(len(pkt) + packet.Overhead) {
+			c.send(s.peer, targets)
+			pkt = append(c.batch.room(), pkt...)[packet.HeaderLen:]
+		}
+		if !c.seal(s, pkt, partial) {
+			break
+		}
 		packets++
-		octets += n
+		octets += len(pkt)
 	}
-	o.send(s.peer, targets)
+	c.send(s.peer, targets)
 	if packets > 0 {
 		s.tx.add(packets, octets, s.age())
 	}
@@ -137,108 +152,84 @@ func (o *outbound) carry(s *session, targets ...netip.AddrPort) {
 // fit sees to packets that are longer than the path to the peer carries: they are fragmented where they allow it, and
 // otherwise refused, so that their sender makes shorter ones. The longest of a frame speaks for all. Where selectors name
 // ports they permit no later fragments, which have none: there the frames are fragmented instead (sendTo).
-func (o *outbound) fit(s *session) bool {
-	longest, path := o.segments.Longest(), &s.peer.path
+func (c *carrier) fit(s *session) bool {
+	longest, path := c.segments.Longest(), &s.peer.path
 	if longest <= int(path.sure.Load()) {
 		return true
 	}
-	o.wantMore(s.peer)
+	c.wantMore(s.peer)
 	limit := int(path.limit.Load())
 	switch {
 	case longest <= limit:
-	case o.segments.Packet().DontFragment:
-		o.drops.add(dropTooBig)
-		o.refuse(packet.TooBig, limit, o.segments.Bytes())
+	case c.segments.Packet().DontFragment:
+		c.tooBig(c.segments.Bytes(), limit)
 		return false
-	case s.permits(o.segments.Packet().Flow.Later()):
-		o.segments.Limit(limit)
+	case s.permits(c.segments.Packet().Flow.Later()):
+		c.segments.Limit(limit)
 	}
 	return true
 }
 
-// seal takes the next packet of the frame and seals it behind those before it. It returns the packet's bytes, or false
-// when there is none left or the session can seal no more.
-func (o *outbound) seal(s *session, targets []netip.AddrPort) (octets int, ok bool) {
-	start := len(o.sealed)
-	out, partial, ok := o.segments.Next(o.sealed[:start+packet.HeaderLen])
-	if !ok {
-		return 0, false
-	}
-	pkt := out[start+packet.HeaderLen:]
-	if o.count > 0 && !o.fits(len(pkt)+packet.Overhead) {
-		o.send(s.peer, targets)
-		pkt = append(o.sealed[:packet.HeaderLen], pkt...)[packet.HeaderLen:]
-	}
+// seal seals a packet, which lies in the batch's room, behind the frames before it.
+func (c *carrier) seal(s *session, pkt []byte, partial bool) bool {
 	var flags uint8
 	if partial {
 		flags = packet.FlagPartial
 	}
-	sealed, err := s.sealer.Seal(o.sealed, packet.Data, flags, pkt)
+	frames, err := s.sealer.Seal(c.batch.frames, packet.Data, flags, pkt)
 	if err != nil {
-		o.drops.add(dropSeal)
-		return 0, false
+		c.drops.add(dropSeal)
+		return false
 	}
-	if o.count == 0 {
-		o.segment = len(sealed)
-	}
-	o.sealed = sealed
-	o.count++
-	return len(pkt), true
+	c.batch.grow(frames)
+	return true
 }
 
-// fits says whether a frame of this length may follow in the same send: none may be longer than the first, and none may
-// follow a shorter one.
-func (o *outbound) fits(length int) bool {
-	full := len(o.sealed) == o.count*o.segment
-	return full && length <= o.segment && o.count < maxBatchFrames && len(o.sealed)+length <= maxBatchBytes
+// room is where the next packet goes, behind the room for its frame's header.
+func (b *batch) room() []byte { return b.frames[:len(b.frames)+packet.HeaderLen] }
+
+// takes says whether a frame of this length may follow in the same send.
+func (b *batch) takes(length int) bool {
+	full := len(b.frames) == b.count*b.segment
+	return b.count == 0 ||
+		full && length <= b.segment && b.count < maxBatchFrames && len(b.frames)+length <= maxBatchBytes
 }
+
+// grow takes in one more frame, which is at the end of frames.
+func (b *batch) grow(frames []byte) {
+	if b.count == 0 {
+		b.segment = len(frames)
+	}
+	b.frames = frames
+	b.count++
+}
+
+func (b *batch) reset() { b.frames, b.segment, b.count = b.frames[:0], 0, 0 }
 
 // send sends what is sealed to each target and begins anew. A target that the underlay does not reach is counted, no
 // more: the endpoint may heal.
-func (o *outbound) send(p *peer, targets []netip.AddrPort) {
-	if o.count == 0 {
+func (c *carrier) send(p *peer, targets []netip.AddrPort) {
+	if c.batch.count == 0 {
 		return
 	}
 	for _, to := range targets {
-		if err := o.sendTo(p, to); err != nil {
-			o.drops.add(dropSend)
+		if err := c.sendTo(p, to); err != nil {
+			c.drops.add(dropSend)
 		}
 	}
-	o.sealed, o.segment, o.count = o.sealed[:0], 0, 0
+	c.batch.reset()
 }
 
 // sendTo sends in one piece what the path carries so. What is longer goes in fragments, and so does what the kernel finds
 // too long, until the path's limit is lower.
-func (o *outbound) sendTo(p *peer, to netip.AddrPort) error {
-	if o.segment <= frameLimit || !p.path.pieces.Load() && o.segment-packet.Overhead <= int(p.path.limit.Load()) {
-		err := o.host.UDP.Send(o.sealed, o.segment, to)
+func (c *carrier) sendTo(p *peer, to netip.AddrPort) error {
+	b := &c.batch
+	if b.segment <= frameLimit || !p.path.pieces.Load() && b.segment-packet.Overhead <= int(p.path.limit.Load()) {
+		err := c.host.UDP.Send(b.frames, b.segment, to)
 		if !errors.Is(err, syscall.EMSGSIZE) {
 			return err
 		}
-		o.refusedFrame(p)
+		c.refusedFrame(p)
 	}
-	return o.host.UDP.SendFragmented(o.sealed, o.segment, to)
-}
-
-// refuse answers a packet with an ICMP error, as the next router would, or, where it belongs to a TCP
-// connection that a narrowed session has cut, with a reset: connections that are established take no heed of ICMP
-// (RFC 5927, section 5.2). The source is the packet's destination: the kernel takes none from its own addresses (martians).
-func (o *outbound) refuse(cause packet.Cause, mtu int, original []byte) {
-	p, err := packet.Parse(original)
-	if err != nil || !o.answers.Allow() {
-		return
-	}
-	answer, ok := append(o.answer[:0], make([]byte, packet.VirtioLen)...), false
-	if cause == packet.AdminProhibited && o.table.Load().cutFlow(p.Flow) {
-		answer, ok = packet.AppendReset(answer, original)
-	}
-	if !ok {
-		answer, ok = packet.AppendError(answer, cause, mtu, p.Dst, original)
-	}
-	if !ok {
-		return
-	}
-	if _, err := o.host.TUN.WriteFrame(answer); err != nil {
-		o.drops.add(dropTUN)
-	}
+	return c.host.UDP.SendFragmented(b.frames, b.segment, to)
 }

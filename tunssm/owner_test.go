@@ -91,8 +91,8 @@ func TestPrefixMoves(t *testing.T) {
 				t.Errorf("%d requests, want one for each owner", n)
 			}
 			a.in(func(acq *acquirer) {
-				flow, _ := acq.out.classify(fake.Frame(to(11)))
-				acq.holds.hold(flow, fake.Frame(to(11)))
+				p, _ := acq.out.classify(fake.Frame(to(11)))
+				acq.holds.hold(p.Flow, fake.Frame(to(11)))
 				if n := acq.step4Release(acq.peers["b"].sessions[0]); n != 0 {
 					t.Errorf("%d frames are released to the old owner", n)
 				}
@@ -141,7 +141,7 @@ func TestOlderSessionSettlesNothing(t *testing.T) {
 		a.host.TUN.Inject(pkt)
 		synctest.Wait()
 		a.in(func(acq *acquirer) {
-			acq.confirmed(old)
+			acq.step4Release(old)
 			if len(acq.attempts) != 1 || !acq.holds.waiting(b.in4) {
 				t.Errorf("%d attempts, waiting %v", len(acq.attempts), acq.holds.waiting(b.in4))
 			}

@@ -370,12 +370,12 @@ func TestSearchEnds(t *testing.T) {
 		w.net.SetRule(losing(1400 - 28))
 		a.host.TUN.Inject(long(a, b, onEthernet, true))
 		synctest.Wait()
-		if a.path.echoing.Load() == 0 {
+		if a.data.echoing.Load() == 0 {
 			t.Fatal("no search is under way")
 		}
 		a.in(func(acq *acquirer) { acq.destroy(s, "test") })
 		time.Sleep(time.Second)
-		if n := a.path.echoing.Load(); n != 0 {
+		if n := a.data.echoing.Load(); n != 0 {
 			t.Errorf("%d awaited after the end of the session", n)
 		}
 	})

@@ -35,14 +35,14 @@ func newPeer(name string, mtu int) *peer {
 func (p *peer) choose() *session {
 	var best *session
 	for _, s := range p.sessions {
-		if s.boot != p.boot || !s.mayCarry() || s.superseded || s.closing {
+		if s.boot != p.boot || !s.mayCarry() {
 			continue
 		}
 		switch {
 		case best == nil:
 			best = s
-		case s.confirmed.Load() != best.confirmed.Load():
-			if s.confirmed.Load() {
+		case s.state != best.state:
+			if s.state == confirmed {
 				best = s
 			}
 		case best.before(s):

@@ -43,16 +43,16 @@ type ping struct {
 func (s *SSM) Ping(ctx context.Context, peer string) (time.Duration, error) {
 	began := time.Now()
 	p := &ping{peer: peer, done: make(chan error, 1)}
-	if !s.path.toAcquirer(func(a *acquirer) { a.ping(p) }) {
+	if !s.data.toAcquirer(func(a *acquirer) { a.ping(p) }) {
 		return 0, ErrEnded
 	}
 	select {
 	case err := <-p.done:
 		return time.Since(began), err
-	case <-s.path.ended:
+	case <-s.data.ended:
 		return 0, ErrEnded
 	case <-ctx.Done():
-		s.path.toAcquirer(func(a *acquirer) { a.pings.forget(p) })
+		s.data.toAcquirer(func(a *acquirer) { a.pings.forget(p) })
 		return 0, ctx.Err()
 	}
 }
@@ -87,7 +87,7 @@ func (q *pings) echo(s *session, p *ping) {
 	q.echoes[p.id] = p
 	q.count()
 	targets := s.everywhere()
-	if s.confirmed.Load() {
+	if s.heardAt() != 0 {
 		targets = targets[:0:0]
 		targets = append(targets, s.target())
 	}
@@ -138,8 +138,8 @@ func (q *pings) forget(p *ping) {
 	}
 }
 
-// echoed: the reply to an echo has been opened on s.
-func (a *acquirer) echoed(s *session, id uint32) {
+// onReply: the reply to an echo has been opened on s.
+func (a *acquirer) onReply(s *session, id uint32) {
 	p := a.pings.echoes[id]
 	switch {
 	case p == nil:

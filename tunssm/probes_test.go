@@ -74,7 +74,7 @@ func TestProbesDoNotStall(t *testing.T) {
 					for len(acq.events) < cap(acq.events)-tt.room {
 						acq.events <- func(*acquirer) {}
 					}
-					for range 2 * cap(a.path.events) {
+					for range 2 * cap(a.data.events) {
 						a.host.UDP.Forge(b.host.UDP.Addr(), probe(t, s, tt.kind, tt.id))
 					}
 					pkt := datagram(c, a, 9, "from another peer")
@@ -107,7 +107,7 @@ func TestNeverConfirmedIsClosed(t *testing.T) {
 		pkt := datagram(a, b, 9, "one way")
 		a.host.TUN.Inject(pkt)
 		b.wants(pkt)
-		if s := b.sending("a"); s == nil || !s.confirmed.Load() {
+		if s := b.sending("a"); s == nil || s.state != confirmed {
 			t.Fatal("the responder has not heard the requester")
 		}
 		time.Sleep(control.ConfirmTimeout + time.Millisecond)
@@ -128,7 +128,7 @@ func TestUnsentSessionEnds(t *testing.T) {
 		b.in(func(acq *acquirer) { // another boot of a made a session that nothing was heard on
 			p := acq.peers["a"]
 			p.boot[0]++
-			acq.settle(p)
+			acq.chooseSession(p)
 			if p.sending.Load() != nil {
 				t.Error("there is a session to send on")
 			}

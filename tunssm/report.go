@@ -35,6 +35,12 @@ func (r *report) closed(s *session) {
 	r.schedule()
 }
 
+// declined: the KDC believes that this side has the session.
+func (r *report) declined(id control.SessionID) {
+	r.ended = append(r.ended, id)
+	r.schedule()
+}
+
 func (r *report) schedule() {
 	if r.scheduled {
 		return

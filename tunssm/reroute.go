@@ -15,7 +15,7 @@ import (
 // Reroute offers the routes to the host anew, and has it look anew where its subnets are: an operator has decided otherwise
 // of them, or the host's own network has changed, so that what stood in the way of one may have gone, or come.
 func (s *SSM) Reroute() error {
-	return s.ask(func(a *acquirer) error {
+	return s.onAcquirer(func(a *acquirer) error {
 		a.reroute()
 		a.forward()
 		return nil
@@ -70,7 +70,7 @@ func (a *acquirer) avoid() []netip.Addr {
 		offered.Insert(prefix)
 	}
 	for _, p := range a.peers {
-		if s, e := p.sending.Load(), p.endpoint.Load(); s != nil && s.confirmed.Load() && e != nil {
+		if s, e := p.sending.Load(), p.endpoint.Load(); s != nil && s.state == confirmed && e != nil {
 			a.inside[p.name] = e.Addr()
 		}
 	}
@@ -103,7 +103,7 @@ func (a *acquirer) underlay() []netip.Addr {
 			list = append(list, e.Addr())
 		}
 		for _, s := range p.sessions {
-			if s.confirmed.Load() {
+			if s.heardAt() != 0 {
 				continue
 			}
 			for _, c := range *s.candidates.Load() {

@@ -1,9 +1,17 @@
 package tunssm
 
-import "ssmnet/packet/control"
+import (
+	"ssmnet/packet/control"
+	"time"
+)
 
-// revoke destroys the named sessions, remembers them, and gives the receipt.
-func (a *acquirer) revoke(conn *control.Conn, id uint64, m *control.Revoke) {
+const (
+	revokedFor = 60 * time.Second // a revoked id is remembered, so that its late grant is refused
+	maxRevoked = 65536
+)
+
+// onRevoke destroys the named sessions, remembers them, and gives the receipt.
+func (a *acquirer) onRevoke(conn *control.Conn, id uint64, m *control.Revoke) {
 	a.raise(m.AsOf)
 	for _, sid := range m.Sessions {
 		a.remember(sid)

@@ -2,7 +2,7 @@ package tunssm
 
 // Rotation (package control, "Permanent keys"), on the acquirer's goroutine:
 //
-//  1. rotate: save the next key beside the current one, only then use it: make every connection anew, before the old
+//  1. onRotateKey: save the next key beside the current one, only then use it: make every connection anew, before the old
 //     one ends. A dialer tries next first and, where a KDC does not know it, current.
 //  2. promote: at the first Welcome under next it becomes current; the key before it is destroyed, and forgotten on disk.
 //
@@ -72,8 +72,8 @@ func (a *acquirer) identity() control.Identity {
 	}
 }
 
-// rotate takes a RotateKey. Every KDC sends it, and again on each connection under the current key.
-func (a *acquirer) rotate(l *link, conn *control.Conn, m *control.RotateKey) {
+// onRotateKey takes a RotateKey. Every KDC sends it, and again on each connection under the current key.
+func (a *acquirer) onRotateKey(l *link, conn *control.Conn, m *control.RotateKey) {
 	defer clear(m.Key)
 	under := a.links.live[conn]
 	switch {

@@ -16,7 +16,7 @@ func TestOneKDCIsBehind(t *testing.T) {
 		a, b, ahead, behind := w.stations["a"], w.stations["b"], w.kdcs[0], w.kdcs[1]
 		next := a.next(ahead)
 		ahead.tell("a", rotateKey(next))
-		if ahead.keyOf(a) != next.ID || behind.keyOf(a) != a.identity.KeyID {
+		if ahead.serviceOf(a) != next.ID || behind.serviceOf(a) != a.identity.KeyID {
 			t.Fatal("not under both keys at once")
 		}
 		a.wantsDisk(next.ID, control.KeyID{})
@@ -41,7 +41,7 @@ func TestOneKDCIsBehind(t *testing.T) {
 		behind.keys[next.ID] = ahead.keys[next.ID]
 		behind.mu.Unlock()
 		time.Sleep(2 * lastBackoff)
-		if behind.keyOf(a) != next.ID || !a.status().KDCs[1].Connected {
+		if behind.serviceOf(a) != next.ID || !a.status().KDCs[1].Connected {
 			t.Error("not welcomed once it has caught up")
 		}
 	})
@@ -62,7 +62,7 @@ func TestKDCCatchesUp(t *testing.T) {
 		w.kdcs[1].know(a, next)
 		w.kdcs[1].tell("a", rotateKey(next))
 		time.Sleep(2 * lastBackoff) // the dialer may be waiting
-		if w.kdcs[1].keyOf(a) != next.ID {
+		if w.kdcs[1].serviceOf(a) != next.ID {
 			t.Error("the connection runs under the old key")
 		}
 		saves := len(a.saved)
@@ -96,7 +96,7 @@ func TestRequestAcrossRotation(t *testing.T) {
 		synctest.Wait()
 		next := a.next(kdc)
 		kdc.tell("a", rotateKey(next))
-		if kdc.keyOf(a) != next.ID || !a.status().KDCs[0].Connected {
+		if kdc.serviceOf(a) != next.ID || !a.status().KDCs[0].Connected {
 			t.Fatal("not rotated while a request is under way")
 		}
 		kdc.release()
@@ -152,7 +152,7 @@ func TestRotationThatIsCut(t *testing.T) {
 			})
 			kdc.tell("a", rotateKey(next))
 			time.Sleep(5 * time.Second)
-			if kdc.keyOf(a) != next.ID || !a.status().KDCs[0].Connected {
+			if kdc.serviceOf(a) != next.ID || !a.status().KDCs[0].Connected {
 				t.Errorf("cut after message %d: not connected under the new key", last)
 			}
 			a.wantsDisk(next.ID, control.KeyID{})

@@ -41,7 +41,7 @@ func rotateKey(k control.PermanentKey) *control.RotateKey {
 }
 
 // keyOf is the key that the SSM's newest connection to the KDC runs under, once all is quiet.
-func (c *center) keyOf(s *station) control.KeyID {
+func (c *center) serviceOf(s *station) control.KeyID {
 	synctest.Wait()
 	return c.line(s.name).keyID
 }
@@ -82,7 +82,7 @@ func TestRotate(t *testing.T) {
 			}
 		})
 		kdc.tell("a", rotateKey(next))
-		if got := kdc.keyOf(a); got != next.ID {
+		if got := kdc.serviceOf(a); got != next.ID {
 			t.Fatalf("connected under %s, want %s", got, next.ID)
 		}
 		if len(a.saved) != 2 || a.saved[0].KeyID != a.identity.KeyID || a.saved[0].Next.ID != next.ID ||
@@ -139,7 +139,7 @@ func TestStartWithBothKeys(t *testing.T) {
 				if tt.next {
 					want = next.ID
 				}
-				if got := kdc.keyOf(a); got != want {
+				if got := kdc.serviceOf(a); got != want {
 					t.Errorf("connected under %s, want %s", got, want)
 				}
 				if !a.status().KDCs[0].Connected || len(heard[*control.Hello](kdc, "a")) != 1 {
@@ -173,7 +173,7 @@ func TestNextIsRefused(t *testing.T) {
 		})
 		kdc.tell("a", rotateKey(next))
 		time.Sleep(time.Minute)
-		if got := kdc.keyOf(a); got != a.identity.KeyID || !a.status().KDCs[0].Connected {
+		if got := kdc.serviceOf(a); got != a.identity.KeyID || !a.status().KDCs[0].Connected {
 			t.Fatalf("connected under %s", got)
 		}
 		if n := len(heard[*control.Hello](kdc, "a")); n < 8 || n > 20 {
@@ -182,7 +182,7 @@ func TestNextIsRefused(t *testing.T) {
 		a.wantsDisk(a.identity.KeyID, next.ID)
 		kdc.know(a, next)
 		time.Sleep(2 * lastBackoff)
-		if got := kdc.keyOf(a); got != next.ID {
+		if got := kdc.serviceOf(a); got != next.ID {
 			t.Errorf("connected under %s, want %s", got, next.ID)
 		}
 		a.wantsDisk(next.ID, control.KeyID{})
@@ -212,7 +212,7 @@ func TestNextIsOfNoUse(t *testing.T) {
 		}
 		w.net.Cut(kdcAddress(0))
 		time.Sleep(time.Second)
-		if got := kdc.keyOf(a); got != a.identity.KeyID || !a.status().KDCs[0].Connected {
+		if got := kdc.serviceOf(a); got != a.identity.KeyID || !a.status().KDCs[0].Connected {
 			t.Errorf("connected under %s", got)
 		}
 		a.wantsDisk(a.identity.KeyID, next.ID)
@@ -228,12 +228,12 @@ func TestNextCannotBeSaved(t *testing.T) {
 		a.in(func(*acquirer) { a.full = func(control.Identity) error { return full } })
 		kdc.tell("a", rotateKey(next))
 		time.Sleep(time.Minute)
-		if len(kdc.linesOf("a")) != 1 || kdc.keyOf(a) != a.identity.KeyID || !a.acq.keys.next.IsZero() {
+		if len(kdc.linesOf("a")) != 1 || kdc.serviceOf(a) != a.identity.KeyID || !a.acq.keys.next.IsZero() {
 			t.Fatal("a key was used that is not saved")
 		}
 		a.in(func(*acquirer) { a.full = nil })
 		kdc.tell("a", rotateKey(next))
-		if kdc.keyOf(a) != next.ID {
+		if kdc.serviceOf(a) != next.ID {
 			t.Error("not rotated when there is room again")
 		}
 		a.wantsDisk(next.ID, control.KeyID{})
@@ -254,7 +254,7 @@ func TestOldKeyStaysOnDisk(t *testing.T) {
 			}
 		})
 		kdc.tell("a", rotateKey(next))
-		if kdc.keyOf(a) != next.ID {
+		if kdc.serviceOf(a) != next.ID {
 			t.Fatal("the new key is not in use")
 		}
 		a.wantsDisk(a.identity.KeyID, next.ID)
@@ -265,7 +265,7 @@ func TestOldKeyStaysOnDisk(t *testing.T) {
 		a.full = nil
 		a.host = w.net.Host(a.host.UDP.Addr())
 		a.run(kept)
-		if kdc.keyOf(a) != next.ID || !a.status().KDCs[0].Connected {
+		if kdc.serviceOf(a) != next.ID || !a.status().KDCs[0].Connected {
 			t.Error("not welcomed with what is on disk")
 		}
 		a.wantsDisk(next.ID, control.KeyID{})
@@ -282,7 +282,7 @@ func TestNextIsReplaced(t *testing.T) {
 		unused := a.acq.keys.next.Key.Bytes()
 		second := a.next(kdc)
 		kdc.tell("a", rotateKey(second))
-		if kdc.keyOf(a) != second.ID || a.saved[1].Next.ID != second.ID {
+		if kdc.serviceOf(a) != second.ID || a.saved[1].Next.ID != second.ID {
 			t.Error("the second key is not in use")
 		}
 		a.wantsDisk(second.ID, control.KeyID{})

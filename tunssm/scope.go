@@ -21,16 +21,19 @@ func touch(ss packet.Selectors, p netip.Prefix) bool {
 	return slices.ContainsFunc(ss, func(s packet.Selector) bool { return s.Src.Overlaps(p) || s.Dst.Overlaps(p) })
 }
 
-// settled says whether no other session could permit more than this one, as far as is known of policy.
-func (c *scope) settled(newest control.AsOf) bool { return c.whole && !c.asOf.Before(newest) }
+// final says whether no other session could permit more than this one, as far as is known of policy.
+func (c *scope) final(newest control.AsOf) bool { return c.whole && !c.asOf.Before(newest) }
 
 // permits says whether s may carry the flow now.
 func (s *session) permits(f packet.Flow) bool { return s.scope.Load().selectors.Permits(f) }
 
-// permitsError says whether the packet is an ICMP error about a flow that s permits (package packet, "Selectors"). Nothing
-// comes from a subnet that the peer may have lost.
-func (s *session) permitsError(p packet.Packet, b []byte) bool {
-	quoted, ok := packet.Quoted(p, b)
+// carries says whether s may carry a packet now, of which p is what Parse made of b: one of a flow that it permits, or an
+// ICMP error about such a flow (package packet, "Selectors"). No error comes from a subnet that the peer may have lost.
+func (s *session) carries(p packet.Packet, b []byte) bool {
 	scope := s.scope.Load()
+	if scope.selectors.Permits(p.Flow) {
+		return true
+	}
+	quoted, ok := packet.Quoted(p, b)
 	return ok && scope.selectors.Permits(quoted) && !covers(scope.lost, p.Src)
 }

@@ -54,7 +54,7 @@ type measurement struct {
 // explore begins a search where one is due.
 func (a *acquirer) explore(p *peer) {
 	w, s := &p.path, p.sending.Load()
-	if w.search != nil || s == nil || !s.confirmed.Load() || p.endpoint.Load() == nil {
+	if w.search != nil || s == nil || s.state != confirmed || p.endpoint.Load() == nil {
 		return // tendPath looks again
 	}
 	a.learn(p)
@@ -144,7 +144,7 @@ func (a *acquirer) try(p *peer, q *search) {
 	if w.search != q {
 		return
 	}
-	if s == nil || !s.confirmed.Load() || q.rounds >= maxRounds {
+	if s == nil || s.state != confirmed || q.rounds >= maxRounds {
 		a.endSearch(w)
 		w.checked = time.Now()
 		return

@@ -34,8 +34,7 @@ type session struct {
 	terms     control.Terms  // but for the selectors, which scope has
 	since     time.Time
 
-	scope      atomic.Pointer[scope] // what it may carry
-	confirmed  atomic.Bool
+	scope      atomic.Pointer[scope]            // what it may carry
 	candidates atomic.Pointer[[]netip.AddrPort] // of the peer, the first tried first
 	rx, tx     traffic                          // data
 	heard      atomic.Int64                     // age in nanoseconds when the last frame of any kind was opened; 0 for never
@@ -46,9 +45,8 @@ type session struct {
 
 	// The acquirer's.
 	entry      control.SessionEntry // as reported
-	offered    []netip.AddrPort     // the candidates as the KDC named them
-	superseded bool
-	closing    bool          // this side has said close
+	named      []netip.AddrPort     // the candidates as the KDC named them
+	state      state
 	rekeyAt    time.Duration // age at which this side asks for another
 	asked      time.Duration // age at which it last did; 0 for never
 	unanswered time.Duration // age at which data was sent that nothing has answered; 0 for none
@@ -108,7 +106,9 @@ func (s *session) before(t *session) bool {
 }
 
 // mayCarry says whether this side may send data on s at all (package doc, "Which session").
-func (s *session) mayCarry() bool { return s.confirmed.Load() || s.requester }
+func (s *session) mayCarry() bool {
+	return s.state == confirmed || s.state == provisional && s.requester
+}
 
 // covers says whether addr is inside one of the prefixes.
 func covers(prefixes []netip.Prefix, addr netip.Addr) bool {

@@ -21,9 +21,8 @@ func TestChoose(t *testing.T) {
 		for i := range r.IntN(6) {
 			s := &session{
 				peer: p, id: control.SessionID{byte(r.IntN(3)), byte(i)}, order: uint64(1 + r.IntN(3)),
-				boot: control.Boot{byte(1 + r.IntN(2))}, requester: r.IntN(2) == 0,
+				boot: control.Boot{byte(1 + r.IntN(2))}, requester: r.IntN(2) == 0, state: state(r.IntN(int(destroyed))),
 			}
-			s.confirmed.Store(r.IntN(2) == 0)
 			p.sessions = append(p.sessions, s)
 		}
 		if got, want := p.choose(), slowChoose(p); got != want {
@@ -36,11 +35,11 @@ func TestChoose(t *testing.T) {
 // first.
 func slowChoose(p *peer) *session {
 	list := slices.DeleteFunc(slices.Clone(p.sessions), func(s *session) bool {
-		return s.boot != p.boot || !s.confirmed.Load() && !s.requester
+		return s.boot != p.boot || s.state > confirmed || s.state == provisional && !s.requester
 	})
 	slices.SortFunc(list, func(x, y *session) int {
-		if x.confirmed.Load() != y.confirmed.Load() {
-			if x.confirmed.Load() {
+		if x.state != y.state {
+			if x.state == confirmed {
 				return -1
 			}
 			return 1
@@ -284,26 +283,26 @@ func TestTable(t *testing.T) {
 		dst  string
 		asOf control.AsOf
 		to   *peer
-		way  way
+		want verdict
 	}{
-		{"10.1.1.1", old, wide, waySend},
-		{"10.9.1.1", old, wide, waySend}, // a peer without sessions has no prefixes
-		{"10.1.2.3", old, nil, wayRefuse},
-		{"10.1.2.3", now, nil, wayHold},
-		{"11.1.1.1", old, nil, wayHold},
+		{"10.1.1.1", old, wide, verdictSend},
+		{"10.9.1.1", old, wide, verdictSend}, // a peer without sessions has no prefixes
+		{"10.1.2.3", old, nil, verdictRefuse},
+		{"10.1.2.3", now, nil, verdictHold},
+		{"11.1.1.1", old, nil, verdictHold},
 	}
 	for _, tt := range tests {
 		tab := newTable(peers, tt.asOf)
-		s, way := tab.outbound(packet.Flow{Src: in4(1), Dst: netip.MustParseAddr(tt.dst)})
-		if way != tt.way || tt.to != nil && s.peer != tt.to {
-			t.Errorf("%s as of %v: %v, %v", tt.dst, tt.asOf, s, way)
+		s, got := tab.lookup(packet.Packet{Flow: packet.Flow{Src: in4(1), Dst: netip.MustParseAddr(tt.dst)}}, nil)
+		if got != tt.want || tt.to != nil && s.peer != tt.to {
+			t.Errorf("%s as of %v: %v, %v", tt.dst, tt.asOf, s, got)
 		}
 		if len(tab.sessions) != 2 || tab.sessions[1].peer != wide {
 			t.Error("a session is not found by SPI")
 		}
 	}
 	wide.sending.Store(nil)
-	if _, way := newTable(peers, old).outbound(packet.Flow{Dst: netip.MustParseAddr("10.1.1.1")}); way != wayHold {
+	if _, got := newTable(peers, old).lookup(packet.Packet{Flow: packet.Flow{Dst: netip.MustParseAddr("10.1.1.1")}}, nil); got != verdictHold {
 		t.Error("a packet for a peer that may not be sent to yet is not held")
 	}
 }

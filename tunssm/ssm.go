@@ -29,7 +29,7 @@ type Options struct {
 
 // SSM is the security service module of one host.
 type SSM struct {
-	path *dataPath
+	data *dataPath
 	acq  *acquirer
 }
 
@@ -50,7 +50,7 @@ func New(o Options) *SSM {
 		boot: control.NewBoot(), endpoint: o.Endpoint, software: o.Software, now: o.Now, random: o.Random,
 		out: newOutbound(d), timers: newTimers(), holds: newHolds(), denials: denials{},
 		attempts: map[goal]*attempt{}, asking: map[netip.Addr]int{}, turns: newTurns(),
-		steps: newSteps(stepRate, stepBurst), lives: newSteps(lifeRate, lifeBurst),
+		stepLines: newLogLimit(stepRate, stepBurst), sessionLines: newLogLimit(lifeRate, lifeBurst),
 		pending: map[uint64]*attempt{}, lookups: map[uint64]*lookup{}, peers: map[string]*peer{}, orders: orders{},
 		revoked: map[control.SessionID]bool{}, inside: map[string]netip.Addr{},
 		measured: map[netip.AddrPort]measurement{}, began: time.Now(),
@@ -67,7 +67,7 @@ func New(o Options) *SSM {
 		a.timers.after(d, func() { a.links.tasks.Go(f) }) // the acquirer does not wait for it
 	})
 	a.pings = pings{a: a, waiting: map[string][]*ping{}, echoes: map[uint32]*ping{}}
-	return &SSM{path: d, acq: a}
+	return &SSM{data: d, acq: a}
 }
 
 // Run carries packets until ctx ends or the interface or the socket fails. It owns every goroutine: when it returns, the
@@ -83,11 +83,11 @@ func (s *SSM) Run(ctx context.Context) error {
 			}
 		})
 	}
-	loop(newOutbound(s.path).run)
-	loop(newInbound(s.path).run)
+	loop(newOutbound(s.data).run)
+	loop(newInbound(s.data).run)
 	s.acq.run(ctx)
-	s.path.host.TUN.Close()
-	s.path.host.UDP.Close()
+	s.data.host.TUN.Close()
+	s.data.host.UDP.Close()
 	loops.Wait()
 	s.acq.links.tasks.Wait()
 	s.acq.keys.destroy()

@@ -68,7 +68,7 @@ type SessionStatus struct {
 	ID        control.SessionID `json:"id"`
 	Peer      string            `json:"peer"`
 	Role      string            `json:"role"`  // requester or responder
-	State     string            `json:"state"` // sending, confirmed, provisional, superseded
+	State     string            `json:"state"` // sending, confirmed, provisional, superseded, closing
 	Endpoint  netip.AddrPort    `json:"endpoint,omitzero"`
 	MTU       int               `json:"mtu"`        // the longest packet that goes to the peer
 	Fragments bool              `json:"fragmented"` // not even that goes in one piece
@@ -102,13 +102,13 @@ func (t TrafficStatus) plus(o TrafficStatus) TrafficStatus {
 // Status asks the acquirer, which owns what it tells.
 func (s *SSM) Status() (Status, error) {
 	answer := make(chan Status, 1)
-	if !s.path.toAcquirer(func(a *acquirer) { answer <- a.status() }) {
+	if !s.data.toAcquirer(func(a *acquirer) { answer <- a.status() }) {
 		return Status{}, ErrEnded
 	}
 	select {
 	case st := <-answer:
 		return st, nil
-	case <-s.path.ended:
+	case <-s.data.ended:
 		return Status{}, ErrEnded
 	}
 }
@@ -162,7 +162,7 @@ func (a *acquirer) status() Status {
 
 func (s *session) status() SessionStatus {
 	st := SessionStatus{
-		ID: s.id, Peer: s.peer.name, Role: "responder", State: "provisional", Suite: s.suite.String(), Order: s.order,
+		ID: s.id, Peer: s.peer.name, Role: "responder", State: s.state.String(), Suite: s.suite.String(), Order: s.order,
 		Age: time.Since(s.since).Seconds(), RekeyIn: (s.terms.Rekey() - time.Since(s.since)).Seconds(),
 		MTU: int(s.peer.path.limit.Load()), Fragments: s.peer.path.pieces.Load(),
 		Rx: s.rx.status(s.since), Tx: s.tx.status(s.since), Prefixes: s.prefixes, AsOf: s.scope.Load().asOf, Selectors: []string{},
@@ -170,15 +170,8 @@ func (s *session) status() SessionStatus {
 	if s.requester {
 		st.Role = "requester"
 	}
-	switch {
-	case s.closing:
-		st.State = "closing"
-	case s.superseded:
-		st.State = "superseded"
-	case s.confirmed.Load() && s.peer.sending.Load() == s:
+	if s.state == confirmed && s.peer.sending.Load() == s {
 		st.State = "sending"
-	case s.confirmed.Load():
-		st.State = "confirmed"
 	}
 	if e := s.peer.endpoint.Load(); e != nil {
 		st.Endpoint = *e

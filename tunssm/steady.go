@@ -43,8 +43,8 @@ func (a *acquirer) steady(l *link) {
 	a.pingSoon(l)
 }
 
-// ponged takes the answer to a ping.
-func (a *acquirer) ponged(l *link) {
+// onPong takes the answer to a ping.
+func (a *acquirer) onPong(l *link) {
 	late := !l.pinged.IsZero() && time.Since(l.pinged) >= lateAfter
 	l.pinged = time.Time{}
 	if late {

@@ -54,42 +54,40 @@ func (t *table) owner(dst netip.Addr) *peer {
 	return p
 }
 
-// way is what to do with an outbound packet.
-type way uint8
+// verdict is what becomes of with an outbound packet.
+type verdict uint8
 
 const (
-	waySend   way = iota // on the session
-	wayHold              // until there is one, or a newer one
-	wayRefuse            // policy permits no such flow
+	verdictSend   verdict = iota // on the session
+	verdictHold                  // until there is one, or a newer one
+	verdictRefuse                // policy permits no such flow
 )
 
-// outbound decides on a flow: the session that may carry it, or that it must wait for one, or that it is refused.
-func (t *table) outbound(f packet.Flow) (*session, way) {
-	p := t.owner(f.Dst)
-	if p == nil {
-		return nil, wayHold
+// lookup decides on a packet, of which p is what Parse made of b: the session that may carry it, or that it must wait for
+// one, or that it is refused.
+func (t *table) lookup(p packet.Packet, b []byte) (*session, verdict) {
+	owner := t.owner(p.Dst)
+	if owner == nil {
+		return nil, verdictHold
 	}
-	s := p.sending.Load()
-	if s == nil {
-		return nil, wayHold
+	s := owner.sending.Load()
+	switch {
+	case s == nil:
+		return nil, verdictHold
+	case s.carries(p, b):
+		return s, verdictSend
+	case !s.scope.Load().final(t.asOf):
+		return nil, verdictHold // a new session might permit it
 	}
-	switch scope := s.scope.Load(); {
-	case scope.selectors.Permits(f):
-		return s, waySend
-	case !scope.settled(t.asOf):
-		return nil, wayHold // a new session might permit it
-	}
-	return nil, wayRefuse
+	return nil, verdictRefuse
 }
 
-// carriesError is the session for an ICMP error about a flow that it permits; nil for none, or where p is not an error.
-func (t *table) carriesError(p packet.Packet, b []byte) *session {
-	o := t.owner(p.Dst)
-	if o == nil {
-		return nil
+// cutFlow says whether the flow, which is not permitted now, was until its session was narrowed.
+func (t *table) cutFlow(f packet.Flow) bool {
+	p := t.owner(f.Dst)
+	if p == nil {
+		return false
 	}
-	if s := o.sending.Load(); s != nil && s.permitsError(p, b) {
-		return s
-	}
-	return nil
+	was := p.cut.Load()
+	return was != nil && was.Permits(f)
 }

@@ -37,7 +37,7 @@ const (
 // tendAll looks at every session, and again after tendInterval.
 func (a *acquirer) tendAll() {
 	for _, p := range a.peers {
-		if s := p.sending.Load(); s != nil && s.confirmed.Load() {
+		if s := p.sending.Load(); s != nil && s.state == confirmed {
 			a.tend(s, s.age())
 		}
 		a.tendPath(p)
@@ -125,7 +125,7 @@ func (a *acquirer) replace(s *session, now time.Duration, why string) {
 		return
 	}
 	s.asked = now
-	a.step("acquiring again", "session", s.id, "peer", s.peer.name, "why", why)
+	a.logStep("acquiring again", "session", s.id, "peer", s.peer.name, "why", why)
 	a.step2Request(&attempt{goal: g, replaces: s, began: time.Now()})
 }
 
@@ -144,11 +144,8 @@ func (a *acquirer) notReplaced(s *session, reason control.Reason) {
 
 // retire ends s in agreement: the peer hears a close, and what is on the way from it is still opened.
 func (a *acquirer) retire(s *session, why string) {
-	if s.closing {
-		return
-	}
-	s.closing = true
-	a.settle(s.peer) // first, so that nothing follows the close
+	s.become(closing)
+	a.chooseSession(s.peer) // first, so that nothing follows the close
 	a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Close}, s.target())
 	s.timers = append(s.timers, a.timers.after(closeLinger, func() { a.destroy(s, why) }))
 }

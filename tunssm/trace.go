@@ -82,7 +82,7 @@ type view struct {
 	peer      string // that has the destination; empty where it is not known
 	prefixes  []netip.Prefix
 	session   *SessionStatus // that this side would send on
-	way       way
+	verdict   verdict        // on the flow
 	endpoints []netip.AddrPort
 }
 
@@ -118,14 +118,14 @@ func (s *SSM) Trace(ctx context.Context, q Query) (Trace, error) {
 	if err := s.observe(&t); err != nil { // anew, now that the flow is known
 		return Trace{}, err
 	}
-	route := s.path.host.Route
+	route := s.data.host.Route
 	return t.conclude(t.routeStep(route), t.peerStep(), t.decisionStep(), t.sessionStep(), t.endpointStep(route),
 		t.mtuStep(route)), nil
 }
 
 // observe fills the view.
 func (s *SSM) observe(t *tracing) error {
-	return s.ask(func(a *acquirer) error {
+	return s.onAcquirer(func(a *acquirer) error {
 		st := a.status()
 		t.view = view{name: a.name, tun: st.Interface, mtu: st.MTU, config: a.config, noKDC: a.whyNoKDC(), routes: st.Routes}
 		if !st.Ready {
@@ -142,7 +142,7 @@ func (s *SSM) observe(t *tracing) error {
 		if x := p.sending.Load(); x != nil {
 			one := x.status()
 			t.session, t.endpoints = &one, x.everywhere()
-			_, t.way = a.table.Load().outbound(t.flow)
+			_, t.verdict = a.table.Load().lookup(packet.Packet{Flow: t.flow}, nil)
 		}
 		return nil
 	})

@@ -27,7 +27,7 @@ const (
 )
 
 // carried says that a live session carries the flow, whatever the KDC or the peer's control connection is about.
-func (t *tracing) carried() bool { return t.session != nil && t.way == waySend }
+func (t *tracing) carried() bool { return t.session != nil && t.verdict == verdictSend }
 
 func (t *tracing) routeStep(host Route) Step {
 	ifname, prefix, _, err := host.Way(t.flow.Dst)
@@ -151,12 +151,12 @@ func (t *tracing) sessionStep() Step {
 		return Step{stepSession, Fine, "none: the next packet acquires one", ""}
 	case s == nil:
 		return Step{stepSession, Moot, "none", ""}
-	case t.way == wayHold && t.reply.Permitted:
+	case t.verdict == verdictHold && t.reply.Permitted:
 		return Step{stepSession, Fine, s.brief() + ", does not carry it: the next packet acquires another", ""}
-	case t.way == wayRefuse && t.reply.Permitted:
+	case t.verdict == verdictRefuse && t.reply.Permitted:
 		return Step{stepSession, Fault, s.brief() + ", does not carry it",
 			fmt.Sprintf("'ssm session close %s' ends it, and the next packet acquires another", s.Peer)}
-	case t.way != waySend:
+	case t.verdict != verdictSend:
 		return Step{stepSession, Moot, s.brief() + ", does not carry it", ""}
 	default:
 		return Step{stepSession, Fine, s.brief() + ", carries it", ""}

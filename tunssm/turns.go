@@ -65,10 +65,10 @@ func (a *acquirer) crowded(dst netip.Addr) bool {
 	return !a.familiar.knows(dst) && (a.holds.total >= maxHeldStrange || len(a.turns.waiting) >= maxTurns)
 }
 
-// ask asks for what is held for dst, at once or in its turn.
-func (a *acquirer) ask(dst netip.Addr) {
+// askInTurn asks for what is held for dst, at once or in its turn.
+func (a *acquirer) askInTurn(dst netip.Addr) {
 	if a.familiar.knows(dst) || len(a.turns.waiting) == 0 && a.turns.limit.Allow() {
-		a.resume(dst, 1)
+		a.askFor(dst, 1)
 		return
 	}
 	a.turns.waiting = append(a.turns.waiting, dst)
@@ -87,7 +87,7 @@ func (a *acquirer) takeTurns() {
 		for len(t.waiting) > 0 && t.limit.Allow() {
 			dst := t.waiting[0]
 			t.waiting = t.waiting[1:]
-			a.resume(dst, 1)
+			a.askFor(dst, 1)
 		}
 		a.takeTurns()
 	})

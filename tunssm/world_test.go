@@ -163,7 +163,7 @@ func (w *world) restart(name string) {
 func (s *station) in(f func(a *acquirer)) {
 	s.t.Helper()
 	done := make(chan struct{})
-	if !s.path.toAcquirer(func(a *acquirer) { f(a); close(done) }) {
+	if !s.data.toAcquirer(func(a *acquirer) { f(a); close(done) }) {
 		s.t.Fatalf("%s has ended", s.name)
 	}
 	<-done
@@ -206,8 +206,8 @@ func (s *station) wants(packets ...[]byte) {
 func (s *station) drops(why Drop, want uint64) {
 	s.t.Helper()
 	synctest.Wait()
-	if got := s.path.drops[why].Load(); got != want {
-		s.t.Fatalf("%s dropped %d as %s, want %d; all: %v", s.name, got, why, want, s.path.drops.snapshot())
+	if got := s.data.drops[why].Load(); got != want {
+		s.t.Fatalf("%s dropped %d as %s, want %d; all: %v", s.name, got, why, want, s.data.drops.snapshot())
 	}
 }
 
