@@ -3,6 +3,7 @@ package tunssm
 import (
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -13,7 +14,8 @@ import (
 	"ssmnet/tunssm/fake"
 )
 
-// TestGrantRules: a grant that breaks a rule of the exchange installs nothing; the held packet is answered.
+// TestGrantRules: a grant that breaks a rule of the exchange installs nothing; the held packet is answered. The KDC, which
+// takes the session for one of ours, hears that it is closed.
 func TestGrantRules(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -45,7 +47,10 @@ func TestGrantRules(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
 				a, b := w.stations["a"], w.stations["b"]
-				w.kdcs[0].set(func(s *script) { s.grant = tt.grant })
+				var granted control.SessionID
+				w.kdcs[0].set(func(s *script) {
+					s.grant = func(g *control.KeyGrant) { granted = g.Session; tt.grant(g) }
+				})
 				pkt := datagram(a, b, 9, "never")
 				a.host.TUN.Inject(pkt)
 				if tt.silent {
@@ -54,6 +59,13 @@ func TestGrantRules(t *testing.T) {
 				}
 				a.answered(pkt, packet.HostUnreachable)
 				b.wants()
+				time.Sleep(reportDelay)
+				synctest.Wait()
+				if !slices.ContainsFunc(heard[*control.SessionReport](w.kdcs[0], "a"), func(r *control.SessionReport) bool {
+					return slices.Contains(r.Closed, granted)
+				}) {
+					t.Error("the KDC is not told")
+				}
 				a.in(func(acq *acquirer) {
 					if len(acq.peers) != 0 || len(acq.table.Load().sessions) != 0 {
 						t.Error("something was installed")
