@@ -129,8 +129,7 @@ func (a *acquirer) step2Request(t *attempt) {
 		t.tried = map[*link]bool{}
 	}
 	t.requester, t.link, t.tried[l] = r, l, true
-	a.calls++
-	t.id, t.asked = a.calls, time.Now()
+	t.id, t.asked = a.nextCall(), time.Now()
 	a.pending[t.id] = t
 	asked := since(t.began)
 	if err := l.conn.Send(t.id, r.Request()); err != nil {

@@ -17,57 +17,34 @@ const goodbyeTimeout = 500 * time.Millisecond
 // acquirer owns all that changes, on one goroutine: what the fields below point to is touched by no other.
 type acquirer struct {
 	*dataPath
-	name     string
-	kdcs     []string // as saved
-	keys     *keyring
-	save     func(control.Identity) error
+	credentials // rotate.go
+	whereabouts // rehome.go
+	requests    // attempt.go
+	network     // configure.go
+	routing     // reroute.go
+	forwarding  // forward.go
+	loops       // loop.go
+	past        // status.go
+	logLines    // loglimit.go
+
 	boot     control.Boot
-	endpoint netip.AddrPort // configured; zero for none
-	reach    func() control.Reach
-	told     control.Reach // what the KDCs have been told of it
-	homed    time.Time     // when it last changed; zero where it has not
 	software string
 	now      func() time.Time                        // the wall clock, for a grant's until alone
 	random   func(below time.Duration) time.Duration // for dialers, too
 
-	out          *outbound // for what it releases and refuses
-	timers       *timers
-	holds        *holds
-	denials      denials
-	attempts     map[goal]*attempt
-	asking       map[netip.Addr]int // attempts for flows, by destination
-	turns        turns
-	stepLines    logLimit            // of acquisitions
-	sessionLines logLimit            // of sessions that peers begin and end
-	pending      map[uint64]*attempt // by request id
-	lookups      map[uint64]*lookup  // likewise
-	calls        uint64
-	peers        map[string]*peer
-	orders       orders
-	revoked      map[control.SessionID]bool
-	links        links
-	report       report
-	pings        pings
-	eraser       *secret.Eraser
-
-	config    control.Config         // newest; AsOf zero before the first Welcome
-	routed    []netip.Prefix         // as offered to the host last
-	refused   map[netip.Prefix]error // by the host, of those
-	subnets   []netip.Prefix         // as the host was told last to forward to
-	cutOff    map[netip.Prefix]error // why it does not, of those
-	forwarded time.Time              // when it was last asked to
-	avoided   []netip.Addr           // what it was to keep out of the tunnel
-	inside    map[string]netip.Addr  // peers last heard from inside an offered route
-	measured  map[netip.AddrPort]measurement
-	own       []netip.Addr // this host's addresses, as the outbound loop knows them
-	looped    uint64       // frames of ours that had come back when they were counted last
-	loopAt    time.Time    // when some had
-	fault     error        // why the interface is not up
-	asOf      control.AsOf
-	began     time.Time
-	contact   time.Time     // with a KDC that is not detached
-	pastRx    TrafficStatus // of the sessions that are destroyed
-	pastTx    TrafficStatus
+	timers   *timers
+	out      carrier // for what it releases and refuses
+	holds    *holds
+	turns    turns
+	denials  denials
+	peers    map[string]*peer
+	measured map[netip.AddrPort]measurement // of endpoints (search.go)
+	orders   orders
+	revoked  map[control.SessionID]bool
+	links    links
+	report   report
+	pings    pings
+	eraser   *secret.Eraser
 }
 
 // run is the loop: it ends, with every session destroyed and every KDC told, when ctx does.
@@ -75,7 +52,7 @@ func (a *acquirer) run(ctx context.Context) {
 	defer close(a.ended)
 	a.knowOwn()
 	a.dialAll(ctx, a.kdcs)
-	a.contact, a.told = time.Now(), a.reach()
+	a.links.contact, a.told = time.Now(), a.reach()
 	a.timers.after(tendInterval, a.tendAll)
 	a.timers.after(ordersFor, a.forgetOrders)
 	for {

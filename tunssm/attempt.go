@@ -9,6 +9,28 @@ import (
 	"time"
 )
 
+// requests are what is asked of the KDCs.
+type requests struct {
+	attempts map[goal]*attempt
+	asking   map[netip.Addr]int  // attempts for flows, by destination
+	pending  map[uint64]*attempt // by request id
+	lookups  map[uint64]*lookup  // likewise
+	calls    uint64              // request ids that were given
+}
+
+func newRequests() requests {
+	return requests{
+		attempts: map[goal]*attempt{}, asking: map[netip.Addr]int{}, pending: map[uint64]*attempt{},
+		lookups: map[uint64]*lookup{},
+	}
+}
+
+// nextCall is the id of another request.
+func (r *requests) nextCall() uint64 {
+	r.calls++
+	return r.calls
+}
+
 // goal is what is being acquired: the session for a service at an inner destination or, by name, for a peer.
 type goal struct {
 	service service

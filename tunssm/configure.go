@@ -5,6 +5,13 @@ import (
 	"ssmnet/packet/control"
 )
 
+// network is what the KDCs have said of the network.
+type network struct {
+	config control.Config // newest; AsOf zero before the first Welcome
+	fault  error          // why the interface is not up
+	asOf   control.AsOf   // the highest seen
+}
+
 // raise keeps the highest as_of seen.
 func (a *acquirer) raise(asOf control.AsOf) {
 	if a.asOf.Before(asOf) {

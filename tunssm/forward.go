@@ -1,6 +1,7 @@
 package tunssm
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -8,6 +9,13 @@ import (
 // forwardAgain is how soon forwarding that failed is tried anew. A change of the host's network has it tried at once; one
 // of a disk that was full tells nobody.
 const forwardAgain = 5 * time.Second
+
+// forwarding is what has become of the subnets behind this host.
+type forwarding struct {
+	subnets   []netip.Prefix         // as the host was told last to forward to
+	cutOff    map[netip.Prefix]error // why it does not, of those
+	forwarded time.Time              // when it was last asked to
+}
 
 // forward has the host forward to the subnets of the newest configuration, and says in the log what has become of them.
 // Where there were none and are none there is nothing to ask of it.

@@ -51,6 +51,8 @@ type links struct {
 	tasks sync.WaitGroup                  // dialers and readers
 	stop  context.CancelFunc
 	ctx   context.Context
+
+	contact time.Time // with a KDC that is not detached
 }
 
 // follow turns to the addresses that a KDC names. One wrong line at a KDC must not cut an SSM off from all of them, so

@@ -27,6 +27,16 @@ func (l *logLimit) allow() bool {
 	return false
 }
 
+// logLines are the acquirer's that others can cause.
+type logLines struct {
+	stepLines    logLimit // of acquisitions
+	sessionLines logLimit // of sessions that peers begin and end
+}
+
+func newLogLines() logLines {
+	return logLines{newLogLimit(stepRate, stepBurst), newLogLimit(lifeRate, lifeBurst)}
+}
+
 // logStep logs one step of an acquisition, within bounds.
 func (a *acquirer) logStep(what string, args ...any) {
 	if a.stepLines.allow() {

@@ -43,8 +43,7 @@ func (a *acquirer) look(q *lookup) {
 		q.done <- q.answer
 		return
 	}
-	a.calls++
-	q.id, q.link, q.tried[l] = a.calls, l, true
+	q.id, q.link, q.tried[l] = a.nextCall(), l, true
 	a.lookups[q.id] = q
 	a.reply(l.conn, q.id, q.ask)
 	q.timeout = a.timers.after(control.RequestTimeout, func() { a.lookElsewhere(q) })

@@ -57,6 +57,12 @@ func (a *acquirer) leaveLoops() {
 	}
 }
 
+// loops are frames of ours that have come back.
+type loops struct {
+	looped uint64    // when they were counted last
+	loopAt time.Time // when some had
+}
+
 // quietLoop is how long none of our frames may come back until the next that does is a matter of its own.
 const quietLoop = time.Minute
 

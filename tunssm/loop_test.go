@@ -209,7 +209,7 @@ func TestLinkLocalSource(t *testing.T) {
 
 // TestEndpointInside: a configured endpoint inside an overlay is told nobody.
 func TestEndpointInside(t *testing.T) {
-	a := acquirer{endpoint: netip.MustParseAddrPort("100.80.0.1:7601")}
+	a := acquirer{whereabouts: whereabouts{endpoint: netip.MustParseAddrPort("100.80.0.1:7601")}}
 	if a.fixed() != a.endpoint {
 		t.Error("not told before any overlay is known")
 	}

@@ -57,7 +57,7 @@ func (a *acquirer) onMessage(l *link, conn *control.Conn, e control.Envelope) {
 		a.reply(conn, e.ID, &control.Refusal{Refused: e.Message.Type(), Reason: control.Unsupported})
 	}
 	if l.conn == conn && !l.detached { // one that has not welcomed us vouches for nothing
-		a.contact = time.Now()
+		a.links.contact = time.Now()
 	}
 }
 

@@ -35,17 +35,19 @@ func (a *acquirer) narrow(s *session, m *control.Narrow) {
 			lost = append(lost, p)
 		}
 	}
-	s.scope.Store(&scope{selectors: now, asOf: m.AsOf, whole: now.CoverAll(m.Selectors) && len(lost) == 0, lost: lost})
+	narrower := &scope{selectors: now, asOf: m.AsOf, whole: now.CoverAll(m.Selectors) && len(lost) == 0, lost: lost}
 	told := s.entry.Selectors
 	s.entry.Selectors, s.entry.AsOf = control.DigestSelectors(now), m.AsOf
 	if s.entry.Selectors == told {
+		s.scope.Store(narrower)
 		return // of several KDCs each tells it
 	}
 	cut := was
 	if before := s.peer.cut.Load(); before != nil {
 		cut = was.Union(*before)
 	}
-	s.peer.cut.Store(&cut)
+	s.peer.cut.Store(&cut) // first: a packet that the scope no longer permits is to be known as cut
+	s.scope.Store(narrower)
 	a.logSession("narrowed a session", "session", s.id, "peer", s.peer.name, "selectors", len(now), "before", len(was),
 		"as_of", m.AsOf)
 }

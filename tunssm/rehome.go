@@ -10,6 +10,22 @@ import (
 	"ssmnet/packet/control"
 )
 
+// whereabouts are where this host can be reached.
+type whereabouts struct {
+	endpoint netip.AddrPort // configured; zero for none
+	told     control.Reach  // what the KDCs have been told
+	homed    time.Time      // when our addresses last changed; zero where they have not
+	own      []netip.Addr   // this host's addresses, as the outbound loop knows them
+}
+
+// reach is what the KDCs are to be told of it.
+func (a *acquirer) reach() control.Reach {
+	addresses := a.host.Route.Candidates()
+	return control.Reach{
+		Port: a.host.UDP.LocalPort(), Fixed: a.fixed(), Addresses: addresses[:min(len(addresses), control.MaxAddresses)],
+	}
+}
+
 // rehome notices that this host's own addresses have changed: the KDCs are told, a connection from an address that is no
 // longer ours is made anew, and a probe on each session shows the peers where we are now. An address that nobody was told
 // of, a temporary one of IPv6 (RFC 8981), counts when it goes: frames came from it.

@@ -12,6 +12,16 @@ import (
 	"ssmnet/packet/control"
 )
 
+// routing is what has become of the routes that the KDCs offer.
+type routing struct {
+	routed  []netip.Prefix         // as offered to the host last
+	refused map[netip.Prefix]error // by the host, of those
+	avoided []netip.Addr           // what it was to keep out of the tunnel
+	inside  map[string]netip.Addr  // peers last heard from inside an offered route
+}
+
+func newRouting() routing { return routing{inside: map[string]netip.Addr{}} }
+
 // Reroute offers the routes to the host anew, and has it look anew where its subnets are: an operator has decided otherwise
 // of them, or the host's own network has changed, so that what stood in the way of one may have gone, or come.
 func (s *SSM) Reroute() error {

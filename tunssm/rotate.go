@@ -16,6 +16,14 @@ import (
 	"ssmnet/packet/secret"
 )
 
+// credentials are who this SSM is towards the KDCs, as it is saved.
+type credentials struct {
+	name string
+	kdcs []string // addresses
+	keys *keyring
+	save func(control.Identity) error
+}
+
 // keyring is the permanent keys. The acquirer alone changes it, and reads it without the lock; dialers take copies, for a
 // key that is destroyed under a handshake would leave it an all-zero one.
 type keyring struct {

@@ -46,21 +46,14 @@ func New(o Options) *SSM {
 	}
 	d := newDataPath(o.Host, o.Log)
 	a := &acquirer{
-		dataPath: d, name: o.Identity.Name, kdcs: o.Identity.KDCs, keys: newKeyring(o.Identity), save: o.Save,
-		boot: control.NewBoot(), endpoint: o.Endpoint, software: o.Software, now: o.Now, random: o.Random,
-		out: newOutbound(d), timers: newTimers(), holds: newHolds(), denials: denials{},
-		attempts: map[goal]*attempt{}, asking: map[netip.Addr]int{}, turns: newTurns(),
-		stepLines: newLogLimit(stepRate, stepBurst), sessionLines: newLogLimit(lifeRate, lifeBurst),
-		pending: map[uint64]*attempt{}, lookups: map[uint64]*lookup{}, peers: map[string]*peer{}, orders: orders{},
-		revoked: map[control.SessionID]bool{}, inside: map[string]netip.Addr{},
-		measured: map[netip.AddrPort]measurement{}, began: time.Now(),
-	}
-	a.reach = func() control.Reach {
-		addresses := o.Host.Route.Candidates()
-		return control.Reach{
-			Port: o.Host.UDP.LocalPort(), Fixed: a.fixed(),
-			Addresses: addresses[:min(len(addresses), control.MaxAddresses)],
-		}
+		dataPath:    d,
+		credentials: credentials{name: o.Identity.Name, kdcs: o.Identity.KDCs, keys: newKeyring(o.Identity), save: o.Save},
+		whereabouts: whereabouts{endpoint: o.Endpoint}, requests: newRequests(), routing: newRouting(),
+		past: past{began: time.Now()}, logLines: newLogLines(),
+		boot: control.NewBoot(), software: o.Software, now: o.Now, random: o.Random,
+		timers: newTimers(), out: newCarrier(d), holds: newHolds(), turns: newTurns(), denials: denials{},
+		peers: map[string]*peer{}, measured: map[netip.AddrPort]measurement{}, orders: orders{},
+		revoked: map[control.SessionID]bool{},
 	}
 	a.report.a = a
 	a.eraser = secret.NewEraser(func(d time.Duration, f func()) {

@@ -99,6 +99,12 @@ func (t TrafficStatus) plus(o TrafficStatus) TrafficStatus {
 	return TrafficStatus{t.Packets + o.Packets, t.Bytes + o.Bytes, t.Last}
 }
 
+// past is what this run has behind it.
+type past struct {
+	began          time.Time
+	pastRx, pastTx TrafficStatus // of the sessions that are destroyed
+}
+
 // Status asks the acquirer, which owns what it tells.
 func (s *SSM) Status() (Status, error) {
 	answer := make(chan Status, 1)

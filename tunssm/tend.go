@@ -60,7 +60,7 @@ func (a *acquirer) tendAll() {
 func (a *acquirer) expire(s *session) {
 	grace, limit := s.terms.Grace(), s.terms.Idle()
 	switch {
-	case grace > 0 && time.Since(a.contact) >= grace:
+	case grace > 0 && time.Since(a.links.contact) >= grace:
 		a.destroy(s, "no KDC within grace")
 	case limit > 0 && s.idle(s.age()) >= limit+responderLag:
 		a.destroy(s, "idle")
@@ -70,7 +70,7 @@ func (a *acquirer) expire(s *session) {
 // seekContact pings the KDCs where the shortest grace would otherwise run out between two regular pings: what ends a
 // session is a KDC that is away, not one that has nothing to say.
 func (a *acquirer) seekContact() {
-	silence := time.Since(a.contact)
+	silence := time.Since(a.links.contact)
 	soon := func(s *session) bool { return s.terms.Grace() > 0 && silence >= s.terms.Grace()/3 }
 	for _, p := range a.peers {
 		if !slices.ContainsFunc(p.sessions, soon) {
