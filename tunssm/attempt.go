@@ -4,9 +4,10 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
+	"time"
+
 	"ssmnet/packet"
 	"ssmnet/packet/control"
-	"time"
 )
 
 // requests are what is asked of the KDCs.

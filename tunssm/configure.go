@@ -2,6 +2,7 @@ package tunssm
 
 import (
 	"slices"
+
 	"ssmnet/packet/control"
 )
 

@@ -6,7 +6,7 @@
 // Outbound and inbound each run to completion in one goroutine, and each reads from top to bottom in one file:
 //
 //	outbound.go   readTUN, classify, lookup, (hold), fit, seal, send
-//	inbound.go    receive, parseHeader, session, open (and window), checkInner, writeTUN
+//	inbound.go    receive, parseHeader, session, open (and window), roam, confirm, checkInner, writeTUN
 //
 // A packet that finds no session goes to the acquirer, one goroutine that owns everything that changes: holds, requests,
 // denials, sessions, timers, the connections to the KDCs. acquire.go holds the four steps, step1Hold, step2Request,

@@ -3,17 +3,18 @@ package tunssm
 import (
 	"maps"
 	"net/netip"
-	"ssmnet/packet"
-	"ssmnet/packet/control"
 	"sync/atomic"
 	"time"
+
+	"ssmnet/packet"
+	"ssmnet/packet/control"
 )
 
 // peer is another SSM as this one knows it from the sessions it has had with it. The loops read the atomics; the rest
 // belongs to the acquirer.
 type peer struct {
 	name     string
-	endpoint atomic.Pointer[netip.AddrPort]   // where its newest opened frame came from, or the first candidate
+	endpoint atomic.Pointer[netip.AddrPort]   // where its newest opened frame came from
 	sending  atomic.Pointer[session]          // what to send on; nil where there is none
 	cut      atomic.Pointer[packet.Selectors] // what its sessions carried before they were narrowed; nil: never
 	path     path

@@ -2,6 +2,7 @@ package tunssm
 
 import (
 	"net/netip"
+
 	"ssmnet/packet"
 )
 

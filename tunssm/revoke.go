@@ -1,8 +1,9 @@
 package tunssm
 
 import (
-	"ssmnet/packet/control"
 	"time"
+
+	"ssmnet/packet/control"
 )
 
 const (

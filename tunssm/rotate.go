@@ -139,11 +139,3 @@ func (a *acquirer) promote(l *link, conn *control.Conn) {
 		a.log.Warn("cannot forget the permanent key that was rotated away", "error", err)
 	}
 }
-
-// reconnect makes another connection, before the present one ends.
-func (l *link) reconnect() {
-	select {
-	case l.renew <- struct{}{}:
-	default:
-	}
-}

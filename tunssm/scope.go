@@ -3,6 +3,7 @@ package tunssm
 import (
 	"net/netip"
 	"slices"
+
 	"ssmnet/packet"
 	"ssmnet/packet/control"
 )

@@ -18,7 +18,7 @@ const (
 	probeBurst = 50
 )
 
-// session is one session key's use. The fields before the atomics do not change.
+// session is one session key's use. The fields before the atomics do not change; anyone reads the atomics.
 type session struct {
 	id        control.SessionID
 	peer      *peer
@@ -39,9 +39,11 @@ type session struct {
 	rx, tx     traffic                          // data
 	heard      atomic.Int64                     // age in nanoseconds when the last frame of any kind was opened; 0 for never
 	probed     atomic.Int64                     // age in nanoseconds when the last probe was sent; 0 for never
-	newest     packet.Counter                   // one more than the highest opened; the inbound loop's
-	probes     *rate.Limiter                    // of the peer's echoes and replies; the inbound loop's
-	closed     bool                             // the peer has said close; the inbound loop's
+
+	// The inbound loop's.
+	newest packet.Counter // one more than the highest opened
+	probes *rate.Limiter  // of the peer's echoes and replies
+	closed bool           // the peer has said close
 
 	// The acquirer's.
 	entry      control.SessionEntry // as reported
