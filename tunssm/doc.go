@@ -14,7 +14,7 @@
 // publishes an immutable table, inner prefix to peer and SPI to session, which the two loops only read.
 //
 // What a local program, a peer or a KDC can make the acquirer do, keep or log is bounded (hold.go, turns.go, denials.go,
-// steps.go), so that none of them takes it from the others.
+// loglimit.go), so that none of them takes it from the others.
 //
 // # Which session
 //
