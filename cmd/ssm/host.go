@@ -67,7 +67,7 @@ func openHost(ctx context.Context, s settings, kdcs []string, journal *route.Jou
 	if r.watcher, err = route.Watch(); err != nil {
 		return host, nil, err
 	}
-	return tunssm.Host{TUN: device, UDP: socket, Route: r, Dial: newDialer(r.dial).Dial}, r, nil
+	return tunssm.Host{TUN: device, UDP: socket, Route: r, Dial: newDialer(r.dial).Dial, MTU: r.mtu}, r, nil
 }
 
 // open makes the interface, or attaches to one that is there to stay, as it was found is on record.

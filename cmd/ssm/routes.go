@@ -54,8 +54,6 @@ type routes struct {
 	fault    error          // the interface has lost some of it
 }
 
-func (r *routes) MTU() int { return r.mtu }
-
 func (r *routes) Way(dst netip.Addr) (ifname string, prefix netip.Prefix, mtu int, err error) {
 	return route.Way(dst)
 }
