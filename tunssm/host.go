@@ -52,7 +52,7 @@ type Route interface {
 	// Forward makes the host pass packets between the interface and these subnets behind it, and no others. It returns why
 	// it does not for each where it does not. It is asked anew where the host's network may have changed.
 	Forward(subnets []netip.Prefix) map[netip.Prefix]error
-	// Candidates are the addresses of the host's other interfaces that a peer might reach it by.
+	// Candidates are the addresses of the host's other interfaces that a peer might reach it by, the best first.
 	Candidates() []netip.Addr
 	// Own are all the addresses of the host, those of the interface among them.
 	Own() []netip.Addr

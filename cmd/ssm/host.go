@@ -150,7 +150,7 @@ func defaultMTU(ctx context.Context, kdcs []string) int {
 		if err != nil || len(addrs) == 0 {
 			continue
 		}
-		if mtu, err := route.UnderlayMTU(addrs[0].Unmap()); err == nil && mtu <= maxMTU+overhead {
+		if _, _, mtu, err := route.Way(addrs[0].Unmap()); err == nil && mtu <= maxMTU+overhead {
 			known = append(known, mtu)
 		}
 	}

@@ -15,11 +15,9 @@ import (
 	"time"
 
 	"ssmnet/cmd/internal/daemon"
-	"ssmnet/packet/control"
 	"ssmnet/tunssm"
 	"ssmnet/tunssm/bench"
 	"ssmnet/tunssm/route"
-	"ssmnet/tunssm/udp"
 )
 
 // restorePause keeps us from a fight without end with another program that thinks the interface its own, and from doing
@@ -60,11 +58,11 @@ func (r *routes) Way(dst netip.Addr) (ifname string, prefix netip.Prefix, mtu in
 
 // Candidates are read anew each time: interfaces come and go.
 func (r *routes) Candidates() []netip.Addr {
-	list, err := udp.LocalAddresses(r.name)
+	list, err := route.Candidates(r.name)
 	if err != nil {
 		return nil // the KDC still sees where we come from
 	}
-	return list[:min(len(list), control.MaxAddresses)]
+	return list
 }
 
 // Source asks the kernel, as Way does.

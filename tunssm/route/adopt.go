@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 
+	"ssmnet/tunssm/kernel"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -12,7 +14,7 @@ import (
 // Persistent says whether ifname is a TUN that outlives whoever is attached to it, such as `ip tuntap add` makes, and
 // that we can attach to.
 func Persistent(ifname string) bool {
-	link, err := linkByName(ifname)
+	link, err := kernel.Link(ifname)
 	if err != nil {
 		return false
 	}
@@ -27,7 +29,7 @@ func Persistent(ifname string) bool {
 // Undone in reverse, the SSM's own goes first, then the attributes become what they were, and then the addresses and
 // routes that were lost with them come back.
 func (j *Journal) Adopt(ifname string, mtu int) error {
-	link, err := linkByName(ifname)
+	link, err := kernel.Link(ifname)
 	if err != nil {
 		return err
 	}
@@ -37,16 +39,16 @@ func (j *Journal) Adopt(ifname string, mtu int) error {
 	}
 	routes, err := foundRoutes(link)
 	if err != nil {
-		return wrap(err, "list routes of %s", ifname)
+		return err
 	}
 	for _, r := range slices.Backward(routes) {
 		if name, ok := nameRoute(r); ok {
 			add("route", name, there, "")
 		}
 	}
-	addresses, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
+	addresses, err := kernel.Addresses(link, netlink.FAMILY_ALL)
 	if err != nil {
-		return wrap(err, "list addresses of %s", ifname)
+		return err
 	}
 	for _, a := range slices.Backward(addresses) {
 		if name, ok := nameAddress(a); ok {
@@ -77,7 +79,7 @@ func (j *Journal) Adopt(ifname string, mtu int) error {
 
 // Addresses records those that Configure is about to give an adopted interface.
 func (j *Journal) Addresses(ifname string, wanted []netip.Prefix) error {
-	link, err := linkByName(ifname)
+	link, err := kernel.Link(ifname)
 	if err != nil {
 		return err
 	}
@@ -85,7 +87,7 @@ func (j *Journal) Addresses(ifname string, wanted []netip.Prefix) error {
 		c := change{"address", ifname, link.Attrs().Index, prefix.String(), "", there}
 		is, err := currentAddress(c)
 		if err != nil {
-			return wrap(err, "list addresses of %s", ifname)
+			return err
 		}
 		if is != "" {
 			continue

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"ssmnet/tunssm/kernel"
+
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 )
@@ -19,7 +21,7 @@ func Firewalls(ifname string, ipv4 bool) ([]string, error) {
 	var nft nftables.Conn
 	chains, err := nft.ListChains()
 	if err != nil {
-		return nil, wrap(err, "list the chains of nftables")
+		return nil, kernel.Wrap(err, "list the chains of nftables")
 	}
 	var warnings []string
 	for _, c := range chains {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"ssmnet/tunssm/kernel"
+
 	"github.com/vishvananda/netlink"
 )
 
@@ -79,13 +81,13 @@ func (j *Journal) Forward(ifname string, ways Ways) error {
 	wanted := map[which]netlink.Link{}
 	all := len(ways.Interfaces(false)) > 0 && !perInterface(ifname)
 	var err error
-	for family := range switches {
+	for _, family := range []string{"ipv4", "ipv6"} {
 		lan := ways.Interfaces(family == "ipv4")
 		if len(lan) == 0 || all && family == "ipv6" {
 			continue
 		}
 		for _, name := range append(lan, ifname) {
-			link, missing := linkByName(name)
+			link, missing := kernel.Link(name)
 			if missing != nil {
 				err = errors.Join(err, missing)
 				continue
@@ -125,7 +127,7 @@ func forwards(name string) bool {
 
 // perInterface says whether the kernel forwards IPv6 by interface (Linux 6.17).
 func perInterface(ifname string) bool {
-	_, err := os.Stat(path.Join(sysctls, conf6, ifname, "force_forwarding"))
+	_, err := os.Stat(path.Join(kernel.Sysctls, conf6, ifname, "force_forwarding"))
 	return err == nil
 }
 
@@ -134,17 +136,17 @@ func perInterface(ifname string) bool {
 // first, so that they get it back last.
 func (j *Journal) forwardAll() error {
 	const all = conf6 + "/all/forwarding"
-	is, err := currentSysctl(change{Name: all})
+	is, err := kernel.Sysctl(all)
 	if err != nil || is == "1" {
-		return wrap(err, "read the sysctl %s", all)
+		return kernel.Wrap(err, "read the sysctl %s", all)
 	}
-	entries, err := os.ReadDir(path.Join(sysctls, conf6))
+	entries, err := os.ReadDir(path.Join(kernel.Sysctls, conf6))
 	if err != nil {
 		return fmt.Errorf("route: %w", err)
 	}
 	for _, e := range entries {
 		forwarding := change{Kind: "sysctl", Name: path.Join(conf6, e.Name(), "forwarding"), Was: "1", Now: "1"}
-		if is, err := currentSysctl(forwarding); e.Name() != "all" && err == nil && is == "1" {
+		if is, err := kernel.Sysctl(forwarding.Name); e.Name() != "all" && err == nil && is == "1" {
 			if err := j.record(forwarding); err != nil {
 				return err
 			}
@@ -152,7 +154,7 @@ func (j *Journal) forwardAll() error {
 	}
 	for _, e := range entries {
 		ra := path.Join(conf6, e.Name(), "accept_ra")
-		if is, err := currentSysctl(change{Name: ra}); e.Name() != "all" && err == nil && is == "1" {
+		if is, err := kernel.Sysctl(ra); e.Name() != "all" && err == nil && is == "1" {
 			if err := j.Sysctl(ra, "2"); err != nil {
 				return err
 			}

@@ -8,22 +8,26 @@ import (
 	"strings"
 	"testing"
 
+	"ssmnet/tunssm/sandbox"
+
+	"ssmnet/tunssm/kernel"
+
 	"github.com/vishvananda/netlink"
 )
 
 // TestFindWays: the interface of a subnet is that of the route that holds it, and of those to parts of it; neither the
 // default route's nor the tunnel's own.
 func TestFindWays(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	openTUN(t, "tun0")
-	tun := setUp(t, "tun0", "100.80.0.1/32")
-	eth := addBridge(t, "eth1", "192.168.7.1/24", "fd19:7::1/64")
-	other := addBridge(t, "eth2", "192.168.8.1/24")
-	addRoute(t, netlink.Route{LinkIndex: other.Attrs().Index, Gw: []byte{192, 168, 8, 2}}, "0.0.0.0/0")
-	addRoute(t, netlink.Route{LinkIndex: eth.Attrs().Index, Gw: []byte{192, 168, 7, 2}}, "10.20.0.0/16")
-	addRoute(t, netlink.Route{LinkIndex: other.Attrs().Index, Gw: []byte{192, 168, 8, 2}}, "10.20.5.0/24")
-	addRoute(t, netlink.Route{LinkIndex: tun.Attrs().Index, Scope: netlink.SCOPE_LINK}, "10.30.0.0/16")
-	addRoute(t, netlink.Route{Dst: nil, MultiPath: []*netlink.NexthopInfo{
+	tun := sandbox.Up(t, "tun0", "100.80.0.1/32")
+	eth := sandbox.Bridge(t, "eth1", "192.168.7.1/24", "fd19:7::1/64")
+	other := sandbox.Bridge(t, "eth2", "192.168.8.1/24")
+	sandbox.Route(t, netlink.Route{LinkIndex: other.Attrs().Index, Gw: []byte{192, 168, 8, 2}}, "0.0.0.0/0")
+	sandbox.Route(t, netlink.Route{LinkIndex: eth.Attrs().Index, Gw: []byte{192, 168, 7, 2}}, "10.20.0.0/16")
+	sandbox.Route(t, netlink.Route{LinkIndex: other.Attrs().Index, Gw: []byte{192, 168, 8, 2}}, "10.20.5.0/24")
+	sandbox.Route(t, netlink.Route{LinkIndex: tun.Attrs().Index, Scope: netlink.SCOPE_LINK}, "10.30.0.0/16")
+	sandbox.Route(t, netlink.Route{Dst: nil, MultiPath: []*netlink.NexthopInfo{
 		{LinkIndex: eth.Attrs().Index, Gw: []byte{192, 168, 7, 2}}, {LinkIndex: other.Attrs().Index, Gw: []byte{192, 168, 8, 2}},
 	}}, "10.40.0.0/16")
 	for subnet, want := range map[string]string{
@@ -31,7 +35,7 @@ func TestFindWays(t *testing.T) {
 		"10.20.0.0/16": "eth1 eth2", "10.20.5.0/25": "eth2", "10.20.6.0/24": "eth1", "10.0.0.0/8": "eth1 eth2",
 		"10.40.0.0/16": "eth1 eth2", "10.30.0.0/16": "", "172.16.0.0/12": "", "fd20::/48": "",
 	} {
-		ways, err := FindWays("tun0", prefixes(subnet))
+		ways, err := FindWays("tun0", sandbox.Prefixes(subnet))
 		if got := strings.Join(ways[netip.MustParsePrefix(subnet)], " "); got != want || err != nil {
 			t.Errorf("%s: %q, %v, want %q", subnet, got, err, want)
 		}
@@ -43,14 +47,14 @@ func forwarders(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	for _, family := range []string{"ipv4/conf", conf6} {
-		entries, err := os.ReadDir(path.Join(sysctls, family))
+		entries, err := os.ReadDir(path.Join(kernel.Sysctls, family))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, e := range entries {
 			for _, name := range []string{"forwarding", "force_forwarding", "accept_ra"} {
 				name = path.Join(family, e.Name(), name)
-				if value, err := currentSysctl(change{Name: name}); err == nil {
+				if value, err := kernel.Sysctl(name); err == nil {
 					all[name] = value
 				}
 			}
@@ -73,10 +77,10 @@ func differs(a, b map[string]string) map[string]string {
 // TestForward: the interfaces of the ways and the tunnel forward, one family or both, and no others; what is no longer wanted
 // is put back at once, what remains by the next run.
 func TestForward(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	openTUN(t, "tun0")
-	addBridge(t, "eth1")
-	addBridge(t, "eth2")
+	sandbox.Bridge(t, "eth1")
+	sandbox.Bridge(t, "eth2")
 	if !perInterface("tun0") {
 		t.Fatal("this kernel forwards IPv6 on all interfaces or none: these tests need Linux 6.17")
 	}
@@ -118,8 +122,8 @@ func TestForward(t *testing.T) {
 	if err := errors.Join(err, netlink.LinkDel(eth2)); err != nil {
 		t.Fatal(err)
 	}
-	addBridge(t, "eth2") // as a card that is put in again
-	if err := j.Forward("tun0", Ways{six: {"eth2"}}); err != nil || sysctl(t, "ipv6/conf/eth2/force_forwarding") != "1" {
+	sandbox.Bridge(t, "eth2") // as a card that is put in again
+	if err := j.Forward("tun0", Ways{six: {"eth2"}}); err != nil || sandbox.Sysctl(t, "ipv6/conf/eth2/force_forwarding") != "1" {
 		t.Errorf("an interface that came back: %v", err)
 	}
 	if err := j.Forward("tun0", Ways{four: {"eth9"}}); err == nil {
@@ -134,10 +138,10 @@ func TestForward(t *testing.T) {
 // TestForwardAll: where the kernel can forward IPv6 on all interfaces only, those that listened to routers go on, and those
 // that forwarded before do so afterwards.
 func TestForwardAll(t *testing.T) {
-	enterNamespace(t)
-	addBridge(t, "eth1")
-	addBridge(t, "eth2")
-	if err := setSysctl(change{Name: "ipv6/conf/eth2/forwarding"}, "1"); err != nil {
+	sandbox.Enter(t)
+	sandbox.Bridge(t, "eth1")
+	sandbox.Bridge(t, "eth2")
+	if err := kernel.SetSysctl("ipv6/conf/eth2/forwarding", "1"); err != nil {
 		t.Fatal(err)
 	}
 	before := forwarders(t)
@@ -166,8 +170,8 @@ func TestForwardAll(t *testing.T) {
 
 // TestForwardFails: that IPv6 is forwarded on all interfaces is told only where everything else has gone well.
 func TestForwardFails(t *testing.T) {
-	enterNamespace(t)
-	addBridge(t, "eth1")
+	sandbox.Enter(t)
+	sandbox.Bridge(t, "eth1")
 	j, file, log := newJournal(t)
 	four, six := netip.MustParsePrefix("192.168.7.0/24"), netip.MustParsePrefix("fd19:7::/64")
 	const old = "none9" // of which no kernel has force_forwarding

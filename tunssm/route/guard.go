@@ -6,6 +6,8 @@ import (
 	"os"
 	"path"
 
+	"ssmnet/tunssm/kernel"
+
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
@@ -50,12 +52,12 @@ func (j *Journal) Guard(ifname string, own []netip.Prefix) error {
 
 // ForwardsIPv6 says whether the host forwards IPv6 by any interface, whoever made it.
 func ForwardsIPv6() bool {
-	if all, err := currentSysctl(change{Name: conf6 + "/all/forwarding"}); err != nil || all == "1" {
+	if all, err := kernel.Sysctl(conf6 + "/all/forwarding"); err != nil || all == "1" {
 		return err == nil
 	}
-	entries, _ := os.ReadDir(path.Join(sysctls, conf6))
+	entries, _ := os.ReadDir(path.Join(kernel.Sysctls, conf6))
 	for _, e := range entries {
-		is, err := currentSysctl(change{Name: switchOf("ipv6", e.Name())})
+		is, err := kernel.Sysctl(kernel.Forwarding("ipv6", e.Name()))
 		if err == nil && is == "1" && e.Name() != "default" {
 			return true
 		}

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"ssmnet/tunssm/kernel"
+
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
@@ -51,7 +53,7 @@ func (j *Journal) keepRules(chain *nftables.Chain, rules []*nftables.Rule) error
 	}
 	is, err := currentTable(c)
 	if err != nil {
-		return wrap(err, "look for the nftables table %s", c.Name)
+		return kernel.Wrap(err, "look for the nftables table %s", c.Name)
 	}
 	if is == there {
 		if !onRecord {
@@ -65,7 +67,7 @@ func (j *Journal) keepRules(chain *nftables.Chain, rules []*nftables.Rule) error
 	if err := j.once(c); err != nil {
 		return err
 	}
-	return wrap(replaceTable(chain, rules, is == there), "set up the nftables table %s", c.Name)
+	return kernel.Wrap(replaceTable(chain, rules, is == there), "set up the nftables table %s", c.Name)
 }
 
 // replaceTable makes the chain's table anew with the rules, at one stroke.
@@ -127,7 +129,7 @@ func matchDestination(subnet netip.Prefix) []expr.Any {
 	if subnet.Addr().Is4() {
 		family, offset = unix.NFPROTO_IPV4, 16 // RFC 791, section 3.1
 	}
-	network := fromPrefix(subnet)
+	network := kernel.Network(subnet)
 	length := uint32(len(network.IP))
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},

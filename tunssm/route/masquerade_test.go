@@ -3,30 +3,21 @@ package route
 import (
 	"errors"
 	"net/netip"
-	"os/exec"
 	"strings"
 	"testing"
-)
 
-// nft runs nft(8).
-func nft(t *testing.T, args ...string) string {
-	t.Helper()
-	out, err := exec.Command("nft", args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("nft %v: %v: %s", args, err, out)
-	}
-	return string(out)
-}
+	"ssmnet/tunssm/sandbox"
+)
 
 // TestMasquerade: a table of ours alone comes, changes, is mended and goes; those of others stay as they are.
 func TestMasquerade(t *testing.T) {
-	enterNamespace(t)
-	nft(t, "add table inet ssmnet; add chain inet ssmnet postrouting { type nat hook postrouting priority srcnat; }")
-	before := nft(t, "list", "ruleset")
+	sandbox.Enter(t)
+	sandbox.NFT(t, "add table inet ssmnet; add chain inet ssmnet postrouting { type nat hook postrouting priority srcnat; }")
+	before := sandbox.NFT(t, "list", "ruleset")
 	j, file, log := newJournal(t)
 	four, six := netip.MustParsePrefix("192.168.7.0/24"), netip.MustParsePrefix("fd19:7::/64")
-	if err := j.Masquerade("tun0", nil); err != nil || nft(t, "list", "ruleset") != before {
-		t.Fatalf("without ways: %v, %s", err, nft(t, "list", "ruleset"))
+	if err := j.Masquerade("tun0", nil); err != nil || sandbox.NFT(t, "list", "ruleset") != before {
+		t.Fatalf("without ways: %v, %s", err, sandbox.NFT(t, "list", "ruleset"))
 	}
 	both := Ways{four: {"eth1", "eth2"}, six: {"eth1"}}
 	const table = `
@@ -37,8 +28,8 @@ func TestMasquerade(t *testing.T) {
 		iifname "tun0" oifname "eth1" ip6 daddr fd19:7::/64 masquerade comment "eth1 fd19:7::/64"
 	}`
 	for name, meddle := range map[string]func(){
-		"first": func() {}, "flushed": func() { nft(t, "flush table inet ssmnet-tun0") },
-		"deleted": func() { nft(t, "delete table inet ssmnet-tun0") },
+		"first": func() {}, "flushed": func() { sandbox.NFT(t, "flush table inet ssmnet-tun0") },
+		"deleted": func() { sandbox.NFT(t, "delete table inet ssmnet-tun0") },
 	} {
 		if err := j.Masquerade("tun0", both); err != nil {
 			t.Fatal(err)
@@ -47,25 +38,25 @@ func TestMasquerade(t *testing.T) {
 		if err := j.Masquerade("tun0", both); err != nil {
 			t.Fatal(err)
 		}
-		if got := nft(t, "list", "table", "inet", "ssmnet-tun0"); !strings.Contains(got, strings.TrimSpace(table)) {
+		if got := sandbox.NFT(t, "list", "table", "inet", "ssmnet-tun0"); !strings.Contains(got, strings.TrimSpace(table)) {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
 	if err := j.Masquerade("tun0", Ways{four: nil}); err != nil {
 		t.Fatal(err)
 	}
-	if got := nft(t, "list", "ruleset"); got != before {
+	if got := sandbox.NFT(t, "list", "ruleset"); got != before {
 		t.Errorf("taken back: %s", got)
 	}
 	if err := j.Masquerade("tun0", both); err != nil {
 		t.Fatal(err)
 	}
-	nft(t, "add rule inet ssmnet-tun0 postrouting counter") // somebody's
+	sandbox.NFT(t, "add rule inet ssmnet-tun0 postrouting counter") // somebody's
 	if err := again(file, log).Masquerade("tun0", both); !errors.Is(err, ErrConflict) {
 		t.Errorf("a table that is not on record: %v", err)
 	}
 	putsBack(t, again(file, log), 1)
-	if got := nft(t, "list", "ruleset"); got != before {
+	if got := sandbox.NFT(t, "list", "ruleset"); got != before {
 		t.Errorf("put back: %s", got)
 	}
 }
@@ -73,19 +64,19 @@ func TestMasquerade(t *testing.T) {
 // TestGuard: what is forwarded into the tunnel from the host's own IPv6 addresses is dropped, by a table of ours alone, which
 // goes with the addresses or with the journal, and leaves the one that masquerades alone.
 func TestGuard(t *testing.T) {
-	enterNamespace(t)
-	before := nft(t, "list", "ruleset")
+	sandbox.Enter(t)
+	before := sandbox.NFT(t, "list", "ruleset")
 	j, file, log := newJournal(t)
 	if err := j.Masquerade("tun0", Ways{netip.MustParsePrefix("192.168.7.0/24"): {"eth1"}}); err != nil {
 		t.Fatal(err)
 	}
-	masquerading := nft(t, "list", "ruleset")
-	hosts := prefixes("100.80.0.2/32", "fd5e::2/128", "fd5f::2/128")
+	masquerading := sandbox.NFT(t, "list", "ruleset")
+	hosts := sandbox.Prefixes("100.80.0.2/32", "fd5e::2/128", "fd5f::2/128")
 	for range 2 {
 		if err := j.Guard("tun0", hosts); err != nil {
 			t.Fatal(err)
 		}
-		got := nft(t, "--stateless", "list", "table", "ip6", "ssmnet-tun0")
+		got := sandbox.NFT(t, "--stateless", "list", "table", "ip6", "ssmnet-tun0")
 		for _, want := range []string{
 			`type filter hook forward priority filter; policy accept;`,
 			`oifname "tun0" ip6 saddr fd5e::2 counter drop comment "fd5e::2"`,
@@ -95,16 +86,16 @@ func TestGuard(t *testing.T) {
 				t.Errorf("%q is not in %s", want, got)
 			}
 		}
-		nft(t, "flush table ip6 ssmnet-tun0")
+		sandbox.NFT(t, "flush table ip6 ssmnet-tun0")
 	}
-	if err := j.Guard("tun0", hosts[:1]); err != nil || nft(t, "list", "ruleset") != masquerading {
-		t.Errorf("without IPv6: %v, %s", err, nft(t, "list", "ruleset"))
+	if err := j.Guard("tun0", hosts[:1]); err != nil || sandbox.NFT(t, "list", "ruleset") != masquerading {
+		t.Errorf("without IPv6: %v, %s", err, sandbox.NFT(t, "list", "ruleset"))
 	}
 	if err := j.Guard("tun0", hosts); err != nil {
 		t.Fatal(err)
 	}
 	putsBack(t, again(file, log), 2)
-	if got := nft(t, "list", "ruleset"); got != before {
+	if got := sandbox.NFT(t, "list", "ruleset"); got != before {
 		t.Errorf("put back: %s", got)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"ssmnet/tunssm/kernel"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -70,7 +72,7 @@ func described(name string, numbers map[string]*int, texts map[string]*string) (
 }
 
 func nameAddress(a netlink.Addr) (string, bool) {
-	prefix, ok := addrPrefix(a.IPNet)
+	prefix, ok := kernel.AddressPrefix(a.IPNet)
 	if !ok {
 		return "", false
 	}
@@ -78,7 +80,7 @@ func nameAddress(a netlink.Addr) (string, bool) {
 	if strings.ContainsAny(a.Label, " \t") {
 		return "", false
 	}
-	if peer, ok := toPrefix(a.Peer); ok && peer != prefix.Masked() {
+	if peer, ok := kernel.Prefix(a.Peer); ok && peer != prefix.Masked() {
 		texts["peer"] = peer.String()
 	}
 	if a.Broadcast != nil {
@@ -95,7 +97,7 @@ func address(c change) (*netlink.Addr, netip.Prefix, error) {
 	if err != nil {
 		return nil, prefix, err
 	}
-	a.IPNet = fromPrefix(prefix)
+	a.IPNet = kernel.Network(prefix)
 	a.Flags &= unix.IFA_F_NOPREFIXROUTE
 	if prefix.Addr().Is6() {
 		a.Flags |= unix.IFA_F_NODAD
@@ -105,7 +107,7 @@ func address(c change) (*netlink.Addr, netip.Prefix, error) {
 		if err != nil {
 			return nil, prefix, err
 		}
-		a.Peer = fromPrefix(p)
+		a.Peer = kernel.Network(p)
 	}
 	if broadcast != "" {
 		b, err := netip.ParseAddr(broadcast)
@@ -142,9 +144,9 @@ func currentAddress(c change) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	list, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
+	list, err := kernel.Addresses(link, netlink.FAMILY_ALL)
 	for _, a := range list {
-		if p, ok := addrPrefix(a.IPNet); ok && p == prefix {
+		if p, ok := kernel.AddressPrefix(a.IPNet); ok && p == prefix {
 			return there, nil
 		}
 	}

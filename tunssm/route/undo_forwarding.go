@@ -3,8 +3,9 @@ package route
 import (
 	"errors"
 	"fmt"
-	"path"
 	"strings"
+
+	"ssmnet/tunssm/kernel"
 
 	"github.com/vishvananda/netlink"
 )
@@ -15,26 +16,19 @@ import (
 
 const amongAll = " all=1"
 
-// switches are the sysctls that say whether an interface forwards, by family.
-var switches = map[string]string{"ipv4": "forwarding", "ipv6": "force_forwarding"}
-
-func switchOf(family, ifname string) string {
-	return path.Join(family, "conf", ifname, switches[family])
-}
-
 // switchOn makes an interface forward, on record.
 func (j *Journal) switchOn(link netlink.Link, family string) error {
 	c := change{Kind: "forwarding", Interface: link.Attrs().Name, Index: link.Attrs().Index, Name: family, Now: "1"}
 	all, err := forAll(family)
 	if err != nil {
-		return wrap(err, "read the sysctl %s", switchOf(family, "all"))
+		return kernel.Wrap(err, "read the sysctl %s", kernel.Forwarding(family, "all"))
 	}
 	if all {
 		c.Name += amongAll
 	}
-	name := switchOf(family, c.Interface)
+	name := kernel.Forwarding(family, c.Interface)
 	if c.Was, err = currentForwarding(c); err != nil {
-		return wrap(err, "read the sysctl %s", name)
+		return kernel.Wrap(err, "read the sysctl %s", name)
 	}
 	if c.Was == c.Now {
 		return nil
@@ -42,17 +36,17 @@ func (j *Journal) switchOn(link netlink.Link, family string) error {
 	if err := j.once(c); err != nil {
 		return err
 	}
-	return wrap(setForwarding(c, c.Now), "set the sysctl %s to %s", name, c.Now)
+	return kernel.Wrap(setForwarding(c, c.Now), "set the sysctl %s to %s", name, c.Now)
 }
 
 // forAll says whether all interfaces were made to forward.
 func forAll(family string) (bool, error) {
-	is, err := currentSysctl(change{Name: switchOf(family, "all")})
+	is, err := kernel.Sysctl(kernel.Forwarding(family, "all"))
 	return is == "1", err
 }
 
 func checkForwarding(c change) error {
-	if switches[strings.TrimSuffix(c.Name, amongAll)] == "" || c.Was != "0" || c.Now != "1" {
+	if family := strings.TrimSuffix(c.Name, amongAll); family != "ipv4" && family != "ipv6" || c.Was != "0" || c.Now != "1" {
 		return fmt.Errorf("%.40q from %.40q to %.40q is no forwarding", c.Name, c.Was, c.Now)
 	}
 	return checkInterface(c)
@@ -68,7 +62,7 @@ func forwardingOf(c change) (sysctl, family string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	return switchOf(family, link.Attrs().Name), family, nil
+	return kernel.Forwarding(family, link.Attrs().Name), family, nil
 }
 
 func currentForwarding(c change) (string, error) {
@@ -76,7 +70,7 @@ func currentForwarding(c change) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	is, err := currentSysctl(change{Name: name})
+	is, err := kernel.Sysctl(name)
 	if err != nil || is != "1" || strings.HasSuffix(c.Name, amongAll) {
 		return is, err
 	}
@@ -95,5 +89,5 @@ func setForwarding(c change, value string) error {
 	if err != nil {
 		return err
 	}
-	return setSysctl(change{Name: name}, value)
+	return kernel.SetSysctl(name, value)
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 
+	"ssmnet/tunssm/kernel"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -50,7 +52,7 @@ func checkInterface(c change) error {
 
 // linkOf is the interface of the change; errGone where it is not there any more.
 func linkOf(c change) (netlink.Link, error) {
-	link, err := linkByName(c.Interface)
+	link, err := kernel.Link(c.Interface)
 	if errors.Is(err, ErrNoInterface) || err == nil && link.Attrs().Index != c.Index {
 		return nil, errGone
 	}
@@ -86,7 +88,7 @@ func setLink(c change, value string) error {
 
 // addrGenMode has no place among what netlink reads.
 func addrGenMode(link netlink.Link) int {
-	text, err := currentSysctl(change{Name: "ipv6/conf/" + link.Attrs().Name + "/addr_gen_mode"})
+	text, err := kernel.Sysctl("ipv6/conf/" + link.Attrs().Name + "/addr_gen_mode")
 	if err != nil {
 		return -1
 	}

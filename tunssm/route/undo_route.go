@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 
+	"ssmnet/tunssm/kernel"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -13,16 +15,13 @@ import (
 // foundRoutes are those of other programs that lead into the interface, but for what the kernel makes of its addresses
 // by itself and what is more than one next hop of an ordinary route.
 func foundRoutes(link netlink.Link) (list []netlink.Route, err error) {
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		filter := netlink.Route{LinkIndex: link.Attrs().Index, Table: unix.RT_TABLE_UNSPEC}
-		routes, err := whole(func() ([]netlink.Route, error) {
-			return netlink.RouteListFiltered(family, &filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
-		})
+	for _, family := range kernel.Families {
+		routes, err := kernel.RoutesOf(link, family, netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 		if err != nil {
 			return nil, err
 		}
 		for _, r := range routes {
-			if r.Type == unix.RTN_UNICAST && r.Protocol != unix.RTPROT_KERNEL && r.Protocol != Protocol &&
+			if r.Type == unix.RTN_UNICAST && r.Protocol != unix.RTPROT_KERNEL && r.Protocol != kernel.Protocol &&
 				r.Table != unix.RT_TABLE_LOCAL && len(r.MultiPath) == 0 {
 				list = append(list, r)
 			}
@@ -32,7 +31,7 @@ func foundRoutes(link netlink.Link) (list []netlink.Route, err error) {
 }
 
 func nameRoute(r netlink.Route) (string, bool) {
-	prefix, ok := toPrefix(r.Dst)
+	prefix, ok := kernel.Prefix(r.Dst)
 	if !ok {
 		return "", false
 	}
@@ -60,7 +59,7 @@ func routeOf(c change) (r netlink.Route, err error) {
 	if err != nil {
 		return r, err
 	}
-	r.Dst, r.LinkIndex, r.Type = fromPrefix(prefix), c.Index, unix.RTN_UNICAST
+	r.Dst, r.LinkIndex, r.Type = kernel.Network(prefix), c.Index, unix.RTN_UNICAST
 	r.Protocol, r.Scope = netlink.RouteProtocol(protocol), netlink.Scope(scope)
 	r.Flags &= unix.RTNH_F_ONLINK
 	for text, to := range map[string]*net.IP{via: &r.Gw, src: &r.Src} {
@@ -130,14 +129,14 @@ func setRoute(c change, value string) error {
 	case ours:
 		return dropOurs(c.Interface)
 	case multicast:
-		return dropRoute(multicastRoute(link))
+		return kernel.RemoveRoute(multicastRoute(link))
 	}
 	r, err := routeOf(c)
 	if err != nil {
 		return err
 	}
 	if value == "" {
-		return dropRoute(&r)
+		return kernel.RemoveRoute(&r)
 	}
 	err = netlink.RouteAdd(&r)
 	for _, moot := range []error{unix.EEXIST, unix.ENETDOWN, unix.ENETUNREACH, unix.EHOSTUNREACH} {
@@ -148,16 +147,9 @@ func setRoute(c change, value string) error {
 	return err
 }
 
-func dropRoute(r *netlink.Route) error {
-	if err := netlink.RouteDel(r); !errors.Is(err, unix.ESRCH) {
-		return err
-	}
-	return nil
-}
-
 func multicastRoute(link netlink.Link) *netlink.Route {
 	return &netlink.Route{
-		LinkIndex: link.Attrs().Index, Dst: fromPrefix(netip.MustParsePrefix("ff00::/8")), Table: unix.RT_TABLE_LOCAL,
+		LinkIndex: link.Attrs().Index, Dst: kernel.Network(netip.MustParsePrefix("ff00::/8")), Table: unix.RT_TABLE_LOCAL,
 		Type: unix.RTN_MULTICAST,
 	}
 }

@@ -4,12 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"strings"
-)
 
-// sysctls is where those of the network are, of the calling thread's namespace.
-const sysctls = "/proc/sys/net"
+	"ssmnet/tunssm/kernel"
+)
 
 // Sysctl gives a sysctl, named by its path below /proc/sys/net, a value, on record. Where it has that value already,
 // nothing is changed and nothing recorded.
@@ -20,7 +17,7 @@ func (j *Journal) Sysctl(name, value string) error {
 	}
 	was, err := currentSysctl(c)
 	if err != nil {
-		return wrap(err, "read the sysctl %s", name)
+		return kernel.Wrap(err, "read the sysctl %s", name)
 	}
 	if was == value {
 		return nil
@@ -29,42 +26,28 @@ func (j *Journal) Sysctl(name, value string) error {
 	if err := j.once(c); err != nil {
 		return err
 	}
-	return wrap(setSysctl(c, value), "set the sysctl %s to %s", name, value)
+	return kernel.Wrap(setSysctl(c, value), "set the sysctl %s to %s", name, value)
 }
 
 func checkSysctl(c change) error {
 	if !fs.ValidPath(c.Name) || c.Name == "." || c.Now == "" || c.Interface != "" || c.Index != 0 {
-		return fmt.Errorf("%.80q is no sysctl below %s with a value", c.Name, sysctls)
+		return fmt.Errorf("%.80q is no sysctl below %s with a value", c.Name, kernel.Sysctls)
 	}
 	return nil
 }
 
 func currentSysctl(c change) (string, error) {
-	root, err := os.OpenRoot(sysctls)
-	if err != nil {
-		return "", err
-	}
-	defer root.Close()
-	value, err := root.ReadFile(c.Name)
+	value, err := kernel.Sysctl(c.Name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("%w: %w", errGone, err)
+		err = fmt.Errorf("%w: %w", errGone, err)
 	}
-	return strings.TrimSpace(string(value)), err
+	return value, err
 }
 
 func setSysctl(c change, value string) error {
-	root, err := os.OpenRoot(sysctls)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	f, err := root.OpenFile(c.Name, os.O_WRONLY, 0)
+	err := kernel.SetSysctl(c.Name, value)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(value)
-	return errors.Join(err, f.Close())
+	return err
 }

@@ -11,6 +11,10 @@ import (
 	"strings"
 	"testing"
 
+	"ssmnet/tunssm/sandbox"
+
+	"ssmnet/tunssm/kernel"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -38,15 +42,6 @@ func putsBack(t *testing.T, j *Journal, want int) {
 	}
 }
 
-func sysctl(t *testing.T, name string) string {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join(sysctls, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(string(b))
-}
-
 const (
 	forwarding = "ipv4/conf/all/forwarding"
 	redirects  = "ipv4/conf/lo/accept_redirects"
@@ -54,9 +49,9 @@ const (
 
 // TestSysctl: a sysctl is changed on record, and put back by the run that changed it or by the next, however often.
 func TestSysctl(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	j, path, log := newJournal(t)
-	was := sysctl(t, forwarding)
+	was := sandbox.Sysctl(t, forwarding)
 	now := map[string]string{"0": "1", "1": "0"}[was]
 	if err := j.Sysctl(forwarding, was); err != nil {
 		t.Fatal(err)
@@ -67,7 +62,7 @@ func TestSysctl(t *testing.T) {
 			if err := j.Sysctl(forwarding, now); err != nil {
 				t.Fatal(err)
 			}
-			if got := sysctl(t, forwarding); got != now {
+			if got := sandbox.Sysctl(t, forwarding); got != now {
 				t.Fatalf("%s is %s, want %s", forwarding, got, now)
 			}
 		}
@@ -75,7 +70,7 @@ func TestSysctl(t *testing.T) {
 			t.Errorf("the file: %v, %v", info, err)
 		}
 		putsBack(t, run, 1)
-		if got := sysctl(t, forwarding); got != was {
+		if got := sandbox.Sysctl(t, forwarding); got != was {
 			t.Errorf("put back to %s, want %s", got, was)
 		}
 		putsBack(t, run, 0)
@@ -95,11 +90,11 @@ func TestSysctl(t *testing.T) {
 // TestChangedTwice: the value before the first change comes back, also where a kill has cut the putting back short;
 // where somebody else has given it another, theirs stays.
 func TestChangedTwice(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	const name = "ipv4/conf/lo/rp_filter"
 	set := func(value string) {
 		t.Helper()
-		if err := setSysctl(change{Name: name}, value); err != nil {
+		if err := kernel.SetSysctl(name, value); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -124,7 +119,7 @@ func TestChangedTwice(t *testing.T) {
 		}
 		set(tt.then)
 		putsBack(t, j, tt.undone)
-		if got := sysctl(t, name); got != tt.want || !strings.Contains(log.String(), tt.wantText) {
+		if got := sandbox.Sysctl(t, name); got != tt.want || !strings.Contains(log.String(), tt.wantText) {
 			t.Errorf("%v, then %s: %s, want %s; log %s", tt.made, tt.then, got, tt.want, log)
 		}
 	}
@@ -132,13 +127,13 @@ func TestChangedTwice(t *testing.T) {
 
 // TestElsewhere: what was changed before the machine started, or in another namespace, is not put back here.
 func TestElsewhere(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	for field, other := range map[string]func(*place){
 		"boot":      func(p *place) { p.Boot = "4cb58d1c-0000-4000-8000-000000000000" },
 		"namespace": func(p *place) { p.Namespace = "net:[1]" },
 	} {
 		j, path, log := newJournal(t)
-		if err := setSysctl(change{Name: forwarding}, "0"); err != nil {
+		if err := kernel.SetSysctl(forwarding, "0"); err != nil {
 			t.Fatal(err)
 		}
 		if err := j.Sysctl(forwarding, "1"); err != nil {
@@ -148,7 +143,7 @@ func TestElsewhere(t *testing.T) {
 		other(&at)
 		writeJournal(t, path, at, changes...)
 		putsBack(t, again(path, log), 0)
-		if got := sysctl(t, forwarding); got != "1" || !strings.Contains(log.String(), "discarded") ||
+		if got := sandbox.Sysctl(t, forwarding); got != "1" || !strings.Contains(log.String(), "discarded") ||
 			!strings.Contains(log.String(), forwarding) {
 			t.Errorf("another %s: %s, log %s", field, got, log)
 		}
@@ -182,9 +177,9 @@ func writeJournal(t *testing.T, path string, at place, changes ...change) {
 
 // TestTorn: a file that was being written when the power failed holds no change that was made but is not on record.
 func TestTorn(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	j, path, log := newJournal(t)
-	if err := setSysctl(change{Name: forwarding}, "0"); err != nil {
+	if err := kernel.SetSysctl(forwarding, "0"); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.Sysctl(forwarding, "1"); err != nil {
@@ -205,16 +200,16 @@ func TestTorn(t *testing.T) {
 		t.Fatal(err)
 	}
 	putsBack(t, again(path, log), 1)
-	if got := sysctl(t, forwarding); got != "0" {
+	if got := sandbox.Sysctl(t, forwarding); got != "0" {
 		t.Errorf("put back to %s, want 0", got)
 	}
 }
 
 // TestJournalDiskFull: a record that did not fit on the disk does not spoil those that are made when there is room again.
 func TestJournalDiskFull(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	j, path, log := newJournal(t)
-	if err := setSysctl(change{Name: forwarding}, "0"); err != nil {
+	if err := kernel.SetSysctl(forwarding, "0"); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.Sysctl(forwarding, "1"); err != nil {
@@ -228,7 +223,7 @@ func TestJournalDiskFull(t *testing.T) {
 	if e := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}); e != nil {
 		t.Fatal(e)
 	}
-	if err == nil || sysctl(t, redirects) != "1" {
+	if err == nil || sandbox.Sysctl(t, redirects) != "1" {
 		t.Fatalf("changed off record: %v", err)
 	}
 	if err := j.Sysctl(redirects, "0"); err != nil {
@@ -239,7 +234,7 @@ func TestJournalDiskFull(t *testing.T) {
 
 // TestJournalMalformed: a file that is not what we wrote changes nothing, stays, and is told with the line.
 func TestJournalMalformed(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	at, err := here()
 	if err != nil {
 		t.Fatal(err)
@@ -288,7 +283,7 @@ func TestJournalMalformed(t *testing.T) {
 		if kept, err := os.ReadFile(path); err != nil || string(kept) != text {
 			t.Errorf("%.80s: the file is not as it was: %v", line, err)
 		}
-		if err := j.Sysctl(forwarding, map[string]string{"0": "1", "1": "0"}[sysctl(t, forwarding)]); err == nil {
+		if err := j.Sysctl(forwarding, map[string]string{"0": "1", "1": "0"}[sandbox.Sysctl(t, forwarding)]); err == nil {
 			t.Errorf("%.80s: recorded over it", line)
 		}
 	}
@@ -323,13 +318,13 @@ func errOf(errs ...error) error {
 
 // TestJournalIsFull: what would not be read back is not written, and then not changed either.
 func TestJournalIsFull(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	j, path, log := newJournal(t)
 	name := "ipv4/conf/all/forwarding"
 	c := change{Kind: "sysctl", Name: name, Was: strings.Repeat("0", maxField), Now: "9"}
 	for j.record(slices.Repeat([]change{c}, 100)...) == nil {
 	}
-	was := sysctl(t, name)
+	was := sandbox.Sysctl(t, name)
 	now := map[string]string{"0": "1", "1": "0"}[was]
 	for j.size <= maxUndo-100 {
 		c.Was = c.Was[:1]
@@ -337,7 +332,7 @@ func TestJournalIsFull(t *testing.T) {
 			break
 		}
 	}
-	if err := j.Sysctl(name, now+strings.Repeat(" ", 100)); err == nil || sysctl(t, name) != was {
+	if err := j.Sysctl(name, now+strings.Repeat(" ", 100)); err == nil || sandbox.Sysctl(t, name) != was {
 		t.Errorf("changed off record: %v", err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Size() > maxUndo {
@@ -350,13 +345,13 @@ func TestJournalIsFull(t *testing.T) {
 
 // TestGone: what has gone with its interface needs no putting back; an interface of the same name is another.
 func TestGone(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	j, _, _ := newJournal(t)
 	addPersistent(t)
 	if err := j.Adopt("tun9", 1420); err != nil {
 		t.Fatal(err)
 	}
-	if err := j.Addresses("tun9", prefixes("100.80.0.2/32")); err != nil {
+	if err := j.Addresses("tun9", sandbox.Prefixes("100.80.0.2/32")); err != nil {
 		t.Fatal(err)
 	}
 	link, err := netlink.LinkByName("tun9")
@@ -367,8 +362,8 @@ func TestGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	addPersistent(t)
-	ip(t, "addr add 100.80.0.2/32 dev tun9")
-	ip(t, "link set tun9 mtu 1420")
+	sandbox.IP(t, "addr add 100.80.0.2/32 dev tun9")
+	sandbox.IP(t, "link set tun9 mtu 1420")
 	before := dump(t)
 	putsBack(t, j, 0)
 	if after := dump(t); after != before {

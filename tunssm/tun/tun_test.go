@@ -5,31 +5,16 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
-	"runtime"
 	"sync"
 	"testing"
+
+	"ssmnet/tunssm/sandbox"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"ssmnet/tunssm/route"
 )
-
-// enterNamespace gives the test's thread an empty network namespace. The thread ends with the test's goroutine.
-func enterNamespace(t testing.TB) {
-	t.Helper()
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatalf("make a network namespace (these tests need root): %v", err)
-	}
-	lo, err := netlink.LinkByName("lo")
-	if err == nil {
-		err = netlink.LinkSetUp(lo)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // openUp opens tun0 in the thread's namespace, configured and up.
 func openUp(t testing.TB, addresses ...string) *Device {
@@ -115,7 +100,7 @@ var families = []struct{ name, prefix, local, remote string }{
 func TestEcho(t *testing.T) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
-			enterNamespace(t)
+			sandbox.Enter(t)
 			d := openUp(t, f.prefix)
 			if !d.Offload() {
 				t.Error("no virtio-net header on this kernel")
@@ -143,7 +128,7 @@ func TestEcho(t *testing.T) {
 
 // TestSilentOnUp compares with an interface brought up as the kernel would have it, which solicits routers.
 func TestSilentOnUp(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	silent := openUp(t, "10.90.0.1/24", "fd90::1/64")
 	chatty, err := Open("tun1")
 	if err != nil {
@@ -184,7 +169,7 @@ func TestSilentOnUp(t *testing.T) {
 func TestPlain(t *testing.T) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
-			enterNamespace(t)
+			sandbox.Enter(t)
 			d, err := open("tun0", unix.IFF_TUN|unix.IFF_NO_PI)
 			if err != nil {
 				t.Fatal(err)
@@ -214,7 +199,7 @@ func TestPlain(t *testing.T) {
 }
 
 func TestMalformedFrames(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	d := openUp(t, "10.90.0.1/24")
 	header := func(flags, kind byte, fields ...uint16) []byte {
 		frame := echo("10.90.0.2", "10.90.0.1", 1)
@@ -256,7 +241,7 @@ func TestMalformedFrames(t *testing.T) {
 }
 
 func TestConcurrentWrites(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	d := openUp(t, "10.90.0.1/24")
 	const writers, each = 4, 50
 	var wg sync.WaitGroup

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"unsafe"
 
+	"ssmnet/tunssm/sandbox"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -102,7 +104,7 @@ func TestBatches(t *testing.T) {
 
 // TestIPv4Only is the socket of a host without IPv6.
 func TestIPv4Only(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	c, err := listen(0, unix.AF_INET)
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +123,7 @@ func TestIPv4Only(t *testing.T) {
 
 // TestEmptyDatagram: it opens a NAT, and arrives as nothing.
 func TestEmptyDatagram(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	c := listenOn(t, 0)
 	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
 	if err := c.Send(nil, 0, self); err != nil {
@@ -134,7 +136,7 @@ func TestEmptyDatagram(t *testing.T) {
 
 // TestShortBuffer: what does not fit is dropped and not handed over cut.
 func TestShortBuffer(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	c := listenOn(t, 0)
 	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
 	for _, size := range []int{101, 100} {
@@ -210,7 +212,7 @@ func narrow(t *testing.T, dst netip.Addr, mtu int) {
 
 // TestSingly is the socket of a network card that cannot segment.
 func TestSingly(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	c := listenOn(t, 0)
 	c.singly.Store(true)
 	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
@@ -223,7 +225,7 @@ func TestSingly(t *testing.T) {
 }
 
 func TestRefusedFrames(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	c := listenOn(t, 0)
 	self := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), c.LocalPort())
 	closed := netip.AddrPortFrom(self.Addr(), 9)
@@ -261,7 +263,7 @@ func TestRefusedFrames(t *testing.T) {
 
 // TestConcurrentSends: batches of several senders keep their own segment sizes.
 func TestConcurrentSends(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	c := listenOn(t, 0)
 	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
 	const senders, each, count = 4, 20, 10
@@ -297,7 +299,7 @@ func TestNoAllocations(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1", "::1"} {
 		for _, segment := range []int{0, 1400} {
 			t.Run(fmt.Sprintf("%s/%d", addr, segment), func(t *testing.T) {
-				enterNamespace(t)
+				sandbox.Enter(t)
 				c := listenOn(t, 0)
 				self := netip.AddrPortFrom(netip.MustParseAddr(addr), c.LocalPort())
 				b, buf := make([]byte, 14000), make([]byte, MaxBatch)
