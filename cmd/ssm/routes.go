@@ -18,6 +18,7 @@ import (
 	"ssmnet/tunssm"
 	"ssmnet/tunssm/bench"
 	"ssmnet/tunssm/route"
+	"ssmnet/tunssm/undo"
 )
 
 // restorePause keeps us from a fight without end with another program that thinks the interface its own, and from doing
@@ -39,8 +40,8 @@ type routes struct {
 	accept, force bool
 	log           *slog.Logger
 	watcher       *route.Watcher
-	sink          *bench.Sink    // nil: none is wanted
-	adopted       *route.Journal // has on record how the interface was found; nil for one of our own
+	sink          *bench.Sink   // nil: none is wanted
+	adopted       *undo.Journal // has on record how the interface was found; nil for one of our own
 	gateway
 
 	// mu guards what follows: the SSM's acquirer sets it, keep puts it back, operators decide and ask for the fault.

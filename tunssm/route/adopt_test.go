@@ -1,16 +1,34 @@
 package route
 
 import (
+	"bytes"
+	"log/slog"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
-	"ssmnet/tunssm/sandbox"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
+	"ssmnet/tunssm/sandbox"
 	"ssmnet/tunssm/tun"
+	"ssmnet/tunssm/undo"
 )
+
+// newJournal gives a journal in an empty directory, its path, and what it logs.
+func newJournal(t testing.TB) (j *undo.Journal, path string, log *bytes.Buffer) {
+	t.Helper()
+	path, log = filepath.Join(t.TempDir(), "undo"), new(bytes.Buffer)
+	return again(path, log), path, log
+}
+
+// again is the journal of a next run.
+func again(path string, log *bytes.Buffer) *undo.Journal {
+	return undo.New(path, slog.New(slog.NewTextHandler(log, nil)))
+}
 
 // dump is all that can be seen of the namespace's interfaces, addresses and routes, but for the queueing discipline: the
 // one that the kernel gives an interface as it comes up for the first time stays.
@@ -84,12 +102,12 @@ func TestAdopt(t *testing.T) {
 }
 
 // use does what a run does, up to a step.
-func use(t *testing.T, j *Journal, steps int) {
+func use(t *testing.T, j *undo.Journal, steps int) {
 	t.Helper()
 	addresses := sandbox.Prefixes("100.80.0.2/32", "fd80::2/128", "10.9.0.3/32")
 	var device *tun.Device
 	for _, step := range []func() error{
-		func() error { return j.Adopt("tun9", 1420) },
+		func() error { return Adopt(j, "tun9", 1420) },
 		func() (err error) { device, err = tun.Attach("tun9"); return err },
 		func() error { return j.Addresses("tun9", addresses) },
 		func() error { return Configure("tun9", addresses, 1420) },
@@ -100,7 +118,7 @@ func use(t *testing.T, j *Journal, steps int) {
 			t.Fatal(err)
 		}
 	}
-	for device != nil && isUp(sandbox.Link(t, "tun9")) == 1 && !strings.Contains(sandbox.IP(t, "-o link show tun9"), "LOWER_UP") {
+	for device != nil && sandbox.Link(t, "tun9").Attrs().RawFlags&unix.IFF_UP != 0 && !strings.Contains(sandbox.IP(t, "-o link show tun9"), "LOWER_UP") {
 		runtime.Gosched() // until the kernel has seen that somebody is attached
 	}
 	if device != nil {
@@ -144,5 +162,35 @@ func TestAdoptedAndChanged(t *testing.T) {
 				t.Errorf("again: %d, %v", n, err)
 			}
 		})
+	}
+}
+
+// TestGone: what has gone with its interface needs no putting back; an interface of the same name is another.
+func TestGone(t *testing.T) {
+	sandbox.Enter(t)
+	j, _, _ := newJournal(t)
+	addPersistent(t)
+	if err := Adopt(j, "tun9", 1420); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Addresses("tun9", sandbox.Prefixes("100.80.0.2/32")); err != nil {
+		t.Fatal(err)
+	}
+	link, err := netlink.LinkByName("tun9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkDel(link); err != nil {
+		t.Fatal(err)
+	}
+	addPersistent(t)
+	sandbox.IP(t, "addr add 100.80.0.2/32 dev tun9")
+	sandbox.IP(t, "link set tun9 mtu 1420")
+	before := dump(t)
+	if n, err := j.PutBack(); n != 0 || err != nil {
+		t.Errorf("%d changes undone, %v", n, err)
+	}
+	if after := dump(t); after != before {
+		t.Errorf("changed:\n%s\nwas:\n%s", after, before)
 	}
 }

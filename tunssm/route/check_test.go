@@ -8,11 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"ssmnet/tunssm/sandbox"
+	"github.com/vishvananda/netlink"
 
 	"ssmnet/tunssm/kernel"
-
-	"github.com/vishvananda/netlink"
+	"ssmnet/tunssm/sandbox"
 )
 
 // check asks about one route into tun0.

@@ -7,11 +7,11 @@ import (
 	"slices"
 	"time"
 
-	"ssmnet/tunssm/kernel"
-
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/kernel"
 )
 
 const (

@@ -19,9 +19,6 @@ var (
 	ErrLost = errors.New("route: the interface has lost")
 	// ErrNoIPv6: IPv6 is switched off on this host.
 	ErrNoIPv6 = errors.New("route: this host has no IPv6")
-	// ErrUnguarded: this kernel has no nftables, by which Guard works.
-	ErrUnguarded = errors.New("route: without nftables in the kernel, hosts behind this one can send into the tunnel with its own " +
-		"IPv6 address for their source, and so what policy permits this host")
 
 	// ErrNoInterface: no interface of that name exists.
 	ErrNoInterface = kernel.ErrNoInterface

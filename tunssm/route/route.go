@@ -1,10 +1,8 @@
-// Package route configures the TUN interface and puts the overlay's prefixes onto it, makes the host a gateway to the
-// subnets behind it, and asks the host's routing tables what the SSM has to know of the underlay.
+// Package route sets up the TUN interface and the routes into it, and says how the host would send.
 //
-// What it changes hangs on the interface: deleting the interface undoes it. For an interface that was there before, and
-// for what a gateway needs, kernel.Sysctls and tables of nftables, there is the Journal: what is on record there is put back.
-// Routes are of protocol Protocol, so that List and Del never touch another program's, and of metric Metric, which loses
-// to what the host has configured for the very same prefix.
+// What it changes hangs on the interface: deleting the interface undoes it. One that was there before is put on record
+// first (Adopt). Its routes are of protocol kernel.Protocol, so that List and Del never touch another program's, and of a
+// metric that loses to what the host has configured for the very same prefix.
 //
 // All functions act in the calling thread's network namespace and on the main routing table.
 package route

@@ -6,10 +6,9 @@ import (
 	"slices"
 	"testing"
 
-	"ssmnet/tunssm/sandbox"
-
 	"github.com/vishvananda/netlink"
 
+	"ssmnet/tunssm/sandbox"
 	"ssmnet/tunssm/tun"
 )
 

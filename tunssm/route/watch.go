@@ -5,10 +5,10 @@ import (
 	"sync"
 	"syscall"
 
-	"ssmnet/tunssm/kernel"
-
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/kernel"
 )
 
 // Watcher tells of changes to the host's network.

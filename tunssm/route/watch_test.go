@@ -5,11 +5,10 @@ import (
 	"testing"
 	"time"
 
-	"ssmnet/tunssm/sandbox"
+	"github.com/vishvananda/netlink"
 
 	"ssmnet/tunssm/kernel"
-
-	"github.com/vishvananda/netlink"
+	"ssmnet/tunssm/sandbox"
 )
 
 // toggle takes an interface down or up.

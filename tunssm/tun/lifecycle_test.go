@@ -9,11 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	"ssmnet/tunssm/sandbox"
-
 	"github.com/vishvananda/netlink"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/sandbox"
 )
 
 // TestClose looks at a read that waits, one that comes later, and what is left.

@@ -11,9 +11,9 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"ssmnet/tunssm/sandbox"
-
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/sandbox"
 )
 
 // traffic is what crossed the wire between two TUNs.

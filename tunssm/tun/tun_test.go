@@ -8,12 +8,11 @@ import (
 	"sync"
 	"testing"
 
-	"ssmnet/tunssm/sandbox"
-
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"ssmnet/tunssm/route"
+	"ssmnet/tunssm/sandbox"
 )
 
 // openUp opens tun0 in the thread's namespace, configured and up.

@@ -11,10 +11,10 @@ import (
 	"testing"
 	"unsafe"
 
-	"ssmnet/tunssm/sandbox"
-
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/sandbox"
 )
 
 // frames makes a batch of count frames of segment bytes, the last of last bytes, each numbered from its start.

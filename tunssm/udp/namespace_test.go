@@ -3,10 +3,10 @@ package udp
 import (
 	"testing"
 
-	"ssmnet/tunssm/sandbox"
-
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/sandbox"
 )
 
 // veth joins two new namespaces by a cable, eth0 at both ends with .1 and .2 of 10.77.0.0/24 and fd77::/64, and returns

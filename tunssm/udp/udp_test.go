@@ -10,10 +10,10 @@ import (
 	"strings"
 	"testing"
 
-	"ssmnet/tunssm/sandbox"
-
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/sandbox"
 )
 
 // TestPortTaken: by one of ours, by an IPv4-only socket, and ports that are not for everybody.

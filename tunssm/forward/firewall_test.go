@@ -1,13 +1,13 @@
-package route
+package forward
 
 import (
 	"strings"
 	"testing"
 	"unsafe"
 
-	"ssmnet/tunssm/sandbox"
-
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/sandbox"
 )
 
 // TestFirewalls: a policy that drops what is forwarded is told with the rule to add, until a rule speaks of the interface.

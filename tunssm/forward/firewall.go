@@ -1,4 +1,4 @@
-package route
+package forward
 
 import (
 	"bytes"
@@ -7,10 +7,10 @@ import (
 	"slices"
 	"strings"
 
-	"ssmnet/tunssm/kernel"
-
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+
+	"ssmnet/tunssm/kernel"
 )
 
 // Firewalls warns of what would drop packets of one family that are forwarded between ifname and subnets: base chains at

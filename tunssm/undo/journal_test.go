@@ -1,4 +1,4 @@
-package route
+package undo
 
 import (
 	"bytes"
@@ -11,12 +11,9 @@ import (
 	"strings"
 	"testing"
 
-	"ssmnet/tunssm/sandbox"
-
-	"ssmnet/tunssm/kernel"
-
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/sandbox"
 )
 
 // newJournal gives a journal in an empty directory, its path, and what it logs.
@@ -28,7 +25,7 @@ func newJournal(t testing.TB) (j *Journal, path string, log *bytes.Buffer) {
 
 // again is the journal of a next run.
 func again(path string, log *bytes.Buffer) *Journal {
-	return NewJournal(path, slog.New(slog.NewTextHandler(log, nil)))
+	return New(path, slog.New(slog.NewTextHandler(log, nil)))
 }
 
 // putsBack checks that so many changes are undone, and that the file has gone.
@@ -94,9 +91,7 @@ func TestChangedTwice(t *testing.T) {
 	const name = "ipv4/conf/lo/rp_filter"
 	set := func(value string) {
 		t.Helper()
-		if err := kernel.SetSysctl(name, value); err != nil {
-			t.Fatal(err)
-		}
+		sandbox.SetSysctl(t, name, value)
 	}
 	for _, tt := range []struct {
 		made     []string // by us
@@ -133,9 +128,7 @@ func TestElsewhere(t *testing.T) {
 		"namespace": func(p *place) { p.Namespace = "net:[1]" },
 	} {
 		j, path, log := newJournal(t)
-		if err := kernel.SetSysctl(forwarding, "0"); err != nil {
-			t.Fatal(err)
-		}
+		sandbox.SetSysctl(t, forwarding, "0")
 		if err := j.Sysctl(forwarding, "1"); err != nil {
 			t.Fatal(err)
 		}
@@ -150,20 +143,20 @@ func TestElsewhere(t *testing.T) {
 	}
 }
 
-func read(t *testing.T, path string) (place, []change) {
+func read(t *testing.T, path string) (place, []Change) {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	at, changes, err := parseJournal(text)
+	at, changes, err := parse(text)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return at, changes
 }
 
-func writeJournal(t *testing.T, path string, at place, changes ...change) {
+func writeJournal(t *testing.T, path string, at place, changes ...Change) {
 	t.Helper()
 	var b bytes.Buffer
 	writeLine(&b, at)
@@ -179,9 +172,7 @@ func writeJournal(t *testing.T, path string, at place, changes ...change) {
 func TestTorn(t *testing.T) {
 	sandbox.Enter(t)
 	j, path, log := newJournal(t)
-	if err := kernel.SetSysctl(forwarding, "0"); err != nil {
-		t.Fatal(err)
-	}
+	sandbox.SetSysctl(t, forwarding, "0")
 	if err := j.Sysctl(forwarding, "1"); err != nil {
 		t.Fatal(err)
 	}
@@ -209,9 +200,7 @@ func TestTorn(t *testing.T) {
 func TestJournalDiskFull(t *testing.T) {
 	sandbox.Enter(t)
 	j, path, log := newJournal(t)
-	if err := kernel.SetSysctl(forwarding, "0"); err != nil {
-		t.Fatal(err)
-	}
+	sandbox.SetSysctl(t, forwarding, "0")
 	if err := j.Sysctl(forwarding, "1"); err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +283,7 @@ func TestJournalRefused(t *testing.T) {
 	for want, put := range map[string]func(path string) error{
 		"chmod 600":           func(path string) error { return errOf(os.WriteFile(path, nil, 0o644), os.Chmod(path, 0o644)) },
 		"is a symbolic link":  func(path string) error { return os.Symlink("/etc/passwd", path) },
-		"is too long":         func(path string) error { return os.WriteFile(path, make([]byte, maxUndo+1), 0o600) },
+		"is too long":         func(path string) error { return os.WriteFile(path, make([]byte, maxLen+1), 0o600) },
 		"is not a regular fi": func(path string) error { return os.Mkdir(path, 0o700) },
 	} {
 		j, path, _ := newJournal(t)
@@ -321,12 +310,12 @@ func TestJournalIsFull(t *testing.T) {
 	sandbox.Enter(t)
 	j, path, log := newJournal(t)
 	name := "ipv4/conf/all/forwarding"
-	c := change{Kind: "sysctl", Name: name, Was: strings.Repeat("0", maxField), Now: "9"}
-	for j.record(slices.Repeat([]change{c}, 100)...) == nil {
+	c := Change{Kind: "sysctl", Name: name, Was: strings.Repeat("0", maxField), Now: "9"}
+	for j.record(slices.Repeat([]Change{c}, 100)...) == nil {
 	}
 	was := sandbox.Sysctl(t, name)
 	now := map[string]string{"0": "1", "1": "0"}[was]
-	for j.size <= maxUndo-100 {
+	for j.size <= maxLen-100 {
 		c.Was = c.Was[:1]
 		if err := j.record(c); err != nil {
 			break
@@ -335,7 +324,7 @@ func TestJournalIsFull(t *testing.T) {
 	if err := j.Sysctl(name, now+strings.Repeat(" ", 100)); err == nil || sandbox.Sysctl(t, name) != was {
 		t.Errorf("changed off record: %v", err)
 	}
-	if info, err := os.Stat(path); err != nil || info.Size() > maxUndo {
+	if info, err := os.Stat(path); err != nil || info.Size() > maxLen {
 		t.Errorf("%v, %v", info.Size(), err)
 	}
 	if n, err := again(path, log).PutBack(); n != 0 || err != nil {
@@ -343,40 +332,12 @@ func TestJournalIsFull(t *testing.T) {
 	}
 }
 
-// TestGone: what has gone with its interface needs no putting back; an interface of the same name is another.
-func TestGone(t *testing.T) {
-	sandbox.Enter(t)
-	j, _, _ := newJournal(t)
-	addPersistent(t)
-	if err := j.Adopt("tun9", 1420); err != nil {
-		t.Fatal(err)
-	}
-	if err := j.Addresses("tun9", sandbox.Prefixes("100.80.0.2/32")); err != nil {
-		t.Fatal(err)
-	}
-	link, err := netlink.LinkByName("tun9")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := netlink.LinkDel(link); err != nil {
-		t.Fatal(err)
-	}
-	addPersistent(t)
-	sandbox.IP(t, "addr add 100.80.0.2/32 dev tun9")
-	sandbox.IP(t, "link set tun9 mtu 1420")
-	before := dump(t)
-	putsBack(t, j, 0)
-	if after := dump(t); after != before {
-		t.Errorf("changed:\n%s\nwas:\n%s", after, before)
-	}
-}
-
 // FuzzJournal: whatever is in the file, what is read of it survives being written.
 func FuzzJournal(f *testing.F) {
-	at := place{Schema: undoSchema, Boot: "b", Namespace: "net:[1]"}
+	at := place{Schema: schema, Boot: "b", Namespace: "net:[1]"}
 	var b bytes.Buffer
 	writeLine(&b, at)
-	for _, c := range []change{
+	for _, c := range []Change{
 		{Kind: "sysctl", Name: "ipv4/ip_forward", Was: "0", Now: "1"},
 		{Kind: "link", Interface: "tun9", Index: 7, Name: "tun", Was: "4096", Now: "20480"},
 		{Kind: "address", Interface: "tun9", Index: 7, Name: "10.9.0.1/24 broadcast=10.9.0.255 label=tun9", Was: there},
@@ -387,7 +348,7 @@ func FuzzJournal(f *testing.F) {
 	}
 	f.Add(b.Bytes())
 	f.Fuzz(func(t *testing.T, text []byte) {
-		at, changes, err := parseJournal(text)
+		at, changes, err := parse(text)
 		if err != nil {
 			return
 		}
@@ -399,7 +360,7 @@ func FuzzJournal(f *testing.F) {
 		if at == (place{}) {
 			return // no line is whole
 		}
-		at2, changes2, err := parseJournal(b.Bytes())
+		at2, changes2, err := parse(b.Bytes())
 		if err != nil || at2 != at || !slices.Equal(changes2, changes) {
 			t.Errorf("%s became %v, %v, %v", text, at2, changes2, err)
 		}

@@ -1,4 +1,4 @@
-package route
+package undo
 
 import (
 	"errors"
@@ -11,9 +11,9 @@ import (
 // Sysctl gives a sysctl, named by its path below /proc/sys/net, a value, on record. Where it has that value already,
 // nothing is changed and nothing recorded.
 func (j *Journal) Sysctl(name, value string) error {
-	c := change{Kind: "sysctl", Name: name, Now: value}
-	if err := checkChange(c); err != nil {
-		return fmt.Errorf("route: %w", err)
+	c := Change{Kind: Sysctl, Name: name, Now: value}
+	if err := c.check(); err != nil {
+		return fmt.Errorf("undo: %w", err)
 	}
 	was, err := currentSysctl(c)
 	if err != nil {
@@ -29,25 +29,28 @@ func (j *Journal) Sysctl(name, value string) error {
 	return kernel.Wrap(setSysctl(c, value), "set the sysctl %s to %s", name, value)
 }
 
-func checkSysctl(c change) error {
+// Preserve records the value of a sysctl that undoing a later change is going to take away.
+func (j *Journal) Preserve(name, value string) error {
+	return j.once(Change{Kind: Sysctl, Name: name, Was: value, Now: value})
+}
+
+func checkSysctl(c Change) error {
 	if !fs.ValidPath(c.Name) || c.Name == "." || c.Now == "" || c.Interface != "" || c.Index != 0 {
 		return fmt.Errorf("%.80q is no sysctl below %s with a value", c.Name, kernel.Sysctls)
 	}
 	return nil
 }
 
-func currentSysctl(c change) (string, error) {
+func currentSysctl(c Change) (string, error) {
 	value, err := kernel.Sysctl(c.Name)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: %w", errGone, err)
-	}
-	return value, err
+	return value, orGone(err)
 }
 
-func setSysctl(c change, value string) error {
-	err := kernel.SetSysctl(c.Name, value)
+func setSysctl(c Change, value string) error { return orGone(kernel.SetSysctl(c.Name, value)) }
+
+func orGone(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return fmt.Errorf("%w: %w", errGone, err)
 	}
 	return err
 }

@@ -1,4 +1,4 @@
-package route
+package undo
 
 import (
 	"os"
@@ -7,8 +7,6 @@ import (
 	"testing"
 
 	"ssmnet/tunssm/sandbox"
-
-	"ssmnet/tunssm/kernel"
 )
 
 // TestRelease: what is released is put back, and no longer on record; the rest stays there, and so does what comes after.
@@ -26,7 +24,7 @@ func TestRelease(t *testing.T) {
 	}
 	release := func(name string) {
 		t.Helper()
-		if err := j.release(func(c change) bool { return c.Name == name }); err != nil {
+		if err := j.Release(func(c Change) bool { return c.Name == name }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -36,7 +34,7 @@ func TestRelease(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, changes, err := parseJournal(text)
+		_, changes, err := parse(text)
 		var got []string
 		for _, c := range changes {
 			got = append(got, c.Name)
@@ -49,9 +47,7 @@ func TestRelease(t *testing.T) {
 	set(names[1])
 	set(names[1])
 	recorded(names[0], names[1])
-	if err := kernel.SetSysctl(names[1], "0"); err != nil { // somebody
-		t.Fatal(err)
-	}
+	sandbox.SetSysctl(t, names[1], "0") // somebody
 	set(names[1])
 	recorded(names[0], names[1]) // once
 	release(names[0])
@@ -61,9 +57,7 @@ func TestRelease(t *testing.T) {
 	if got := sandbox.Sysctl(t, names[0]) + sandbox.Sysctl(t, names[1]) + sandbox.Sysctl(t, names[2]); got != "011" {
 		t.Errorf("they are %s", got)
 	}
-	if err := kernel.SetSysctl(names[0], "1"); err != nil { // somebody: not ours any more
-		t.Fatal(err)
-	}
+	sandbox.SetSysctl(t, names[0], "1") // somebody: not ours any more
 	putsBack(t, again(file, log), 2)
 	if got := sandbox.Sysctl(t, names[0]) + sandbox.Sysctl(t, names[1]) + sandbox.Sysctl(t, names[2]); got != "100" {
 		t.Errorf("put back to %s", got)

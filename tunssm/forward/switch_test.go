@@ -1,44 +1,41 @@
-package route
+package forward
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"testing"
 
-	"ssmnet/tunssm/sandbox"
+	"github.com/vishvananda/netlink"
 
 	"ssmnet/tunssm/kernel"
-
-	"github.com/vishvananda/netlink"
+	"ssmnet/tunssm/route"
+	"ssmnet/tunssm/sandbox"
+	"ssmnet/tunssm/undo"
 )
 
-// TestFindWays: the interface of a subnet is that of the route that holds it, and of those to parts of it; neither the
-// default route's nor the tunnel's own.
-func TestFindWays(t *testing.T) {
-	sandbox.Enter(t)
-	openTUN(t, "tun0")
-	tun := sandbox.Up(t, "tun0", "100.80.0.1/32")
-	eth := sandbox.Bridge(t, "eth1", "192.168.7.1/24", "fd19:7::1/64")
-	other := sandbox.Bridge(t, "eth2", "192.168.8.1/24")
-	sandbox.Route(t, netlink.Route{LinkIndex: other.Attrs().Index, Gw: []byte{192, 168, 8, 2}}, "0.0.0.0/0")
-	sandbox.Route(t, netlink.Route{LinkIndex: eth.Attrs().Index, Gw: []byte{192, 168, 7, 2}}, "10.20.0.0/16")
-	sandbox.Route(t, netlink.Route{LinkIndex: other.Attrs().Index, Gw: []byte{192, 168, 8, 2}}, "10.20.5.0/24")
-	sandbox.Route(t, netlink.Route{LinkIndex: tun.Attrs().Index, Scope: netlink.SCOPE_LINK}, "10.30.0.0/16")
-	sandbox.Route(t, netlink.Route{Dst: nil, MultiPath: []*netlink.NexthopInfo{
-		{LinkIndex: eth.Attrs().Index, Gw: []byte{192, 168, 7, 2}}, {LinkIndex: other.Attrs().Index, Gw: []byte{192, 168, 8, 2}},
-	}}, "10.40.0.0/16")
-	for subnet, want := range map[string]string{
-		"192.168.7.0/24": "eth1", "192.168.7.128/25": "eth1", "fd19:7::/64": "eth1", "192.168.0.0/16": "eth1 eth2",
-		"10.20.0.0/16": "eth1 eth2", "10.20.5.0/25": "eth2", "10.20.6.0/24": "eth1", "10.0.0.0/8": "eth1 eth2",
-		"10.40.0.0/16": "eth1 eth2", "10.30.0.0/16": "", "172.16.0.0/12": "", "fd20::/48": "",
-	} {
-		ways, err := FindWays("tun0", sandbox.Prefixes(subnet))
-		if got := strings.Join(ways[netip.MustParsePrefix(subnet)], " "); got != want || err != nil {
-			t.Errorf("%s: %q, %v, want %q", subnet, got, err, want)
-		}
+// newJournal gives a journal in an empty directory, its path, and what it logs.
+func newJournal(t testing.TB) (j *undo.Journal, path string, log *bytes.Buffer) {
+	t.Helper()
+	path, log = filepath.Join(t.TempDir(), "undo"), new(bytes.Buffer)
+	return again(path, log), path, log
+}
+
+// again is the journal of a next run.
+func again(path string, log *bytes.Buffer) *undo.Journal {
+	return undo.New(path, slog.New(slog.NewTextHandler(log, nil)))
+}
+
+// putsBack checks that so many changes are undone.
+func putsBack(t *testing.T, j *undo.Journal, want int) {
+	t.Helper()
+	if n, err := j.PutBack(); n != want || err != nil {
+		t.Errorf("%d changes undone, %v, want %d", n, err, want)
 	}
 }
 
@@ -78,7 +75,7 @@ func differs(a, b map[string]string) map[string]string {
 // is put back at once, what remains by the next run.
 func TestForward(t *testing.T) {
 	sandbox.Enter(t)
-	openTUN(t, "tun0")
+	sandbox.Bridge(t, "tun0")
 	sandbox.Bridge(t, "eth1")
 	sandbox.Bridge(t, "eth2")
 	if !perInterface("tun0") {
@@ -89,19 +86,19 @@ func TestForward(t *testing.T) {
 	four, six := netip.MustParsePrefix("192.168.7.0/24"), netip.MustParsePrefix("fd19:7::/64")
 	for _, step := range []struct {
 		name string
-		ways Ways
+		ways route.Ways
 		want string
 	}{
-		{"both families", Ways{four: {"eth1"}, six: {"eth1"}},
+		{"both families", route.Ways{four: {"eth1"}, six: {"eth1"}},
 			"ipv4/conf/eth1/forwarding ipv4/conf/tun0/forwarding ipv6/conf/eth1/force_forwarding ipv6/conf/tun0/force_forwarding"},
-		{"again", Ways{four: {"eth1"}, six: {"eth1"}},
+		{"again", route.Ways{four: {"eth1"}, six: {"eth1"}},
 			"ipv4/conf/eth1/forwarding ipv4/conf/tun0/forwarding ipv6/conf/eth1/force_forwarding ipv6/conf/tun0/force_forwarding"},
-		{"another interface", Ways{four: {"eth1", "eth2"}},
+		{"another interface", route.Ways{four: {"eth1", "eth2"}},
 			"ipv4/conf/eth1/forwarding ipv4/conf/eth2/forwarding ipv4/conf/tun0/forwarding"},
-		{"no way", Ways{four: nil}, ""},
-		{"IPv6 alone", Ways{six: {"eth2"}}, "ipv6/conf/eth2/force_forwarding ipv6/conf/tun0/force_forwarding"},
+		{"no way", route.Ways{four: nil}, ""},
+		{"IPv6 alone", route.Ways{six: {"eth2"}}, "ipv6/conf/eth2/force_forwarding ipv6/conf/tun0/force_forwarding"},
 	} {
-		if err := j.Forward("tun0", step.ways); err != nil {
+		if err := Switch(j, "tun0", step.ways); err != nil {
 			t.Fatalf("%s: %v", step.name, err)
 		}
 		got := differs(before, forwarders(t))
@@ -123,10 +120,10 @@ func TestForward(t *testing.T) {
 		t.Fatal(err)
 	}
 	sandbox.Bridge(t, "eth2") // as a card that is put in again
-	if err := j.Forward("tun0", Ways{six: {"eth2"}}); err != nil || sandbox.Sysctl(t, "ipv6/conf/eth2/force_forwarding") != "1" {
+	if err := Switch(j, "tun0", route.Ways{six: {"eth2"}}); err != nil || sandbox.Sysctl(t, "ipv6/conf/eth2/force_forwarding") != "1" {
 		t.Errorf("an interface that came back: %v", err)
 	}
-	if err := j.Forward("tun0", Ways{four: {"eth9"}}); err == nil {
+	if err := Switch(j, "tun0", route.Ways{four: {"eth9"}}); err == nil {
 		t.Error("forwards to an interface that is not there")
 	}
 	putsBack(t, again(file, log), 1) // the one that there was time for
@@ -147,7 +144,7 @@ func TestForwardAll(t *testing.T) {
 	before := forwarders(t)
 	j, file, log := newJournal(t)
 	for range 2 {
-		if err := j.forwardAll(); err != nil {
+		if err := switchAll(j); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -175,10 +172,10 @@ func TestForwardFails(t *testing.T) {
 	j, file, log := newJournal(t)
 	four, six := netip.MustParsePrefix("192.168.7.0/24"), netip.MustParsePrefix("fd19:7::/64")
 	const old = "none9" // of which no kernel has force_forwarding
-	if err := j.Forward(old, Ways{six: {"eth1"}}); !errors.Is(err, ErrGlobal) {
+	if err := Switch(j, old, route.Ways{six: {"eth1"}}); !errors.Is(err, ErrGlobal) {
 		t.Errorf("on all interfaces: %v", err)
 	}
-	if err := j.Forward(old, Ways{four: {"eth1"}, six: {"eth1"}}); !errors.Is(err, ErrNoInterface) || errors.Is(err, ErrGlobal) {
+	if err := Switch(j, old, route.Ways{four: {"eth1"}, six: {"eth1"}}); !errors.Is(err, kernel.ErrNoInterface) || errors.Is(err, ErrGlobal) {
 		t.Errorf("from no tunnel: %v", err)
 	}
 	if _, err := again(file, log).PutBack(); err != nil {

@@ -1,4 +1,4 @@
-package route
+package forward
 
 import (
 	"errors"
@@ -6,7 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"ssmnet/tunssm/route"
 	"ssmnet/tunssm/sandbox"
+	"ssmnet/tunssm/undo"
 )
 
 // TestMasquerade: a table of ours alone comes, changes, is mended and goes; those of others stay as they are.
@@ -16,10 +18,10 @@ func TestMasquerade(t *testing.T) {
 	before := sandbox.NFT(t, "list", "ruleset")
 	j, file, log := newJournal(t)
 	four, six := netip.MustParsePrefix("192.168.7.0/24"), netip.MustParsePrefix("fd19:7::/64")
-	if err := j.Masquerade("tun0", nil); err != nil || sandbox.NFT(t, "list", "ruleset") != before {
+	if err := Masquerade(j, "tun0", nil); err != nil || sandbox.NFT(t, "list", "ruleset") != before {
 		t.Fatalf("without ways: %v, %s", err, sandbox.NFT(t, "list", "ruleset"))
 	}
-	both := Ways{four: {"eth1", "eth2"}, six: {"eth1"}}
+	both := route.Ways{four: {"eth1", "eth2"}, six: {"eth1"}}
 	const table = `
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
@@ -31,28 +33,28 @@ func TestMasquerade(t *testing.T) {
 		"first": func() {}, "flushed": func() { sandbox.NFT(t, "flush table inet ssmnet-tun0") },
 		"deleted": func() { sandbox.NFT(t, "delete table inet ssmnet-tun0") },
 	} {
-		if err := j.Masquerade("tun0", both); err != nil {
+		if err := Masquerade(j, "tun0", both); err != nil {
 			t.Fatal(err)
 		}
 		meddle()
-		if err := j.Masquerade("tun0", both); err != nil {
+		if err := Masquerade(j, "tun0", both); err != nil {
 			t.Fatal(err)
 		}
 		if got := sandbox.NFT(t, "list", "table", "inet", "ssmnet-tun0"); !strings.Contains(got, strings.TrimSpace(table)) {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
-	if err := j.Masquerade("tun0", Ways{four: nil}); err != nil {
+	if err := Masquerade(j, "tun0", route.Ways{four: nil}); err != nil {
 		t.Fatal(err)
 	}
 	if got := sandbox.NFT(t, "list", "ruleset"); got != before {
 		t.Errorf("taken back: %s", got)
 	}
-	if err := j.Masquerade("tun0", both); err != nil {
+	if err := Masquerade(j, "tun0", both); err != nil {
 		t.Fatal(err)
 	}
 	sandbox.NFT(t, "add rule inet ssmnet-tun0 postrouting counter") // somebody's
-	if err := again(file, log).Masquerade("tun0", both); !errors.Is(err, ErrConflict) {
+	if err := Masquerade(again(file, log), "tun0", both); !errors.Is(err, undo.ErrTaken) {
 		t.Errorf("a table that is not on record: %v", err)
 	}
 	putsBack(t, again(file, log), 1)
@@ -67,13 +69,13 @@ func TestGuard(t *testing.T) {
 	sandbox.Enter(t)
 	before := sandbox.NFT(t, "list", "ruleset")
 	j, file, log := newJournal(t)
-	if err := j.Masquerade("tun0", Ways{netip.MustParsePrefix("192.168.7.0/24"): {"eth1"}}); err != nil {
+	if err := Masquerade(j, "tun0", route.Ways{netip.MustParsePrefix("192.168.7.0/24"): {"eth1"}}); err != nil {
 		t.Fatal(err)
 	}
 	masquerading := sandbox.NFT(t, "list", "ruleset")
 	hosts := sandbox.Prefixes("100.80.0.2/32", "fd5e::2/128", "fd5f::2/128")
 	for range 2 {
-		if err := j.Guard("tun0", hosts); err != nil {
+		if err := Guard(j, "tun0", hosts); err != nil {
 			t.Fatal(err)
 		}
 		got := sandbox.NFT(t, "--stateless", "list", "table", "ip6", "ssmnet-tun0")
@@ -88,10 +90,10 @@ func TestGuard(t *testing.T) {
 		}
 		sandbox.NFT(t, "flush table ip6 ssmnet-tun0")
 	}
-	if err := j.Guard("tun0", hosts[:1]); err != nil || sandbox.NFT(t, "list", "ruleset") != masquerading {
+	if err := Guard(j, "tun0", hosts[:1]); err != nil || sandbox.NFT(t, "list", "ruleset") != masquerading {
 		t.Errorf("without IPv6: %v, %s", err, sandbox.NFT(t, "list", "ruleset"))
 	}
-	if err := j.Guard("tun0", hosts); err != nil {
+	if err := Guard(j, "tun0", hosts); err != nil {
 		t.Fatal(err)
 	}
 	putsBack(t, again(file, log), 2)

@@ -1,24 +1,27 @@
-package route
+package undo
 
 import (
 	"errors"
 	"fmt"
 	"strings"
 
-	"ssmnet/tunssm/kernel"
-
 	"github.com/vishvananda/netlink"
+
+	"ssmnet/tunssm/kernel"
 )
 
-// A change of kind forwarding is that of one interface, whatever that is called by now, for the family that is its name.
+// A change of kind Forwarding is that of one interface, whatever that is called by now, for the family that is its name.
 // The name has all=1 where all interfaces forwarded and this one did not. Where all have come to since, somebody has
 // switched them on, and this one with them.
 
 const amongAll = " all=1"
 
-// switchOn makes an interface forward, on record.
-func (j *Journal) switchOn(link netlink.Link, family string) error {
-	c := change{Kind: "forwarding", Interface: link.Attrs().Name, Index: link.Attrs().Index, Name: family, Now: "1"}
+// Family is ipv4 or ipv6, of a change of kind Forwarding.
+func (c Change) Family() string { return strings.TrimSuffix(c.Name, amongAll) }
+
+// Forwarding makes an interface forward packets of the family, ipv4 or ipv6, on record.
+func (j *Journal) Forwarding(l netlink.Link, family string) error {
+	c := of(l, Forwarding, family, "", "1")
 	all, err := forAll(family)
 	if err != nil {
 		return kernel.Wrap(err, "read the sysctl %s", kernel.Forwarding(family, "all"))
@@ -45,49 +48,45 @@ func forAll(family string) (bool, error) {
 	return is == "1", err
 }
 
-func checkForwarding(c change) error {
-	if family := strings.TrimSuffix(c.Name, amongAll); family != "ipv4" && family != "ipv6" || c.Was != "0" || c.Now != "1" {
+func checkForwarding(c Change) error {
+	if family := c.Family(); family != "ipv4" && family != "ipv6" || c.Was != "0" || c.Now != "1" {
 		return fmt.Errorf("%.40q from %.40q to %.40q is no forwarding", c.Name, c.Was, c.Now)
 	}
 	return checkInterface(c)
 }
 
 // forwardingOf is the sysctl of a change, by the present name of its interface.
-func forwardingOf(c change) (sysctl, family string, err error) {
-	family = strings.TrimSuffix(c.Name, amongAll)
-	link, err := netlink.LinkByIndex(c.Index)
+func forwardingOf(c Change) (sysctl string, err error) {
+	l, err := netlink.LinkByIndex(c.Index)
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
-		return "", "", errGone
+		return "", errGone
 	}
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
-	return kernel.Forwarding(family, link.Attrs().Name), family, nil
+	return kernel.Forwarding(c.Family(), l.Attrs().Name), nil
 }
 
-func currentForwarding(c change) (string, error) {
-	name, family, err := forwardingOf(c)
+func currentForwarding(c Change) (string, error) {
+	name, err := forwardingOf(c)
 	if err != nil {
 		return "", err
 	}
 	is, err := kernel.Sysctl(name)
 	if err != nil || is != "1" || strings.HasSuffix(c.Name, amongAll) {
-		return is, err
+		return is, orGone(err)
 	}
-	all, err := forAll(family)
+	all, err := forAll(c.Family())
 	if all {
 		is = "1, as all interfaces"
 	}
 	return is, err
 }
 
-func setForwarding(c change, value string) error {
-	name, _, err := forwardingOf(c)
-	if errors.Is(err, errGone) {
-		return nil
-	}
+func setForwarding(c Change, value string) error {
+	name, err := forwardingOf(c)
 	if err != nil {
 		return err
 	}
-	return kernel.SetSysctl(name, value)
+	return orGone(kernel.SetSysctl(name, value))
 }

@@ -1,22 +1,29 @@
-package route
+package undo
 
 import (
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-
-	"ssmnet/tunssm/kernel"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/kernel"
+)
+
+// ours names all routes of ours on an interface, multicast the route that the kernel gives it with its first carrier.
+const (
+	ours      = "ours"
+	multicast = "multicast"
 )
 
 // foundRoutes are those of other programs that lead into the interface, but for what the kernel makes of its addresses
 // by itself and what is more than one next hop of an ordinary route.
-func foundRoutes(link netlink.Link) (list []netlink.Route, err error) {
+func foundRoutes(l netlink.Link) (list []netlink.Route, err error) {
 	for _, family := range kernel.Families {
-		routes, err := kernel.RoutesOf(link, family, netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+		routes, err := kernel.RoutesOf(l, family, netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 		if err != nil {
 			return nil, err
 		}
@@ -49,7 +56,7 @@ func ipText(ip net.IP) string {
 }
 
 // routeOf is the one that a change names.
-func routeOf(c change) (r netlink.Route, err error) {
+func routeOf(c Change) (r netlink.Route, err error) {
 	var protocol, scope int
 	var via, src string
 	prefix, err := described(c.Name, map[string]*int{
@@ -75,7 +82,7 @@ func routeOf(c change) (r netlink.Route, err error) {
 	return r, nil
 }
 
-func checkRoute(c change) error {
+func checkRoute(c Change) error {
 	if c.Name == ours || c.Name == multicast {
 		if c.Was != "" {
 			return fmt.Errorf("%s: what is recorded of it is that it was not there", c.Name)
@@ -88,48 +95,43 @@ func checkRoute(c change) error {
 	return errors.Join(checkThere(c), checkInterface(c))
 }
 
-func currentRoute(c change) (string, error) {
-	link, err := linkOf(c)
+func currentRoute(c Change) (string, error) {
+	l, err := linkOf(c)
 	if err != nil {
 		return "", err
 	}
+	exists := false
 	switch c.Name {
 	case ours:
-		list, err := List(c.Interface)
-		if len(list) > 0 {
-			return there, nil
-		}
-		return "", err
+		list, e := routesOfOurs(l)
+		exists, err = len(list) > 0, e
 	case multicast:
-		found, err := netlink.RouteListFiltered(netlink.FAMILY_V6, multicastRoute(link),
-			netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
-		if len(found) > 0 {
-			return there, nil
-		}
-		return "", err
+		list, e := kernel.RoutesOf(l, netlink.FAMILY_V6, *multicastRoute(l), netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
+		exists, err = len(list) > 0, e
+	default:
+		list, e := foundRoutes(l)
+		exists, err = slices.ContainsFunc(list, func(r netlink.Route) bool { name, ok := nameRoute(r); return ok && name == c.Name }), e
 	}
-	routes, err := foundRoutes(link)
-	for _, r := range routes {
-		if name, ok := nameRoute(r); ok && name == c.Name {
-			return there, nil
-		}
+	if exists {
+		return there, nil
 	}
 	return "", err
 }
 
-func setRoute(c change, value string) error {
-	link, err := linkOf(c)
-	if errors.Is(err, errGone) {
-		return nil
-	}
+func setRoute(c Change, value string) error {
+	l, err := linkOf(c)
 	if err != nil {
 		return err
 	}
 	switch c.Name {
 	case ours:
-		return dropOurs(c.Interface)
+		list, err := routesOfOurs(l)
+		for _, r := range list {
+			err = errors.Join(err, kernel.RemoveRoute(&r))
+		}
+		return err
 	case multicast:
-		return kernel.RemoveRoute(multicastRoute(link))
+		return kernel.RemoveRoute(multicastRoute(l))
 	}
 	r, err := routeOf(c)
 	if err != nil {
@@ -147,17 +149,18 @@ func setRoute(c change, value string) error {
 	return err
 }
 
-func multicastRoute(link netlink.Link) *netlink.Route {
-	return &netlink.Route{
-		LinkIndex: link.Attrs().Index, Dst: kernel.Network(netip.MustParsePrefix("ff00::/8")), Table: unix.RT_TABLE_LOCAL,
-		Type: unix.RTN_MULTICAST,
+// routesOfOurs are those that the SSM has made, of both families.
+func routesOfOurs(l netlink.Link) (all []netlink.Route, err error) {
+	for _, family := range kernel.Families {
+		list, e := kernel.RoutesOf(l, family, netlink.Route{Protocol: kernel.Protocol}, netlink.RT_FILTER_PROTOCOL)
+		all, err = append(all, list...), errors.Join(err, e)
 	}
+	return all, err
 }
 
-func dropOurs(ifname string) error {
-	list, err := List(ifname)
-	for _, prefix := range list {
-		err = errors.Join(err, Del(ifname, prefix))
+func multicastRoute(l netlink.Link) *netlink.Route {
+	return &netlink.Route{
+		LinkIndex: l.Attrs().Index, Dst: kernel.Network(netip.MustParsePrefix("ff00::/8")), Table: unix.RT_TABLE_LOCAL,
+		Type: unix.RTN_MULTICAST,
 	}
-	return err
 }
