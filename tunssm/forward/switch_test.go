@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"ssmnet/tunssm/kernel"
 	"ssmnet/tunssm/route"
@@ -181,4 +182,18 @@ func TestForwardFails(t *testing.T) {
 	if _, err := again(file, log).PutBack(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestForwardReadOnly: in a container whose sysctls cannot be set, that is said, and nothing is left to put back.
+func TestForwardReadOnly(t *testing.T) {
+	sandbox.Enter(t)
+	sandbox.Bridge(t, "tun0")
+	sandbox.Bridge(t, "eth1")
+	sandbox.ReadOnly(t, "/proc/sys")
+	j, file, log := newJournal(t)
+	err := Switch(j, "tun0", route.Ways{netip.MustParsePrefix("192.168.7.0/24"): {"eth1"}})
+	if !errors.Is(err, unix.EROFS) || !strings.Contains(err.Error(), "ipv4/conf/eth1/forwarding") {
+		t.Errorf("got %v, want %v", err, unix.EROFS)
+	}
+	putsBack(t, again(file, log), 0)
 }

@@ -148,20 +148,6 @@ func run(t testing.TB, program string, args ...string) string {
 	return string(out)
 }
 
-// Drop takes a capability from the thread alone.
-func Drop(t testing.TB, capability int) {
-	t.Helper()
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		t.Fatal(err)
-	}
-	data[0].Effective &^= 1 << capability
-	if err := unix.Capset(&header, &data[0]); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // Waits says whether some goroutine is parked in a function of that name, for what comes from the kernel.
 func Waits(function string) bool {
 	stacks := make([]byte, 1<<20)

@@ -13,8 +13,9 @@ import (
 // Interface records an interface that was there before as it is, which is about to get these values of its attributes,
 // addresses and routes of ours.
 //
-// Undone in reverse, our own routes go first, then the attributes become what they were, and then the addresses and routes
-// that were lost with them come back.
+// Undone in reverse, our own routes go first, and then the attributes become what they were. Then goes the route that the
+// kernel gives an interface with its first carrier, which undoing the attributes may have been, and then the addresses and
+// routes that were lost come back.
 func (j *Journal) Interface(l netlink.Link, becomes map[string]int) error {
 	var changes []Change
 	routes, err := foundRoutes(l)
@@ -35,6 +36,9 @@ func (j *Journal) Interface(l netlink.Link, becomes map[string]int) error {
 			changes = append(changes, of(l, address, name, there, ""))
 		}
 	}
+	if c := of(l, route, multicast, "", there); !exists(c) { // else it is the kernel's, and was there before
+		changes = append(changes, c)
+	}
 	for _, a := range slices.Backward(attributes) {
 		now, changed := becomes[a.name]
 		was := a.get(l)
@@ -43,9 +47,6 @@ func (j *Journal) Interface(l netlink.Link, becomes map[string]int) error {
 		}
 	}
 	changes = append(changes, of(l, route, ours, "", there))
-	if c := of(l, route, multicast, "", there); !exists(c) { // else it is the kernel's, and was there before
-		changes = append(changes, c)
-	}
 	return j.record(changes...)
 }
 

@@ -31,6 +31,7 @@ import (
 	"sync"
 
 	"ssmnet/packet/secret"
+	"ssmnet/tunssm/kernel"
 )
 
 const (
@@ -229,7 +230,7 @@ func (j *Journal) undo(changes []Change) (undone int, err error) {
 				continue
 			}
 			if e != nil {
-				err = errors.Join(err, fmt.Errorf("look at %s: %w", c, e))
+				err = errors.Join(err, kernel.Wrap(e, "look at %s", c))
 				continue
 			}
 			value = is
@@ -243,7 +244,7 @@ func (j *Journal) undo(changes []Change) (undone int, err error) {
 	for _, c := range ours {
 		done, e := c.undo()
 		if e != nil {
-			err = errors.Join(err, fmt.Errorf("put back %s to %q: %w", c, c.Was, e))
+			err = errors.Join(err, kernel.Wrap(e, "put back %s to %q", c, c.Was))
 		}
 		if done {
 			undone++

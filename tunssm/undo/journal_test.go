@@ -3,6 +3,7 @@ package undo
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ssmnet/tunssm/kernel"
 	"ssmnet/tunssm/sandbox"
 )
 
@@ -219,6 +221,59 @@ func TestJournalDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	putsBack(t, again(path, log), 2)
+}
+
+// TestJournalUnwritable: where nothing can be recorded, nothing is changed.
+func TestJournalUnwritable(t *testing.T) {
+	sandbox.Enter(t)
+	sandbox.SetSysctl(t, forwarding, "0")
+	for name, put := range map[string]func(dir string) error{
+		"directory": func(dir string) error { return os.Remove(dir) },
+		"space": func(string) error {
+			return unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 20, Max: unix.RLIM_INFINITY})
+		},
+		"other journal": func(dir string) error { return os.WriteFile(filepath.Join(dir, "undo"), nil, 0o600) },
+	} {
+		dir := filepath.Join(t.TempDir(), "ssm")
+		j := again(filepath.Join(dir, "undo"), new(bytes.Buffer))
+		err := errors.Join(os.Mkdir(dir, 0o700), put(dir))
+		recorded := j.Sysctl(forwarding, "1")
+		unlimited := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY})
+		if err = errors.Join(err, unlimited); err != nil {
+			t.Fatal(err)
+		}
+		if recorded == nil || !strings.Contains(recorded.Error(), "record what is changed") || sandbox.Sysctl(t, forwarding) != "0" {
+			t.Errorf("without %s: %v", name, recorded)
+		}
+		if name == "space" {
+			if err := j.Sysctl(forwarding, "1"); err != nil {
+				t.Errorf("with space again: %v", err)
+			}
+			putsBack(t, j, 1)
+		}
+	}
+}
+
+// TestUnprivileged: what could not be put back stays on record, for who may.
+func TestUnprivileged(t *testing.T) {
+	sandbox.Enter(t)
+	tun9 := sandbox.Bridge(t, "tun9")
+	j, path, log := newJournal(t)
+	if err := j.Interface(tun9, map[string]int{MTU: 1300}); err != nil {
+		t.Fatal(err)
+	}
+	sandbox.IP(t, "link set tun9 mtu 1300")
+	giveBack := sandbox.Drop(t, unix.CAP_NET_ADMIN)
+	n, err := again(path, log).PutBack()
+	if n != 0 || !errors.Is(err, kernel.ErrPrivilege) || !strings.Contains(err.Error(), "link tun9 mtu") ||
+		!strings.Contains(err.Error(), path+" still has it on record") {
+		t.Errorf("unprivileged: %d, %v", n, err)
+	}
+	giveBack()
+	putsBack(t, again(path, log), 1)
+	if mtu := sandbox.Link(t, "tun9").Attrs().MTU; mtu != 1500 {
+		t.Errorf("put back to %d", mtu)
+	}
 }
 
 // TestJournalMalformed: a file that is not what we wrote changes nothing, stays, and is told with the line.

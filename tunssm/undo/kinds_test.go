@@ -38,7 +38,14 @@ func TestEveryKind(t *testing.T) {
 	var recorded []string
 	for _, c := range changes {
 		recorded = append(recorded, c.Kind, c.Kind+" "+c.Name)
-		change(t, c)
+		if c.Name != multicast {
+			change(t, c)
+		}
+	}
+	for _, c := range changes {
+		if c.Name == multicast { // an interface that is up can have it
+			change(t, c)
+		}
 		if is, err := kinds[c.Kind].current(c); is != c.Now || err != nil {
 			t.Errorf("%s is %q, %v, want %q", c, is, err, c.Now)
 		}

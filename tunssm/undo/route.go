@@ -100,19 +100,8 @@ func currentRoute(c Change) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	exists := false
-	switch c.Name {
-	case ours:
-		list, e := routesOfOurs(l)
-		exists, err = len(list) > 0, e
-	case multicast:
-		list, e := kernel.RoutesOf(l, netlink.FAMILY_V6, *multicastRoute(l), netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
-		exists, err = len(list) > 0, e
-	default:
-		list, e := foundRoutes(l)
-		exists, err = slices.ContainsFunc(list, func(r netlink.Route) bool { name, ok := nameRoute(r); return ok && name == c.Name }), e
-	}
-	if exists {
+	list, err := named(l, c.Name)
+	if len(list) > 0 {
 		return there, nil
 	}
 	return "", err
@@ -123,22 +112,16 @@ func setRoute(c Change, value string) error {
 	if err != nil {
 		return err
 	}
-	switch c.Name {
-	case ours:
-		list, err := routesOfOurs(l)
+	if value == "" {
+		list, err := named(l, c.Name)
 		for _, r := range list {
 			err = errors.Join(err, kernel.RemoveRoute(&r))
 		}
 		return err
-	case multicast:
-		return kernel.RemoveRoute(multicastRoute(l))
 	}
 	r, err := routeOf(c)
 	if err != nil {
 		return err
-	}
-	if value == "" {
-		return kernel.RemoveRoute(&r)
 	}
 	err = netlink.RouteAdd(&r)
 	for _, moot := range []error{unix.EEXIST, unix.ENETDOWN, unix.ENETUNREACH, unix.EHOSTUNREACH} {
@@ -149,18 +132,24 @@ func setRoute(c Change, value string) error {
 	return err
 }
 
-// routesOfOurs are those that the SSM has made, of both families.
-func routesOfOurs(l netlink.Link) (all []netlink.Route, err error) {
-	for _, family := range kernel.Families {
-		list, e := kernel.RoutesOf(l, family, netlink.Route{Protocol: kernel.Protocol}, netlink.RT_FILTER_PROTOCOL)
-		all, err = append(all, list...), errors.Join(err, e)
+// named are the routes of that name.
+func named(l netlink.Link, name string) (list []netlink.Route, err error) {
+	switch name {
+	case ours:
+		for _, family := range kernel.Families {
+			of, e := kernel.RoutesOf(l, family, netlink.Route{Protocol: kernel.Protocol}, netlink.RT_FILTER_PROTOCOL)
+			list, err = append(list, of...), errors.Join(err, e)
+		}
+		return list, err
+	case multicast:
+		all := netlink.Route{
+			Dst: kernel.Network(netip.MustParsePrefix("ff00::/8")), Table: unix.RT_TABLE_LOCAL, Type: unix.RTN_MULTICAST,
+		}
+		return kernel.RoutesOf(l, netlink.FAMILY_V6, all, netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
 	}
-	return all, err
-}
-
-func multicastRoute(l netlink.Link) *netlink.Route {
-	return &netlink.Route{
-		LinkIndex: l.Attrs().Index, Dst: kernel.Network(netip.MustParsePrefix("ff00::/8")), Table: unix.RT_TABLE_LOCAL,
-		Type: unix.RTN_MULTICAST,
-	}
+	list, err = foundRoutes(l)
+	return slices.DeleteFunc(list, func(r netlink.Route) bool {
+		its, ok := nameRoute(r)
+		return !ok || its != name
+	}), err
 }
