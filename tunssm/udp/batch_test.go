@@ -29,7 +29,7 @@ func frames(count, segment, last int) []byte {
 // receiveAll receives until size bytes have come, checks that all came from src, and returns the frames in order.
 func receiveAll(t *testing.T, c *Conn, size int, src netip.AddrPort) (got [][]byte, calls int) {
 	t.Helper()
-	buf := make([]byte, MaxBatch)
+	buf := make([]byte, maxBatch)
 	for total := 0; total < size; calls++ {
 		n, segment, from, err := c.Receive(buf)
 		if err != nil {
@@ -129,7 +129,7 @@ func TestEmptyDatagram(t *testing.T) {
 	if err := c.Send(nil, 0, self); err != nil {
 		t.Fatal(err)
 	}
-	if n, segment, src, err := c.Receive(make([]byte, MaxBatch)); n != 0 || segment != 0 || src != self || err != nil {
+	if n, segment, src, err := c.Receive(make([]byte, maxBatch)); n != 0 || segment != 0 || src != self || err != nil {
 		t.Errorf("Receive = %d, %d, %s, %v; want 0, 0, %s", n, segment, src, err, self)
 	}
 }
@@ -252,7 +252,7 @@ func TestRefusedFrames(t *testing.T) {
 	if c.Send(nil, 0, netip.AddrPort{}) == nil {
 		t.Error("no destination: no error")
 	}
-	buf := make([]byte, MaxBatch)
+	buf := make([]byte, maxBatch)
 	if err := c.Send([]byte("still"), 0, self); err != nil {
 		t.Fatal(err)
 	}
@@ -302,7 +302,7 @@ func TestNoAllocations(t *testing.T) {
 				sandbox.Enter(t)
 				c := listenOn(t, 0)
 				self := netip.AddrPortFrom(netip.MustParseAddr(addr), c.LocalPort())
-				b, buf := make([]byte, 14000), make([]byte, MaxBatch)
+				b, buf := make([]byte, 14000), make([]byte, maxBatch)
 				allocs := testing.AllocsPerRun(200, func() {
 					if err := c.Send(b, segment, self); err != nil {
 						t.Fatal(err)

@@ -97,7 +97,7 @@ func TestIPv6Disabled(t *testing.T) {
 	if err := c.Send([]byte("x"), 0, self); err != nil {
 		t.Fatal(err)
 	}
-	if n, _, src, err := c.Receive(make([]byte, MaxBatch)); n != 1 || src != self || err != nil {
+	if n, _, src, err := c.Receive(make([]byte, maxBatch)); n != 1 || src != self || err != nil {
 		t.Errorf("Receive = %d, %s, %v; want 1 from %s", n, src, err, self)
 	}
 }
@@ -109,7 +109,7 @@ func TestClose(t *testing.T) {
 	result := make(chan error)
 	for _, when := range []string{"waiting", "later"} {
 		go func() {
-			_, _, _, err := c.Receive(make([]byte, MaxBatch))
+			_, _, _, err := c.Receive(make([]byte, maxBatch))
 			result <- err
 		}()
 		for when == "waiting" && !sandbox.Waits("Receive") {
