@@ -23,7 +23,7 @@ func TestClose(t *testing.T) {
 	d := openUp(t, "10.90.0.1/24")
 	result := make(chan error)
 	read := func() {
-		_, err := d.ReadFrame(make([]byte, MaxFrame))
+		_, err := d.ReadFrame(make([]byte, maxFrame))
 		result <- err
 	}
 	for _, when := range []string{"waiting", "later"} {
@@ -52,7 +52,7 @@ func TestGone(t *testing.T) {
 	d := openUp(t, "10.90.0.1/24")
 	result := make(chan error)
 	go func() {
-		_, err := d.ReadFrame(make([]byte, MaxFrame))
+		_, err := d.ReadFrame(make([]byte, maxFrame))
 		result <- err
 	}()
 	for !sandbox.Waits("ReadFrame") {
@@ -68,7 +68,7 @@ func TestGone(t *testing.T) {
 	if err := <-result; !errors.Is(err, ErrGone) || !strings.Contains(err.Error(), "tun0") {
 		t.Errorf("waiting read: %v, want ErrGone", err)
 	}
-	if _, err := d.ReadFrame(make([]byte, MaxFrame)); !errors.Is(err, ErrGone) {
+	if _, err := d.ReadFrame(make([]byte, maxFrame)); !errors.Is(err, ErrGone) {
 		t.Errorf("later read: %v, want ErrGone", err)
 	}
 	if _, err := d.WriteFrame(echo("10.90.0.2", "10.90.0.1", 1)); !errors.Is(err, ErrGone) {
@@ -106,6 +106,7 @@ func TestRefusals(t *testing.T) {
 			return nil, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "lan0"}})
 		}), ErrTaken, []string{"lan0", "--interface"}},
 		{"no privilege", "tun0", func(t *testing.T) { sandbox.Drop(t, unix.CAP_NET_ADMIN) }, ErrPrivilege, []string{"tun0", "CAP_NET_ADMIN", "sudo"}},
+		{"no module", "tun0", func(t *testing.T) { sandbox.Cover(t, "/dev/net") }, ErrNoTUN, []string{"/dev/net/tun", "modprobe"}},
 		{"no name", "", nil, ErrName, []string{"--interface"}},
 		{"long name", "sixteen-letters-", nil, ErrName, []string{"sixteen-letters-", "--interface"}},
 		{"pattern", "tun%d", nil, ErrName, []string{"--interface"}},

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ssmnet/packet"
 	"ssmnet/tunssm/sandbox"
 )
 
@@ -25,13 +26,13 @@ type traffic struct {
 
 // carry moves frames from one device to the other until either is closed.
 func (w *traffic) carry(t *testing.T, from, to *Device) {
-	buf := make([]byte, MaxFrame)
+	buf := make([]byte, maxFrame)
 	for {
 		n, err := from.ReadFrame(buf)
 		if err != nil {
 			return
 		}
-		w.longest.Store(max(w.longest.Load(), int64(n-HeaderLen)))
+		w.longest.Store(max(w.longest.Load(), int64(n-packet.VirtioLen)))
 		w.kinds.Or(1 << (buf[1] &^ unix.VIRTIO_NET_HDR_GSO_ECN))
 		if buf[0]&unix.VIRTIO_NET_HDR_F_NEEDS_CSUM != 0 {
 			w.partial.Add(1)
@@ -150,13 +151,13 @@ func TestUDPSuperFrames(t *testing.T) {
 	if _, err := conn.Write(make([]byte, segment*count)); err != nil {
 		t.Fatal(err)
 	}
-	buf := make([]byte, MaxFrame)
+	buf := make([]byte, maxFrame)
 	n, err := d.ReadFrame(buf)
 	if err != nil {
 		t.Fatal(err)
 	}
 	const udpL4 = unix.VIRTIO_NET_HDR_GSO_UDP_L4
-	if want := HeaderLen + 28 + segment*count; buf[1] != udpL4 || n != want {
+	if want := packet.VirtioLen + 28 + segment*count; buf[1] != udpL4 || n != want {
 		t.Errorf("gso_type %d, %d bytes; want %d, %d (USO needs Linux 6.2)", buf[1], n, udpL4, want)
 	}
 }
