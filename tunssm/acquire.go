@@ -188,7 +188,7 @@ func (a *acquirer) step3Install(keys *control.Keys, from *link) (*session, error
 	}
 	p := a.peers[keys.Peer.Name]
 	if p == nil {
-		p = newPeer(keys.Peer.Name, a.host.Route.MTU())
+		p = newPeer(keys.Peer.Name, a.host.MTU)
 	}
 	heard := p.boot == keys.Peer.Boot && p.endpoint.Load() != nil
 	usable := a.reachable(keys.Candidates)

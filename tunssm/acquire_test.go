@@ -135,11 +135,13 @@ func TestHoldLimits(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
-				a, b, kdc := w.stations["a"], w.stations["b"], w.kdcs[0]
-				kdc.set(func(s *script) { s.hold = true })
-				a.host.Route.SetMTU(65000)
+			inWorld(t, 1, nil, func(t *testing.T, w *world) {
+				a, b, kdc := w.prepare("a", 1), w.add("b", 2), w.kdcs[0]
+				a.host.MTU = 65000
 				a.host.Route.Know(65535)
+				a.run(a.identity)
+				synctest.Wait()
+				kdc.set(func(s *script) { s.hold = true })
 				var sent [][]byte
 				for i := range tt.frames {
 					pkt := datagram(a, b, uint16(i+1), string(make([]byte, tt.size)))

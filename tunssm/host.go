@@ -9,6 +9,7 @@ type Host struct {
 	UDP   UDP
 	Route Route
 	Dial  Dial // to a KDC
+	MTU   int  // of the TUN
 }
 
 // TUN is the interface that the host's packets pass through, as virtio-net frames: packet.VirtioLen bytes of header and
@@ -39,7 +40,8 @@ type UDP interface {
 	Close() error
 }
 
-// Route sets up the interface and the routes into it.
+// Route sets up the interface, the routes into it and the way to the subnets behind the host, and says how the host would
+// send.
 type Route interface {
 	// Configure gives the interface these overlay addresses and the overlays' routes, and brings it up.
 	Configure(addresses []netip.Addr, overlays []netip.Prefix) error
@@ -50,12 +52,12 @@ type Route interface {
 	// Forward makes the host pass packets between the interface and these subnets behind it, and no others. It returns why
 	// it does not for each where it does not. It is asked anew where the host's network may have changed.
 	Forward(subnets []netip.Prefix) map[netip.Prefix]error
-	// Candidates are the addresses of the host's other interfaces that a peer might reach it by.
+	// Candidates are the addresses of the host's other interfaces that a peer might reach it by, the best first.
 	Candidates() []netip.Addr
 	// Own are all the addresses of the host, those of the interface among them.
 	Own() []netip.Addr
-	MTU() int
-	// Enters says whether the host sends what is for dst through the interface now.
+	// Enters says whether the host sends what is for dst through the interface now. It is asked of each candidate, where Way
+	// would be many questions to the kernel.
 	Enters(dst netip.Addr) bool
 	// Way says how the host would send a packet to dst: by which interface, because of a route to which prefix, and how
 	// long it may be to go in one piece, by all that the host knows of the path. Nothing is sent.

@@ -254,6 +254,7 @@ func TestDialBackoff(t *testing.T) {
 				s := New(Options{Identity: a.identity, Log: slog.New(slog.DiscardHandler), Host: Host{
 					a.host.TUN, a.host.UDP, a.host.Route,
 					func(context.Context, string) (net.Conn, error) { dials.Add(1); return tt.dial() },
+					a.host.MTU,
 				}})
 				ctx, stop := context.WithCancel(t.Context())
 				ended := make(chan error)

@@ -107,7 +107,7 @@ func (a *acquirer) otherPath(p *peer) bool {
 		return false
 	}
 	a.endSearch(w)
-	w.reset(a.host.Route.MTU(), *e)
+	w.reset(a.host.MTU, *e)
 	if n, ok := a.measured[*e]; ok && time.Now().Before(n.until) {
 		w.set(n.length)
 		w.raise = n.until

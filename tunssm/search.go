@@ -59,7 +59,7 @@ func (a *acquirer) explore(p *peer) {
 	}
 	a.learn(p)
 	w.wanted.Store(true)
-	limit, most := int(w.limit.Load()), min(a.host.Route.MTU(), w.known)
+	limit, most := int(w.limit.Load()), min(a.host.MTU, w.known)
 	again := !time.Now().Before(w.raise)
 	switch {
 	case w.known < leastMTU, w.pieces.Load() && !again:
@@ -112,7 +112,7 @@ func (a *acquirer) conclude(w *path, length int) {
 	if w.raise.Before(w.checked) || again.Before(w.raise) {
 		w.raise = again
 	}
-	if length >= a.host.Route.MTU() {
+	if length >= a.host.MTU {
 		delete(a.measured, w.at)
 		return
 	}

@@ -121,7 +121,7 @@ func (s *SSM) Status() (Status, error) {
 
 func (a *acquirer) status() Status {
 	st := Status{
-		Name: a.name, Ready: a.config.Addresses != nil, Interface: a.host.TUN.Name(), MTU: a.host.Route.MTU(),
+		Name: a.name, Ready: a.config.Addresses != nil, Interface: a.host.TUN.Name(), MTU: a.host.MTU,
 		Addresses: a.config.Addresses, Subnets: a.config.Subnets, Port: a.host.UDP.LocalPort(), Boot: a.boot,
 		AsOf: a.asOf, Uptime: time.Since(a.began).Seconds(), Held: a.holds.total, Drops: a.drops.snapshot(),
 		Rx: a.pastRx, Tx: a.pastTx, KDCs: []KDCStatus{}, Routes: []RouteStatus{}, Sessions: []SessionStatus{},

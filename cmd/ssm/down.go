@@ -10,7 +10,7 @@ import (
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/cmd/internal/daemon"
 	"ssmnet/tunssm/admin"
-	"ssmnet/tunssm/route"
+	"ssmnet/tunssm/undo"
 )
 
 // downTimeout is how long an SSM may take to close its sessions and go.
@@ -80,7 +80,7 @@ func clearUp(c *cli.Context) (undone int, err error) {
 		return 0, err
 	}
 	defer socket.Close()
-	return route.NewJournal(in(c, undoName), newLog(c.App.ErrWriter, slog.LevelWarn)).PutBack()
+	return undo.New(in(c, undoName), newLog(c.App.ErrWriter, slog.LevelWarn)).PutBack()
 }
 
 // isDown prints the result: whether an SSM has run, and how many changes one that was killed had left.

@@ -8,14 +8,16 @@ import (
 
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/tunssm"
+	"ssmnet/tunssm/forward"
 	"ssmnet/tunssm/route"
+	"ssmnet/tunssm/undo"
 )
 
 var errNoWay = errors.New("no interface of this host leads there")
 
 // gateway is what routes does of forwarding to the subnets behind the host.
 type gateway struct {
-	journal    *route.Journal
+	journal    *undo.Journal
 	masquerade bool
 
 	ways     route.Ways                // under routes.mu, as is all that follows
@@ -40,7 +42,7 @@ func (r *routes) Forward(subnets []netip.Prefix) map[netip.Prefix]error {
 	if !r.masquerade {
 		masqueraded = nil
 	}
-	err = errors.Join(err, r.journal.Masquerade(r.name, masqueraded))
+	err = errors.Join(err, forward.Masquerade(r.journal, r.name, masqueraded))
 	faults := map[netip.Prefix]error{}
 	for _, subnet := range subnets {
 		switch {
@@ -65,11 +67,11 @@ func (r *routes) forward(ways route.Ways) (notes []error, err error) {
 		return err
 	}
 	if len(ways.Interfaces(false)) > 0 {
-		if err := note(r.guard(true), route.ErrUnguarded); err != nil {
+		if err := note(r.guard(true), forward.ErrUnguarded); err != nil {
 			return nil, err
 		}
 	}
-	if err := note(r.journal.Forward(r.name, ways), route.ErrGlobal); err != nil {
+	if err := note(forward.Switch(r.journal, r.name, ways), forward.ErrGlobal); err != nil {
 		return nil, err
 	}
 	r.guardRouter()
@@ -85,14 +87,14 @@ func (r *routes) guard(forwards bool) error {
 	if !forwards {
 		own = nil
 	}
-	err := r.journal.Guard(r.name, own)
+	err := forward.Guard(r.journal, r.name, own)
 	r.guarded = forwards || err != nil
 	return err
 }
 
 // guardRouter is guard where it is not for the SSM that the host forwards, or no longer does. r.mu is held.
 func (r *routes) guardRouter() {
-	err := r.guard(route.ForwardsIPv6())
+	err := r.guard(forward.IPv6())
 	if err != nil && (r.unguarded == nil || r.unguarded.Error() != err.Error()) {
 		r.log.Warn("hosts behind this one may send into the tunnel as if they were it", "error", err)
 	}
@@ -111,7 +113,7 @@ func (r *routes) warn(subnets []netip.Prefix, faults map[netip.Prefix]error, not
 		list, looked := known[ipv4]
 		if !looked {
 			var err error
-			if list, err = route.Firewalls(r.name, ipv4); err != nil {
+			if list, err = forward.Firewalls(r.name, ipv4); err != nil {
 				list = append(list, "whether a firewall drops what is forwarded is not known: "+err.Error())
 			}
 			for _, note := range notes {

@@ -18,6 +18,7 @@ import (
 	"ssmnet/tunssm/route"
 	"ssmnet/tunssm/tun"
 	"ssmnet/tunssm/udp"
+	"ssmnet/tunssm/undo"
 )
 
 const (
@@ -27,7 +28,7 @@ const (
 )
 
 // openHost takes the port and the interface. What was taken is given back on an error, and otherwise by hosted.Run.
-func openHost(ctx context.Context, s settings, kdcs []string, journal *route.Journal, log *slog.Logger) (
+func openHost(ctx context.Context, s settings, kdcs []string, journal *undo.Journal, log *slog.Logger) (
 	host tunssm.Host, r *routes, err error) {
 	var closers []io.Closer
 	defer func() {
@@ -67,7 +68,7 @@ func openHost(ctx context.Context, s settings, kdcs []string, journal *route.Jou
 	if r.watcher, err = route.Watch(); err != nil {
 		return host, nil, err
 	}
-	return tunssm.Host{TUN: device, UDP: socket, Route: r, Dial: newDialer(r.dial).Dial}, r, nil
+	return tunssm.Host{TUN: device, UDP: socket, Route: r, Dial: newDialer(r.dial).Dial, MTU: r.mtu}, r, nil
 }
 
 // open makes the interface, or attaches to one that is there to stay, as it was found is on record.
@@ -75,7 +76,7 @@ func (r *routes) open() (*tun.Device, error) {
 	if r.adopted == nil {
 		return tun.Open(r.name)
 	}
-	if err := r.adopted.Adopt(r.name, r.mtu); err != nil {
+	if err := route.Adopt(r.adopted, r.name, r.mtu); err != nil {
 		return nil, err
 	}
 	return tun.Attach(r.name)
@@ -84,7 +85,7 @@ func (r *routes) open() (*tun.Device, error) {
 // hosted is an SSM on Linux, whose interface others can change under it.
 type hosted struct {
 	*tunssm.SSM
-	journal   *route.Journal
+	journal   *undo.Journal
 	routes    *routes
 	decisions string // path of the file
 }
@@ -150,7 +151,7 @@ func defaultMTU(ctx context.Context, kdcs []string) int {
 		if err != nil || len(addrs) == 0 {
 			continue
 		}
-		if mtu, err := route.UnderlayMTU(addrs[0].Unmap()); err == nil && mtu <= maxMTU+overhead {
+		if _, _, mtu, err := route.Way(addrs[0].Unmap()); err == nil && mtu <= maxMTU+overhead {
 			known = append(known, mtu)
 		}
 	}

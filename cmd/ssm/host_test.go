@@ -21,7 +21,7 @@ import (
 	"ssmnet/packet/secret"
 	"ssmnet/tunssm"
 	"ssmnet/tunssm/admin"
-	"ssmnet/tunssm/route"
+	"ssmnet/tunssm/undo"
 )
 
 // TestRunsPastAKill: an SSM that takes calls and does not answer them, because it ends, is waited for.
@@ -74,7 +74,7 @@ func TestHostedLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := newLog(io.Discard, slog.LevelInfo)
-	undo := filepath.Join(t.TempDir(), undoName)
+	record := filepath.Join(t.TempDir(), undoName)
 	s := defaults()
 	s.MTU = 1400
 	taken, err := net.ListenUDP("udp", &net.UDPAddr{})
@@ -86,7 +86,7 @@ func TestHostedLeavesNothing(t *testing.T) {
 	before := 0
 	for i := range 50 {
 		s.Interface, s.named = []string{"tun0", "tun9"}[i%2], i%2 == 1
-		journal := route.NewJournal(undo, log)
+		journal := undo.New(record, log)
 		s.Listen = taken.LocalAddr().(*net.UDPAddr).Port
 		if _, _, err := openHost(t.Context(), s, nil, journal, log); err == nil {
 			t.Fatal("opened with a port that is taken")
@@ -96,7 +96,7 @@ func TestHostedLeavesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := os.Lstat(undo); (err == nil) != s.named {
+		if _, err := os.Lstat(record); (err == nil) != s.named {
 			t.Errorf("on record: %v, want %v", err == nil, s.named)
 		}
 		identity := control.Identity{Name: "ana", KeyID: control.NewKeyID(), Key: secret.NewKey()}
@@ -113,7 +113,7 @@ func TestHostedLeavesNothing(t *testing.T) {
 	if after := descriptors(t); after != before {
 		t.Errorf("%d descriptors, %d before", after, before)
 	}
-	if _, err := os.Lstat(undo); err == nil {
+	if _, err := os.Lstat(record); err == nil {
 		t.Error("the record is left")
 	}
 	links, err := netlink.LinkList()
@@ -138,14 +138,14 @@ func TestFailedAttach(t *testing.T) {
 	}
 	var logged bytes.Buffer
 	log := newLog(&logged, slog.LevelInfo)
-	undo := filepath.Join(t.TempDir(), undoName)
+	record := filepath.Join(t.TempDir(), undoName)
 	s := defaults()
 	s.Interface, s.named, s.MTU = "tun9", true, 1400
-	_, _, err := openHost(t.Context(), s, nil, route.NewJournal(undo, log), log)
+	_, _, err := openHost(t.Context(), s, nil, undo.New(record, log), log)
 	if err == nil || err.Error() != "tun: interface name is taken: another program uses tun9; choose another with --interface" {
 		t.Error(err)
 	}
-	if _, err := os.Lstat(undo); err == nil {
+	if _, err := os.Lstat(record); err == nil {
 		t.Error("the record is left")
 	}
 }

@@ -15,11 +15,10 @@ import (
 	"time"
 
 	"ssmnet/cmd/internal/daemon"
-	"ssmnet/packet/control"
 	"ssmnet/tunssm"
 	"ssmnet/tunssm/bench"
 	"ssmnet/tunssm/route"
-	"ssmnet/tunssm/udp"
+	"ssmnet/tunssm/undo"
 )
 
 // restorePause keeps us from a fight without end with another program that thinks the interface its own, and from doing
@@ -41,8 +40,8 @@ type routes struct {
 	accept, force bool
 	log           *slog.Logger
 	watcher       *route.Watcher
-	sink          *bench.Sink    // nil: none is wanted
-	adopted       *route.Journal // has on record how the interface was found; nil for one of our own
+	sink          *bench.Sink   // nil: none is wanted
+	adopted       *undo.Journal // has on record how the interface was found; nil for one of our own
 	gateway
 
 	// mu guards what follows: the SSM's acquirer sets it, keep puts it back, operators decide and ask for the fault.
@@ -54,19 +53,17 @@ type routes struct {
 	fault    error          // the interface has lost some of it
 }
 
-func (r *routes) MTU() int { return r.mtu }
-
 func (r *routes) Way(dst netip.Addr) (ifname string, prefix netip.Prefix, mtu int, err error) {
 	return route.Way(dst)
 }
 
 // Candidates are read anew each time: interfaces come and go.
 func (r *routes) Candidates() []netip.Addr {
-	list, err := udp.LocalAddresses(r.name)
+	list, err := route.Candidates(r.name)
 	if err != nil {
 		return nil // the KDC still sees where we come from
 	}
-	return list[:min(len(list), control.MaxAddresses)]
+	return list
 }
 
 // Source asks the kernel, as Way does.

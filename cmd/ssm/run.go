@@ -20,7 +20,7 @@ import (
 	"ssmnet/packet/secret"
 	"ssmnet/tunssm"
 	"ssmnet/tunssm/admin"
-	"ssmnet/tunssm/route"
+	"ssmnet/tunssm/undo"
 )
 
 func runCommand() *cli.Command {
@@ -72,7 +72,7 @@ func run(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	journal := route.NewJournal(in(c, undoName), log)
+	journal := undo.New(in(c, undoName), log)
 	if _, err := journal.PutBack(); err != nil { // what a killed run has left
 		return err
 	}

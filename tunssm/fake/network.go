@@ -49,12 +49,13 @@ type Host struct {
 	TUN     *TUN
 	UDP     *UDP
 	Route   *Route
+	MTU     int // of the TUN; Ethernet's, where nothing else is said before an SSM runs
 	network *Network
 }
 
 // Host adds a host whose UDP socket is bound to addr. Whoever runs an SSM on it closes TUN and UDP with the SSM.
 func (n *Network) Host(addr netip.AddrPort) *Host {
-	return &Host{TUN: newTUN(), UDP: n.socket(addr), Route: newRoute(addr.Addr()), network: n}
+	return &Host{TUN: newTUN(), UDP: n.socket(addr), Route: newRoute(addr.Addr()), MTU: 1420, network: n}
 }
 
 // SetRule makes rule decide on every datagram from now on; nil delivers all. A Send is then delivered datagram by

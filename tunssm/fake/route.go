@@ -20,7 +20,6 @@ type Route struct {
 	hidden     []netip.Addr
 	cutOff     map[netip.Prefix]error
 	fault      error
-	mtu        int // of the interface
 	path       int
 }
 
@@ -37,7 +36,7 @@ type RouteState struct {
 
 func newRoute(candidates ...netip.Addr) *Route {
 	return &Route{
-		candidates: candidates, refuse: map[netip.Prefix]error{}, mtu: 1420, path: 1500,
+		candidates: candidates, refuse: map[netip.Prefix]error{}, path: 1500,
 		leads: map[netip.Prefix]string{}, cutOff: map[netip.Prefix]error{},
 	}
 }
@@ -143,25 +142,11 @@ func (r *Route) Candidates() []netip.Addr {
 	return slices.Clone(r.candidates)
 }
 
-// SetMTU gives the interface another MTU than on Ethernet, for the SSM that is yet to run.
-func (r *Route) SetMTU(mtu int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.mtu = mtu
-}
-
 // Know gives every path of the host an MTU.
 func (r *Route) Know(mtu int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.path = mtu
-}
-
-// MTU is the interface's.
-func (r *Route) MTU() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.mtu
 }
 
 // Own are the host's addresses, outside and inside.
@@ -210,11 +195,8 @@ func (r *Route) Way(dst netip.Addr) (ifname string, route netip.Prefix, mtu int,
 			ifname, route = "eth0", network
 		}
 	}
-	switch ifname {
-	case "":
+	if ifname == "" {
 		return "", route, 0, errNoWay
-	case tunName:
-		return ifname, route, r.mtu, nil
 	}
 	return ifname, route, r.path, nil
 }

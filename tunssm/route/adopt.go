@@ -1,18 +1,18 @@
 package route
 
 import (
-	"net/netip"
-	"slices"
-	"strconv"
-
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/kernel"
+	"ssmnet/tunssm/undo"
 )
 
 // Persistent says whether ifname is a TUN that outlives whoever is attached to it, such as `ip tuntap add` makes, and
 // that we can attach to.
 func Persistent(ifname string) bool {
-	link, err := linkByName(ifname)
+	link, err := kernel.Link(ifname)
 	if err != nil {
 		return false
 	}
@@ -20,79 +20,19 @@ func Persistent(ifname string) bool {
 	return ok && tun.Mode == netlink.TUNTAP_MODE_TUN && !tun.NonPersist && tun.Flags&netlink.TUNTAP_MULTI_QUEUE == 0
 }
 
-// Adopt records an interface that is not ours as it is, before the SSM attaches to it and gives it what Configure does
-// and routes: PutBack makes it that again. It then keeps the kernel from giving it addresses of its own making as it
-// gets a carrier.
-//
-// Undone in reverse, the SSM's own goes first, then the attributes become what they were, and then the addresses and
-// routes that were lost with them come back.
-func (j *Journal) Adopt(ifname string, mtu int) error {
-	link, err := linkByName(ifname)
+// Adopt records an interface that is not ours as it is, before the SSM attaches to it and Configure and Add change it. It then
+// keeps the kernel from giving it addresses of its own making as it gets a carrier.
+func Adopt(j *undo.Journal, ifname string, mtu int) error {
+	link, err := kernel.Link(ifname)
 	if err != nil {
 		return err
 	}
-	var changes []change
-	add := func(kind, name, was, now string) {
-		changes = append(changes, change{kind, ifname, link.Attrs().Index, name, was, now})
-	}
-	routes, err := foundRoutes(link)
+	err = j.Interface(link, map[string]int{
+		undo.TUN: unix.IFF_NO_PI | unix.IFF_VNET_HDR, undo.MTU: mtu, undo.TxQueue: queueLength, undo.GSO: gsoMaxSize,
+		undo.GSOIPv4: gsoMaxSize, undo.AddrGenMode: nl.IN6_ADDR_GEN_MODE_NONE, undo.Up: 1,
+	})
 	if err != nil {
-		return wrap(err, "list routes of %s", ifname)
-	}
-	for _, r := range slices.Backward(routes) {
-		if name, ok := nameRoute(r); ok {
-			add("route", name, there, "")
-		}
-	}
-	addresses, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
-	if err != nil {
-		return wrap(err, "list addresses of %s", ifname)
-	}
-	for _, a := range slices.Backward(addresses) {
-		if name, ok := nameAddress(a); ok {
-			add("address", name, there, "")
-		}
-	}
-	for _, to := range []struct {
-		name  string
-		value int
-	}{
-		{"up", 1}, {"addrgenmode", 1}, {"gso_ipv4", gsoMaxSize}, {"gso", gsoMaxSize}, // the latter sets the former, too
-		{"txqueuelen", queueLength}, {"mtu", mtu}, {"tun", unix.IFF_NO_PI | unix.IFF_VNET_HDR},
-	} {
-		if was := attributes[to.name].get(link); was >= 0 && (was != to.value || to.name == "tun") {
-			add("link", to.name, strconv.Itoa(was), strconv.Itoa(to.value))
-		}
-	}
-	add("route", ours, "", there)
-	add("route", multicast, "", there)
-	if is, err := currentRoute(changes[len(changes)-1]); err != nil || is == there {
-		changes = changes[:len(changes)-1] // the kernel's, and was there before
-	}
-	if err := j.record(changes...); err != nil {
 		return err
 	}
 	return noAddressesOfItsOwn(link)
-}
-
-// Addresses records those that Configure is about to give an adopted interface.
-func (j *Journal) Addresses(ifname string, wanted []netip.Prefix) error {
-	link, err := linkByName(ifname)
-	if err != nil {
-		return err
-	}
-	for _, prefix := range wanted {
-		c := change{"address", ifname, link.Attrs().Index, prefix.String(), "", there}
-		is, err := currentAddress(c)
-		if err != nil {
-			return wrap(err, "list addresses of %s", ifname)
-		}
-		if is != "" {
-			continue
-		}
-		if err := j.record(c); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -1,7 +1,9 @@
 package route
 
 import (
-	"os/exec"
+	"bytes"
+	"log/slog"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -9,18 +11,23 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
+	"ssmnet/tunssm/sandbox"
 	"ssmnet/tunssm/tun"
+	"ssmnet/tunssm/undo"
 )
 
-// ip runs iproute2 on the thread's namespace.
-func ip(t testing.TB, line string) string {
+// newJournal gives a journal in an empty directory, its path, and what it logs.
+func newJournal(t testing.TB) (j *undo.Journal, path string, log *bytes.Buffer) {
 	t.Helper()
-	out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("ip %s: %v: %s", line, err, out)
-	}
-	return string(out)
+	path, log = filepath.Join(t.TempDir(), "undo"), new(bytes.Buffer)
+	return again(path, log), path, log
+}
+
+// again is the journal of a next run.
+func again(path string, log *bytes.Buffer) *undo.Journal {
+	return undo.New(path, slog.New(slog.NewTextHandler(log, nil)))
 }
 
 // dump is all that can be seen of the namespace's interfaces, addresses and routes, but for the queueing discipline: the
@@ -28,7 +35,7 @@ func ip(t testing.TB, line string) string {
 func dump(t testing.TB) (all string) {
 	t.Helper()
 	for _, line := range []string{"-d -o link", "-o addr", "-4 route show table all", "-6 route show table all", "rule"} {
-		all += "# ip " + line + "\n" + ip(t, line)
+		all += "# ip " + line + "\n" + sandbox.IP(t, line)
 	}
 	return regexp.MustCompile(`qdisc \S+ `).ReplaceAllString(all, "")
 }
@@ -39,16 +46,7 @@ func beyond(a, b string) []string {
 	return slices.DeleteFunc(strings.Split(a, "\n"), func(line string) bool { return slices.Contains(there, line) })
 }
 
-func link(t testing.TB) netlink.Link {
-	t.Helper()
-	l, err := netlink.LinkByName("tun9")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
-
-func addPersistent(t testing.TB) { t.Helper(); ip(t, "tuntap add tun9 mode tun") }
+func addPersistent(t testing.TB) { t.Helper(); sandbox.IP(t, "tuntap add tun9 mode tun") }
 
 // TestAdopt: a TUN that was there before the SSM is as it was before, after an end and after a kill at any point.
 func TestAdopt(t *testing.T) {
@@ -69,17 +67,17 @@ func TestAdopt(t *testing.T) {
 	for name, lines := range found {
 		for killed := range 6 {
 			t.Run(name, func(t *testing.T) {
-				enterNamespace(t)
+				sandbox.Enter(t)
 				addPersistent(t)
 				if !Persistent("tun9") || Persistent("lo") || Persistent("tun7") {
 					t.Error("which interface is there to stay?")
 				}
 				for _, line := range lines {
-					ip(t, line)
+					sandbox.IP(t, line)
 				}
 				complete := func() {
 					if strings.Contains(strings.Join(lines, " "), "fd09::1/64") {
-						if err := awaitLocal("tun9", prefixes("fd09::1/64")); err != nil {
+						if err := awaitLocal("tun9", sandbox.Prefixes("fd09::1/64")); err != nil {
 							t.Error(err)
 						}
 					}
@@ -104,23 +102,23 @@ func TestAdopt(t *testing.T) {
 }
 
 // use does what a run does, up to a step.
-func use(t *testing.T, j *Journal, steps int) {
+func use(t *testing.T, j *undo.Journal, steps int) {
 	t.Helper()
-	addresses := prefixes("100.80.0.2/32", "fd80::2/128", "10.9.0.3/32")
+	addresses := sandbox.Prefixes("100.80.0.2/32", "fd80::2/128", "10.9.0.3/32")
 	var device *tun.Device
 	for _, step := range []func() error{
-		func() error { return j.Adopt("tun9", 1420) },
+		func() error { return Adopt(j, "tun9", 1420) },
 		func() (err error) { device, err = tun.Attach("tun9"); return err },
 		func() error { return j.Addresses("tun9", addresses) },
 		func() error { return Configure("tun9", addresses, 1420) },
-		func() error { return Add("tun9", prefixes("10.20.0.0/16")[0]) },
-		func() error { return Add("tun9", prefixes("fd20::/48")[0]) },
+		func() error { return Add("tun9", sandbox.Prefixes("10.20.0.0/16")[0]) },
+		func() error { return Add("tun9", sandbox.Prefixes("fd20::/48")[0]) },
 	}[:steps+1] {
 		if err := step(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for device != nil && isUp(link(t)) == 1 && !strings.Contains(ip(t, "-o link show tun9"), "LOWER_UP") {
+	for device != nil && sandbox.Link(t, "tun9").Attrs().RawFlags&unix.IFF_UP != 0 && !strings.Contains(sandbox.IP(t, "-o link show tun9"), "LOWER_UP") {
 		runtime.Gosched() // until the kernel has seen that somebody is attached
 	}
 	if device != nil {
@@ -141,15 +139,15 @@ func TestAdoptedAndChanged(t *testing.T) {
 			[]string{"10.8.0.0/16 via 10.90.0.9 dev br9", "10.9.0.1/24", "mtu 1500"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			enterNamespace(t)
+			sandbox.Enter(t)
 			addPersistent(t)
 			for _, line := range []string{"link set tun9 up", "addr add 10.9.0.1/24 dev tun9", "route add 10.8.0.0/16 via 10.9.0.2"} {
-				ip(t, line)
+				sandbox.IP(t, line)
 			}
 			j, path, log := newJournal(t)
 			use(t, j, 5)
 			for _, line := range tt.theirs {
-				ip(t, line)
+				sandbox.IP(t, line)
 			}
 			if _, err := again(path, log).PutBack(); err != nil {
 				t.Fatal(err)
@@ -164,5 +162,35 @@ func TestAdoptedAndChanged(t *testing.T) {
 				t.Errorf("again: %d, %v", n, err)
 			}
 		})
+	}
+}
+
+// TestGone: what has gone with its interface needs no putting back; an interface of the same name is another.
+func TestGone(t *testing.T) {
+	sandbox.Enter(t)
+	j, _, _ := newJournal(t)
+	addPersistent(t)
+	if err := Adopt(j, "tun9", 1420); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Addresses("tun9", sandbox.Prefixes("100.80.0.2/32")); err != nil {
+		t.Fatal(err)
+	}
+	link, err := netlink.LinkByName("tun9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkDel(link); err != nil {
+		t.Fatal(err)
+	}
+	addPersistent(t)
+	sandbox.IP(t, "addr add 100.80.0.2/32 dev tun9")
+	sandbox.IP(t, "link set tun9 mtu 1420")
+	before := dump(t)
+	if n, err := j.PutBack(); n != 0 || err != nil {
+		t.Errorf("%d changes undone, %v", n, err)
+	}
+	if after := dump(t); after != before {
+		t.Errorf("changed:\n%s\nwas:\n%s", after, before)
 	}
 }

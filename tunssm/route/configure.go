@@ -3,13 +3,15 @@ package route
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/kernel"
 )
 
 const (
@@ -38,7 +40,7 @@ func Configure(ifname string, addresses []netip.Prefix, mtu int) error {
 	if mtu < MinMTU {
 		return fmt.Errorf("route: MTU %d of %s is below %d, the least that carries IPv6", mtu, ifname, MinMTU)
 	}
-	link, err := linkByName(ifname)
+	link, err := kernel.Link(ifname)
 	if err != nil {
 		return err
 	}
@@ -46,7 +48,7 @@ func Configure(ifname string, addresses []netip.Prefix, mtu int) error {
 		return err
 	}
 	if err := netlink.LinkSetMTU(link, mtu); err != nil {
-		return wrap(err, "set the MTU of %s to %d", ifname, mtu)
+		return kernel.Wrap(err, "set the MTU of %s to %d", ifname, mtu)
 	}
 	_ = netlink.LinkSetTxQLen(link, queueLength)
 	_ = netlink.LinkSetGSOMaxSize(link, gsoMaxSize)     // for IPv6, and before Linux 6.3 for both
@@ -55,7 +57,7 @@ func Configure(ifname string, addresses []netip.Prefix, mtu int) error {
 		return err
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
-		return wrap(err, "bring %s up", ifname)
+		return kernel.Wrap(err, "bring %s up", ifname)
 	}
 	return awaitLocal(ifname, addresses)
 }
@@ -66,7 +68,7 @@ func noAddressesOfItsOwn(link netlink.Link) error {
 	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
 		return nil
 	}
-	return wrap(err, "switch off address generation on %s", link.Attrs().Name)
+	return kernel.Wrap(err, "switch off address generation on %s", link.Attrs().Name)
 }
 
 // awaitLocal waits until the kernel takes packets for the addresses. It completes IPv6 addresses in a work queue of its
@@ -95,9 +97,9 @@ func awaitLocal(ifname string, addresses []netip.Prefix) error {
 // whose prefix length changes goes before it comes. Of an IPv4 network it may remove all addresses with the first, so
 // those wanted are added once more at the end.
 func setAddresses(link netlink.Link, wanted []netip.Prefix) error {
-	present, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
+	present, err := kernel.Addresses(link, netlink.FAMILY_ALL)
 	if err != nil {
-		return wrap(err, "list addresses of %s", link.Attrs().Name)
+		return err
 	}
 	keep := make(map[netip.Prefix]bool, len(wanted))
 	stays := make(map[netip.Addr]bool, len(wanted))
@@ -106,7 +108,7 @@ func setAddresses(link netlink.Link, wanted []netip.Prefix) error {
 	}
 	var resized, others []netlink.Addr
 	for _, address := range present {
-		prefix, ok := addrPrefix(address.IPNet)
+		prefix, ok := kernel.AddressPrefix(address.IPNet)
 		switch {
 		case ok && keep[prefix]:
 		case ok && stays[prefix.Addr()]:
@@ -130,7 +132,7 @@ func setAddresses(link netlink.Link, wanted []netip.Prefix) error {
 // addAddresses adds what is not there yet.
 func addAddresses(link netlink.Link, wanted []netip.Prefix) error {
 	for _, prefix := range wanted {
-		address := &netlink.Addr{IPNet: fromPrefix(prefix)}
+		address := &netlink.Addr{IPNet: kernel.Network(prefix)}
 		if prefix.Addr().Is6() {
 			address.Flags = unix.IFA_F_NODAD
 		}
@@ -139,7 +141,7 @@ func addAddresses(link netlink.Link, wanted []netip.Prefix) error {
 			return fmt.Errorf("%w: cannot add %s to %s", ErrNoIPv6, prefix, link.Attrs().Name)
 		}
 		if err != nil {
-			return wrap(err, "add address %s to %s", prefix, link.Attrs().Name)
+			return kernel.Wrap(err, "add address %s to %s", prefix, link.Attrs().Name)
 		}
 	}
 	return nil
@@ -150,23 +152,48 @@ func switchedOff(prefix netip.Prefix, err error) bool {
 	return prefix.Addr().Is6() && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EOPNOTSUPP))
 }
 
-// removeAddresses removes what is still there.
 func removeAddresses(link netlink.Link, unwanted []netlink.Addr) error {
 	for _, address := range unwanted {
-		err := netlink.AddrDel(link, &address)
-		if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-			return wrap(err, "remove address %s from %s", address.IPNet, link.Attrs().Name)
+		if err := kernel.RemoveAddress(link, address); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// addrPrefix is an interface's address with its prefix length, not masked.
-func addrPrefix(n *net.IPNet) (netip.Prefix, bool) {
-	masked, ok := toPrefix(n)
-	if !ok {
-		return netip.Prefix{}, false
+// Intact says whether the interface still has what Configure and Add gave it: nil, ErrDown where it is down, or ErrLost
+// with what is missing. The kernel takes routes away from an interface that goes down, and IPv6 addresses.
+func Intact(ifname string, addresses, routes []netip.Prefix) error {
+	link, err := kernel.Link(ifname)
+	if err != nil {
+		return err
 	}
-	addr, _ := netip.AddrFromSlice(n.IP)
-	return netip.PrefixFrom(addr.Unmap(), masked.Bits()), true
+	if link.Attrs().RawFlags&unix.IFF_UP == 0 {
+		return downError(ifname)
+	}
+	list, err := kernel.Addresses(link, netlink.FAMILY_ALL)
+	if err != nil {
+		return err
+	}
+	var present []netip.Prefix
+	for _, address := range list {
+		if prefix, ok := kernel.AddressPrefix(address.IPNet); ok {
+			present = append(present, prefix)
+		}
+	}
+	for _, prefix := range addresses {
+		if !slices.Contains(present, prefix) {
+			return lostError(ifname, "address", prefix)
+		}
+	}
+	present, err = List(ifname)
+	if err != nil {
+		return err
+	}
+	for _, prefix := range routes {
+		if !slices.Contains(present, prefix.Masked()) {
+			return lostError(ifname, "route", prefix)
+		}
+	}
+	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+
+	"ssmnet/tunssm/kernel"
 )
 
 var (
@@ -11,19 +13,17 @@ var (
 	ErrConflict = errors.New("conflict")
 	// ErrUnreachable: the host has no route to that address.
 	ErrUnreachable = errors.New("route: no route")
-	// ErrNoInterface: no interface of that name exists.
-	ErrNoInterface = errors.New("route: no such interface")
 	// ErrDown: the interface is down.
 	ErrDown = errors.New("route: interface is down")
 	// ErrLost: the interface no longer has an address or a route that it was given.
 	ErrLost = errors.New("route: the interface has lost")
 	// ErrNoIPv6: IPv6 is switched off on this host.
 	ErrNoIPv6 = errors.New("route: this host has no IPv6")
-	// ErrUnguarded: this kernel has no nftables, by which Guard works.
-	ErrUnguarded = errors.New("route: without nftables in the kernel, hosts behind this one can send into the tunnel with its own " +
-		"IPv6 address for their source, and so what policy permits this host")
+
+	// ErrNoInterface: no interface of that name exists.
+	ErrNoInterface = kernel.ErrNoInterface
 	// ErrPrivilege: the process may not change the host's network.
-	ErrPrivilege = errors.New("route: changing the network needs CAP_NET_ADMIN; run with sudo")
+	ErrPrivilege = kernel.ErrPrivilege
 )
 
 func downError(ifname string) error {

@@ -2,14 +2,13 @@ package route
 
 import (
 	"errors"
-	"net/netip"
-	"slices"
 	"sync"
 	"syscall"
 
-	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/kernel"
 )
 
 // Watcher tells of changes to the host's network.
@@ -30,7 +29,7 @@ func Watch() (*Watcher, error) {
 		unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
 		unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF)
 	if err != nil {
-		return nil, wrap(err, "watch the network")
+		return nil, kernel.Wrap(err, "watch the network")
 	}
 	changed := make(chan struct{}, 1)
 	w := &Watcher{Changed: changed}
@@ -93,41 +92,4 @@ func (w *Watcher) Close() {
 		}
 	})
 	w.tasks.Wait()
-}
-
-// Intact says whether the interface still has what Configure and Add gave it: nil, ErrDown where it is down, or ErrLost
-// with what is missing. The kernel takes routes away from an interface that goes down, and IPv6 addresses.
-func Intact(ifname string, addresses, routes []netip.Prefix) error {
-	link, err := linkByName(ifname)
-	if err != nil {
-		return err
-	}
-	if link.Attrs().RawFlags&unix.IFF_UP == 0 {
-		return downError(ifname)
-	}
-	list, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
-	if err != nil {
-		return wrap(err, "list addresses of %s", ifname)
-	}
-	var present []netip.Prefix
-	for _, address := range list {
-		if prefix, ok := addrPrefix(address.IPNet); ok {
-			present = append(present, prefix)
-		}
-	}
-	for _, prefix := range addresses {
-		if !slices.Contains(present, prefix) {
-			return lostError(ifname, "address", prefix)
-		}
-	}
-	present, err = List(ifname)
-	if err != nil {
-		return err
-	}
-	for _, prefix := range routes {
-		if !slices.Contains(present, prefix.Masked()) {
-			return lostError(ifname, "route", prefix)
-		}
-	}
-	return nil
 }

@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+
+	"ssmnet/tunssm/kernel"
+	"ssmnet/tunssm/sandbox"
 )
 
 // toggle takes an interface down or up.
@@ -26,14 +29,14 @@ func toggle(t testing.TB, name string, up bool) {
 
 // TestWatch: what a watcher tells leads to a look at the interface, which in the end sees it as it is.
 func TestWatch(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	openTUN(t, "tun0")
 	w, err := Watch()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	addresses := prefixes("10.90.0.1/24", "fd90::1/64")
+	addresses := sandbox.Prefixes("10.90.0.1/24", "fd90::1/64")
 	awaitState := func(what string, is error) {
 		t.Helper()
 		limit := time.After(10 * time.Second)
@@ -65,13 +68,13 @@ func TestWatch(t *testing.T) {
 // TestWatchUnderlay: another interface's addresses and routes are told, and routes of a table that is not the host's own
 // are not.
 func TestWatchUnderlay(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		t.Fatal(err)
 	}
-	lan := prefixes("10.92.0.0/24")[0]
-	routed := netlink.Route{LinkIndex: lo.Attrs().Index, Dst: fromPrefix(lan), Scope: netlink.SCOPE_LINK}
+	lan := sandbox.Prefixes("10.92.0.0/24")[0]
+	routed := netlink.Route{LinkIndex: lo.Attrs().Index, Dst: kernel.Network(lan), Scope: netlink.SCOPE_LINK}
 	elsewhere := routed
 	elsewhere.Table = 100
 	for _, change := range []struct {
@@ -82,7 +85,7 @@ func TestWatchUnderlay(t *testing.T) {
 		{"route in another table", func() error { return netlink.RouteAdd(&elsewhere) }, false},
 		{"route in the main table", func() error { return netlink.RouteAdd(&routed) }, true},
 		{"route removed", func() error { return netlink.RouteDel(&routed) }, true},
-		{"interface", func() error { addBridge(t, "br9", "10.91.0.1/24"); return nil }, true},
+		{"interface", func() error { sandbox.Bridge(t, "br9", "10.91.0.1/24"); return nil }, true},
 	} {
 		w, err := Watch()
 		if err != nil {
@@ -105,51 +108,9 @@ func TestWatchUnderlay(t *testing.T) {
 	}
 }
 
-// TestIntact: what an interface loses by going down, and what is still missing as it comes up.
-func TestIntact(t *testing.T) {
-	enterNamespace(t)
-	openTUN(t, "tun0")
-	addresses, routes := prefixes("10.90.0.1/32", "fd90::1/128"), prefixes("10.90.0.0/16", "fd90::/48")
-	setUpTUN := func() {
-		t.Helper()
-		if err := Configure("tun0", addresses, 1420); err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range routes {
-			if err := Add("tun0", p); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := Intact("tun0", addresses, routes); err != nil {
-			t.Fatal(err)
-		}
-	}
-	setUpTUN()
-	toggle(t, "tun0", false)
-	if err := Intact("tun0", addresses, routes); !errors.Is(err, ErrDown) ||
-		err.Error() != "route: interface is down: bring it up with 'ip link set tun0 up'" {
-		t.Errorf("down: %v", err)
-	}
-	toggle(t, "tun0", true)
-	if err := Intact("tun0", addresses, routes); !errors.Is(err, ErrLost) {
-		t.Errorf("up again: %v", err)
-	}
-	setUpTUN()
-	if err := Del("tun0", routes[1]); err != nil {
-		t.Fatal(err)
-	}
-	if err := Intact("tun0", addresses, routes); !errors.Is(err, ErrLost) ||
-		err.Error() != "route: the interface has lost its route fd90::/48: tun0" {
-		t.Errorf("without a route: %v", err)
-	}
-	if err := Intact("tun7", addresses, routes); !errors.Is(err, ErrNoInterface) {
-		t.Errorf("no such interface: %v", err)
-	}
-}
-
 // TestWatchFirewall: a change to chains and rules of nftables is told; one to the elements of a set is not.
 func TestWatchFirewall(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	w, err := Watch()
 	if err != nil {
 		t.Fatal(err)
@@ -160,7 +121,7 @@ func TestWatchFirewall(t *testing.T) {
 		for len(w.Changed) > 0 {
 			<-w.Changed
 		}
-		nft(t, command)
+		sandbox.NFT(t, command)
 		select {
 		case <-w.Changed:
 			return true
@@ -173,7 +134,7 @@ func TestWatchFirewall(t *testing.T) {
 			t.Errorf("%s: not told", command)
 		}
 	}
-	nft(t, "add set inet f s { type ipv4_addr; }")
+	sandbox.NFT(t, "add set inet f s { type ipv4_addr; }")
 	if told("add element inet f s { 192.0.2.1 }") {
 		t.Error("told of an element")
 	}
@@ -182,8 +143,8 @@ func TestWatchFirewall(t *testing.T) {
 // TestWatchForwarding: forwarding that somebody switches off is told. Another SSM may, at its end, of an interface that both
 // made forward.
 func TestWatchForwarding(t *testing.T) {
-	enterNamespace(t)
-	addBridge(t, "eth1")
+	sandbox.Enter(t)
+	sandbox.Bridge(t, "eth1")
 	w, err := Watch()
 	if err != nil {
 		t.Fatal(err)
@@ -194,7 +155,7 @@ func TestWatchForwarding(t *testing.T) {
 			for len(w.Changed) > 0 {
 				<-w.Changed
 			}
-			if err := setSysctl(change{Name: switchOf(family, "eth1")}, value); err != nil {
+			if err := kernel.SetSysctl(kernel.Forwarding(family, "eth1"), value); err != nil {
 				t.Fatal(err)
 			}
 			select {

@@ -12,21 +12,23 @@ import (
 	"github.com/vishvananda/netlink"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/sandbox"
 )
 
 // TestClose looks at a read that waits, one that comes later, and what is left.
 func TestClose(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	enterNamespace(t)
+	sandbox.Enter(t)
 	d := openUp(t, "10.90.0.1/24")
 	result := make(chan error)
 	read := func() {
-		_, err := d.ReadFrame(make([]byte, MaxFrame))
+		_, err := d.ReadFrame(make([]byte, maxFrame))
 		result <- err
 	}
 	for _, when := range []string{"waiting", "later"} {
 		go read()
-		for when == "waiting" && !readWaits() {
+		for when == "waiting" && !sandbox.Waits("ReadFrame") {
 			runtime.Gosched()
 		}
 		if err := d.Close(); err != nil {
@@ -44,28 +46,16 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// readWaits says whether some goroutine is parked in ReadFrame.
-func readWaits() bool {
-	stacks := make([]byte, 1<<20)
-	stacks = stacks[:runtime.Stack(stacks, true)]
-	for _, s := range strings.Split(string(stacks), "\n\n") {
-		if strings.Contains(s, "ReadFrame") && strings.Contains(s, "[IO wait") {
-			return true
-		}
-	}
-	return false
-}
-
 // TestGone deletes the interface under a read that waits.
 func TestGone(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	d := openUp(t, "10.90.0.1/24")
 	result := make(chan error)
 	go func() {
-		_, err := d.ReadFrame(make([]byte, MaxFrame))
+		_, err := d.ReadFrame(make([]byte, maxFrame))
 		result <- err
 	}()
-	for !readWaits() {
+	for !sandbox.Waits("ReadFrame") {
 		runtime.Gosched()
 	}
 	link, err := netlink.LinkByName("tun0")
@@ -78,7 +68,7 @@ func TestGone(t *testing.T) {
 	if err := <-result; !errors.Is(err, ErrGone) || !strings.Contains(err.Error(), "tun0") {
 		t.Errorf("waiting read: %v, want ErrGone", err)
 	}
-	if _, err := d.ReadFrame(make([]byte, MaxFrame)); !errors.Is(err, ErrGone) {
+	if _, err := d.ReadFrame(make([]byte, maxFrame)); !errors.Is(err, ErrGone) {
 		t.Errorf("later read: %v, want ErrGone", err)
 	}
 	if _, err := d.WriteFrame(echo("10.90.0.2", "10.90.0.1", 1)); !errors.Is(err, ErrGone) {
@@ -115,7 +105,8 @@ func TestRefusals(t *testing.T) {
 		{"other kind", "lan0", taken(func() (io.Closer, error) {
 			return nil, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "lan0"}})
 		}), ErrTaken, []string{"lan0", "--interface"}},
-		{"no privilege", "tun0", dropNetAdmin, ErrPrivilege, []string{"tun0", "CAP_NET_ADMIN", "sudo"}},
+		{"no privilege", "tun0", func(t *testing.T) { sandbox.Drop(t, unix.CAP_NET_ADMIN) }, ErrPrivilege, []string{"tun0", "CAP_NET_ADMIN", "sudo"}},
+		{"no module", "tun0", func(t *testing.T) { sandbox.Cover(t, "/dev/net") }, ErrNoTUN, []string{"/dev/net/tun", "modprobe"}},
 		{"no name", "", nil, ErrName, []string{"--interface"}},
 		{"long name", "sixteen-letters-", nil, ErrName, []string{"sixteen-letters-", "--interface"}},
 		{"pattern", "tun%d", nil, ErrName, []string{"--interface"}},
@@ -123,7 +114,7 @@ func TestRefusals(t *testing.T) {
 		{"line", "tun\n0", nil, ErrName, []string{"--interface"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			enterNamespace(t)
+			sandbox.Enter(t)
 			if c.before != nil {
 				c.before(t)
 			}
@@ -143,22 +134,9 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// dropNetAdmin takes the capability from the test's thread alone, which ends with the test.
-func dropNetAdmin(t *testing.T) {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		t.Fatal(err)
-	}
-	data[0].Effective &^= 1 << unix.CAP_NET_ADMIN
-	if err := unix.Capset(&header, &data[0]); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestAttach: an interface that was made to stay is used, by one at a time, and stays.
 func TestAttach(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	made := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tun0"}, Mode: netlink.TUNTAP_MODE_TUN}
 	if err := netlink.LinkAdd(made); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"ssmnet/packet"
+	"ssmnet/tunssm/sandbox"
 )
 
 // traffic is what crossed the wire between two TUNs.
@@ -23,13 +26,13 @@ type traffic struct {
 
 // carry moves frames from one device to the other until either is closed.
 func (w *traffic) carry(t *testing.T, from, to *Device) {
-	buf := make([]byte, MaxFrame)
+	buf := make([]byte, maxFrame)
 	for {
 		n, err := from.ReadFrame(buf)
 		if err != nil {
 			return
 		}
-		w.longest.Store(max(w.longest.Load(), int64(n-HeaderLen)))
+		w.longest.Store(max(w.longest.Load(), int64(n-packet.VirtioLen)))
 		w.kinds.Or(1 << (buf[1] &^ unix.VIRTIO_NET_HDR_GSO_ECN))
 		if buf[0]&unix.VIRTIO_NET_HDR_F_NEEDS_CSUM != 0 {
 			w.partial.Add(1)
@@ -44,10 +47,10 @@ func (w *traffic) carry(t *testing.T, from, to *Device) {
 // inFirst and inSecond with the thread in the first and in the second namespace.
 func wire(t *testing.T, addresses [2]string, inFirst, inSecond func()) *traffic {
 	w := new(traffic)
-	enterNamespace(t)
+	sandbox.Enter(t)
 	first := openUp(t, addresses[0])
 	inFirst()
-	enterNamespace(t)
+	sandbox.Enter(t)
 	second := openUp(t, addresses[1])
 	var carriers sync.WaitGroup
 	carriers.Go(func() { w.carry(t, first, second) })
@@ -130,7 +133,7 @@ func TestTCPSuperFrames(t *testing.T) {
 // TestUDPSuperFrames sends with UDP_SEGMENT into the TUN: USO hands the run over as one frame.
 func TestUDPSuperFrames(t *testing.T) {
 	const segment, count = 1200, 20
-	enterNamespace(t)
+	sandbox.Enter(t)
 	d := openUp(t, "10.90.0.1/24")
 	conn, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(10, 90, 0, 2), Port: 7})
 	if err != nil {
@@ -148,13 +151,13 @@ func TestUDPSuperFrames(t *testing.T) {
 	if _, err := conn.Write(make([]byte, segment*count)); err != nil {
 		t.Fatal(err)
 	}
-	buf := make([]byte, MaxFrame)
+	buf := make([]byte, maxFrame)
 	n, err := d.ReadFrame(buf)
 	if err != nil {
 		t.Fatal(err)
 	}
 	const udpL4 = unix.VIRTIO_NET_HDR_GSO_UDP_L4
-	if want := HeaderLen + 28 + segment*count; buf[1] != udpL4 || n != want {
+	if want := packet.VirtioLen + 28 + segment*count; buf[1] != udpL4 || n != want {
 		t.Errorf("gso_type %d, %d bytes; want %d, %d (USO needs Linux 6.2)", buf[1], n, udpL4, want)
 	}
 }

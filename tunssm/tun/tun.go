@@ -26,16 +26,14 @@ import (
 
 	"golang.org/x/sys/unix"
 	wgtun "golang.zx2c4.com/wireguard/tun"
+
+	"ssmnet/packet"
 )
 
-const (
-	// HeaderLen is the length of the virtio-net header in front of each packet.
-	HeaderLen = 10
-	// MaxFrame is the longest frame: the header and the longest IP packet. Read buffers have at least this length.
-	MaxFrame = HeaderLen + 65535
+// maxFrame is the longest frame: the header and the longest IP packet. Read buffers have at least this length.
+const maxFrame = packet.VirtioLen + 65535
 
-	clonePath = "/dev/net/tun"
-)
+const clonePath = "/dev/net/tun"
 
 // Device is one TUN interface. One goroutine reads at a time; any number write.
 type Device struct {
@@ -138,16 +136,16 @@ func (d *Device) Name() string { return d.name }
 // Offload says whether the kernel exchanges partial checksums and super-packets with us.
 func (d *Device) Offload() bool { return d.offload }
 
-// ReadFrame waits for one frame and puts it into b, which has at least MaxFrame bytes: the kernel would cut a longer
+// ReadFrame waits for one frame and puts it into b, which has at least maxFrame bytes: the kernel would cut a longer
 // packet without saying so. Errors: ErrShort, ErrClosed after Close, ErrGone when the interface was deleted.
 func (d *Device) ReadFrame(b []byte) (int, error) {
-	if len(b) < MaxFrame {
+	if len(b) < maxFrame {
 		return 0, ErrShort
 	}
 	skip := 0
 	if !d.offload {
-		skip = HeaderLen
-		clear(b[:HeaderLen])
+		skip = packet.VirtioLen
+		clear(b[:packet.VirtioLen])
 	}
 	n, err := d.file.Read(b[skip:])
 	if errors.Is(err, os.ErrClosed) {
@@ -163,13 +161,13 @@ func (d *Device) ReadFrame(b []byte) (int, error) {
 // keeps b. An error that is neither ErrClosed nor ErrGone concerns this frame alone: the kernel found it malformed
 // (EINVAL, EFAULT) or the interface is down (EIO).
 func (d *Device) WriteFrame(b []byte) (int, error) {
-	if len(b) <= HeaderLen {
+	if len(b) <= packet.VirtioLen {
 		return 0, ErrShort
 	}
 	skip := 0
 	if !d.offload {
-		skip = HeaderLen
-		if [HeaderLen]byte(b) != ([HeaderLen]byte{}) {
+		skip = packet.VirtioLen
+		if [packet.VirtioLen]byte(b) != ([packet.VirtioLen]byte{}) {
 			return 0, ErrOffload
 		}
 	}

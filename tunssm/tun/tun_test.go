@@ -5,31 +5,16 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
-	"runtime"
 	"sync"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"ssmnet/packet"
 	"ssmnet/tunssm/route"
+	"ssmnet/tunssm/sandbox"
 )
-
-// enterNamespace gives the test's thread an empty network namespace. The thread ends with the test's goroutine.
-func enterNamespace(t testing.TB) {
-	t.Helper()
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatalf("make a network namespace (these tests need root): %v", err)
-	}
-	lo, err := netlink.LinkByName("lo")
-	if err == nil {
-		err = netlink.LinkSetUp(lo)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // openUp opens tun0 in the thread's namespace, configured and up.
 func openUp(t testing.TB, addresses ...string) *Device {
@@ -77,7 +62,7 @@ func echo(src, dst string, sequence uint16) []byte {
 	icmp := make([]byte, 8+32)
 	icmp[0] = 8
 	binary.BigEndian.PutUint16(icmp[6:], sequence)
-	frame := make([]byte, HeaderLen)
+	frame := make([]byte, packet.VirtioLen)
 	if from.Is4() {
 		binary.BigEndian.PutUint16(icmp[2:], sum(icmp))
 		ip := []byte{0x45, 0, 0, byte(20 + len(icmp)), 0, 0, 0, 0, 64, unix.IPPROTO_ICMP, 0, 0}
@@ -95,7 +80,7 @@ func echo(src, dst string, sequence uint16) []byte {
 
 // isReply says whether frame answers the echo request with that sequence number.
 func isReply(frame []byte, sequence uint16) bool {
-	packet := frame[HeaderLen:]
+	packet := frame[packet.VirtioLen:]
 	switch packet[0] >> 4 {
 	case 4:
 		return packet[9] == unix.IPPROTO_ICMP && packet[20] == 0 && binary.BigEndian.Uint16(packet[26:]) == sequence
@@ -115,12 +100,12 @@ var families = []struct{ name, prefix, local, remote string }{
 func TestEcho(t *testing.T) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
-			enterNamespace(t)
+			sandbox.Enter(t)
 			d := openUp(t, f.prefix)
 			if !d.Offload() {
 				t.Error("no virtio-net header on this kernel")
 			}
-			request, buf := echo(f.remote, f.local, 1), make([]byte, MaxFrame)
+			request, buf := echo(f.remote, f.local, 1), make([]byte, maxFrame)
 			ask := func() {
 				if n, err := d.WriteFrame(request); err != nil || n != len(request) {
 					t.Fatalf("WriteFrame = %d, %v; want %d", n, err, len(request))
@@ -143,7 +128,7 @@ func TestEcho(t *testing.T) {
 
 // TestSilentOnUp compares with an interface brought up as the kernel would have it, which solicits routers.
 func TestSilentOnUp(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	silent := openUp(t, "10.90.0.1/24", "fd90::1/64")
 	chatty, err := Open("tun1")
 	if err != nil {
@@ -157,14 +142,14 @@ func TestSilentOnUp(t *testing.T) {
 	if err := netlink.LinkSetUp(link); err != nil {
 		t.Fatal(err)
 	}
-	buf := make([]byte, MaxFrame)
+	buf := make([]byte, maxFrame)
 	allRouters := netip.MustParseAddr("ff02::2").AsSlice()
 	for {
 		n, err := chatty.ReadFrame(buf)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n >= HeaderLen+40 && bytes.Equal(buf[HeaderLen+24:HeaderLen+40], allRouters) {
+		if n >= packet.VirtioLen+40 && bytes.Equal(buf[packet.VirtioLen+24:packet.VirtioLen+40], allRouters) {
 			break
 		}
 	}
@@ -184,7 +169,7 @@ func TestSilentOnUp(t *testing.T) {
 func TestPlain(t *testing.T) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
-			enterNamespace(t)
+			sandbox.Enter(t)
 			d, err := open("tun0", unix.IFF_TUN|unix.IFF_NO_PI)
 			if err != nil {
 				t.Fatal(err)
@@ -197,13 +182,13 @@ func TestPlain(t *testing.T) {
 			if n, err := d.WriteFrame(request); err != nil || n != len(request) {
 				t.Fatalf("WriteFrame = %d, %v; want %d", n, err, len(request))
 			}
-			buf := bytes.Repeat([]byte{0xff}, MaxFrame)
+			buf := bytes.Repeat([]byte{0xff}, maxFrame)
 			n, err := d.ReadFrame(buf)
 			if err != nil || !isReply(buf[:n], 3) {
 				t.Fatalf("read %x, %v", buf[:n], err)
 			}
-			if !bytes.Equal(buf[:HeaderLen], make([]byte, HeaderLen)) {
-				t.Errorf("header %x, want zeros", buf[:HeaderLen])
+			if !bytes.Equal(buf[:packet.VirtioLen], make([]byte, packet.VirtioLen)) {
+				t.Errorf("header %x, want zeros", buf[:packet.VirtioLen])
 			}
 			request[0] = unix.VIRTIO_NET_HDR_F_NEEDS_CSUM
 			if _, err := d.WriteFrame(request); !errors.Is(err, ErrOffload) {
@@ -214,7 +199,7 @@ func TestPlain(t *testing.T) {
 }
 
 func TestMalformedFrames(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	d := openUp(t, "10.90.0.1/24")
 	header := func(flags, kind byte, fields ...uint16) []byte {
 		frame := echo("10.90.0.2", "10.90.0.1", 1)
@@ -225,14 +210,14 @@ func TestMalformedFrames(t *testing.T) {
 		return frame
 	}
 	notIP := echo("10.90.0.2", "10.90.0.1", 1)
-	notIP[HeaderLen] = 0
+	notIP[packet.VirtioLen] = 0
 	for _, c := range []struct {
 		name  string
 		frame []byte
 		want  error
 	}{
 		{"empty", nil, ErrShort},
-		{"header only", make([]byte, HeaderLen), ErrShort},
+		{"header only", make([]byte, packet.VirtioLen), ErrShort},
 		{"neither IPv4 nor IPv6", notIP, unix.EINVAL},
 		{"unknown segmentation", header(0, 77, 0, 100), unix.EINVAL},
 		{"segments of nothing", header(1, unix.VIRTIO_NET_HDR_GSO_TCPV4, 40, 0, 20, 16), unix.EINVAL},
@@ -243,20 +228,20 @@ func TestMalformedFrames(t *testing.T) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
 	}
-	if _, err := d.ReadFrame(make([]byte, MaxFrame-1)); !errors.Is(err, ErrShort) {
+	if _, err := d.ReadFrame(make([]byte, maxFrame-1)); !errors.Is(err, ErrShort) {
 		t.Errorf("short buffer: %v, want ErrShort", err)
 	}
 	if _, err := d.WriteFrame(echo("10.90.0.2", "10.90.0.1", 9)); err != nil {
 		t.Fatalf("a good frame after the bad ones: %v", err)
 	}
-	buf := make([]byte, MaxFrame)
+	buf := make([]byte, maxFrame)
 	if n, err := d.ReadFrame(buf); err != nil || !isReply(buf[:n], 9) {
 		t.Errorf("read %x, %v; want the reply to the good frame", buf[:n], err)
 	}
 }
 
 func TestConcurrentWrites(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	d := openUp(t, "10.90.0.1/24")
 	const writers, each = 4, 50
 	var wg sync.WaitGroup
@@ -274,12 +259,12 @@ func TestConcurrentWrites(t *testing.T) {
 	for i := range uint16(writers * each) {
 		missing[i] = true
 	}
-	for buf := make([]byte, MaxFrame); len(missing) > 0; {
+	for buf := make([]byte, maxFrame); len(missing) > 0; {
 		n, err := d.ReadFrame(buf)
 		if err != nil {
 			t.Fatal(err)
 		}
-		sequence := binary.BigEndian.Uint16(buf[HeaderLen+26:])
+		sequence := binary.BigEndian.Uint16(buf[packet.VirtioLen+26:])
 		if !isReply(buf[:n], sequence) || !missing[sequence] {
 			t.Fatalf("unexpected frame %x", buf[:n])
 		}

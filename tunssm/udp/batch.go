@@ -3,7 +3,6 @@ package udp
 import (
 	"encoding/binary"
 	"errors"
-	"net"
 	"net/netip"
 	"unsafe"
 
@@ -18,20 +17,20 @@ const (
 )
 
 // Receive waits for one datagram, or a run of them from one source that the kernel has joined, and puts it into b,
-// which should have MaxBatch bytes. Each datagram is segment bytes long but the last, which may be shorter; a single
+// which should have maxBatch bytes. Each datagram is segment bytes long but the last, which may be shorter; a single
 // one has segment == n (zero for an empty datagram). A run that does not fit b is dropped. The source of an IPv4
-// datagram is an IPv4 address. The only lasting error is net.ErrClosed; what the network reports about earlier sends is
-// passed over.
+// datagram is an IPv4 address. After Close the error is net.ErrClosed, and there is no other: what ICMP says of earlier
+// sends the kernel tells connected sockets alone, or those that ask for it.
 func (c *Conn) Receive(b []byte) (n, segment int, src netip.AddrPort, err error) {
 	var control [64]byte
 	for {
 		var nc, flags int
 		n, nc, flags, src, err = c.conn.ReadMsgUDPAddrPort(b, control[:])
-		if err != nil && passing(err) || err == nil && flags&unix.MSG_TRUNC != 0 {
-			continue
-		}
 		if err != nil {
 			return 0, 0, netip.AddrPort{}, err
+		}
+		if flags&unix.MSG_TRUNC != 0 {
+			continue
 		}
 		segment = segmentSize(control[:nc])
 		if segment <= 0 || segment > n {
@@ -39,20 +38,6 @@ func (c *Conn) Receive(b []byte) (n, segment int, src netip.AddrPort, err error)
 		}
 		return n, segment, netip.AddrPortFrom(src.Addr().Unmap(), src.Port()), nil
 	}
-}
-
-// passing says whether err is what the network reported about some datagram sent before (ICMP), and so says nothing of
-// the socket or of the next datagram.
-func passing(err error) bool {
-	var errno unix.Errno
-	if errors.Is(err, net.ErrClosed) || !errors.As(err, &errno) {
-		return false
-	}
-	switch errno {
-	case unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.ENOPROTOOPT, unix.EPROTO:
-		return true
-	}
-	return false
 }
 
 // segmentSize finds the UDP_GRO message among the control messages: an int, the size of each datagram of the run.
@@ -178,12 +163,8 @@ func (c *Conn) sendOne(b []byte, dst netip.AddrPort) error {
 	return err
 }
 
-// write is one sendmsg. Linux reports what ICMP said of an earlier datagram by refusing the next one (once), so a
-// refused connection is asked again.
+// write is one sendmsg.
 func (c *Conn) write(b, control []byte, dst netip.AddrPort) error {
 	_, _, err := c.conn.WriteMsgUDPAddrPort(b, control, dst)
-	if errors.Is(err, unix.ECONNREFUSED) {
-		_, _, err = c.conn.WriteMsgUDPAddrPort(b, control, dst)
-	}
 	return err
 }

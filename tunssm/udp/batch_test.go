@@ -13,6 +13,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/sandbox"
 )
 
 // frames makes a batch of count frames of segment bytes, the last of last bytes, each numbered from its start.
@@ -27,7 +29,7 @@ func frames(count, segment, last int) []byte {
 // receiveAll receives until size bytes have come, checks that all came from src, and returns the frames in order.
 func receiveAll(t *testing.T, c *Conn, size int, src netip.AddrPort) (got [][]byte, calls int) {
 	t.Helper()
-	buf := make([]byte, MaxBatch)
+	buf := make([]byte, maxBatch)
 	for total := 0; total < size; calls++ {
 		n, segment, from, err := c.Receive(buf)
 		if err != nil {
@@ -102,7 +104,7 @@ func TestBatches(t *testing.T) {
 
 // TestIPv4Only is the socket of a host without IPv6.
 func TestIPv4Only(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	c, err := listen(0, unix.AF_INET)
 	if err != nil {
 		t.Fatal(err)
@@ -121,20 +123,20 @@ func TestIPv4Only(t *testing.T) {
 
 // TestEmptyDatagram: it opens a NAT, and arrives as nothing.
 func TestEmptyDatagram(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	c := listenOn(t, 0)
 	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
 	if err := c.Send(nil, 0, self); err != nil {
 		t.Fatal(err)
 	}
-	if n, segment, src, err := c.Receive(make([]byte, MaxBatch)); n != 0 || segment != 0 || src != self || err != nil {
+	if n, segment, src, err := c.Receive(make([]byte, maxBatch)); n != 0 || segment != 0 || src != self || err != nil {
 		t.Errorf("Receive = %d, %d, %s, %v; want 0, 0, %s", n, segment, src, err, self)
 	}
 }
 
 // TestShortBuffer: what does not fit is dropped and not handed over cut.
 func TestShortBuffer(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	c := listenOn(t, 0)
 	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
 	for _, size := range []int{101, 100} {
@@ -210,7 +212,7 @@ func narrow(t *testing.T, dst netip.Addr, mtu int) {
 
 // TestSingly is the socket of a network card that cannot segment.
 func TestSingly(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	c := listenOn(t, 0)
 	c.singly.Store(true)
 	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
@@ -223,7 +225,7 @@ func TestSingly(t *testing.T) {
 }
 
 func TestRefusedFrames(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	c := listenOn(t, 0)
 	self := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), c.LocalPort())
 	closed := netip.AddrPortFrom(self.Addr(), 9)
@@ -250,7 +252,7 @@ func TestRefusedFrames(t *testing.T) {
 	if c.Send(nil, 0, netip.AddrPort{}) == nil {
 		t.Error("no destination: no error")
 	}
-	buf := make([]byte, MaxBatch)
+	buf := make([]byte, maxBatch)
 	if err := c.Send([]byte("still"), 0, self); err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +263,7 @@ func TestRefusedFrames(t *testing.T) {
 
 // TestConcurrentSends: batches of several senders keep their own segment sizes.
 func TestConcurrentSends(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	c := listenOn(t, 0)
 	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
 	const senders, each, count = 4, 20, 10
@@ -297,10 +299,10 @@ func TestNoAllocations(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1", "::1"} {
 		for _, segment := range []int{0, 1400} {
 			t.Run(fmt.Sprintf("%s/%d", addr, segment), func(t *testing.T) {
-				enterNamespace(t)
+				sandbox.Enter(t)
 				c := listenOn(t, 0)
 				self := netip.AddrPortFrom(netip.MustParseAddr(addr), c.LocalPort())
-				b, buf := make([]byte, 14000), make([]byte, MaxBatch)
+				b, buf := make([]byte, 14000), make([]byte, maxBatch)
 				allocs := testing.AllocsPerRun(200, func() {
 					if err := c.Send(b, segment, self); err != nil {
 						t.Fatal(err)

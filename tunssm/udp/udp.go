@@ -31,8 +31,8 @@ import (
 )
 
 const (
-	// MaxBatch is the most bytes one Receive can return: the longest UDP payload GRO makes.
-	MaxBatch = 65535
+	// maxBatch is the most bytes one Receive can return: the longest UDP payload GRO makes.
+	maxBatch = 65535
 
 	// receiveBuffer bounds the frames that stand in the socket while the inbound loop does not run. 4 MiB are 6 ms at
 	// 5 Gb/s, about what a busy two-core host can keep a thread from running. More would only be a longer standing

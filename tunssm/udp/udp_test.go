@@ -6,14 +6,14 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/vishvananda/netlink"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/sandbox"
 )
 
 // TestPortTaken: by one of ours, by an IPv4-only socket, and ports that are not for everybody.
@@ -27,14 +27,14 @@ func TestPortTaken(t *testing.T) {
 		t.Cleanup(func() { conn.Close() })
 		return uint16(conn.LocalAddr().(*net.UDPAddr).Port)
 	}
-	low := func(t *testing.T) uint16 { dropCapability(t, unix.CAP_NET_BIND_SERVICE); return 500 }
+	low := func(t *testing.T) uint16 { sandbox.Drop(t, unix.CAP_NET_BIND_SERVICE); return 500 }
 	for _, c := range []struct {
 		name   string
 		occupy func(*testing.T) uint16
 		want   error
 	}{{"ours", ours, ErrTaken}, {"IPv4 only", ipv4, ErrTaken}, {"privileged", low, ErrPrivilege}} {
 		t.Run(c.name, func(t *testing.T) {
-			enterNamespace(t)
+			sandbox.Enter(t)
 			port := c.occupy(t)
 			conn, err := Listen(port)
 			if !errors.Is(err, c.want) {
@@ -50,7 +50,7 @@ func TestPortTaken(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	c := listenOn(t, 7601)
 	if c.LocalPort() != 7601 {
 		t.Errorf("port %d, want 7601", c.LocalPort())
@@ -74,8 +74,8 @@ func TestOptions(t *testing.T) {
 
 // TestUnprivileged: without CAP_NET_ADMIN the buffers are what the host allows, and all else works.
 func TestUnprivileged(t *testing.T) {
-	enterNamespace(t)
-	dropCapability(t, unix.CAP_NET_ADMIN)
+	sandbox.Enter(t)
+	sandbox.Drop(t, unix.CAP_NET_ADMIN)
 	c := listenOn(t, 0)
 	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
 	b := frames(20, 1300, 1300)
@@ -88,7 +88,7 @@ func TestUnprivileged(t *testing.T) {
 
 // TestIPv6Disabled: the kernel has IPv6 and the host has it switched off.
 func TestIPv6Disabled(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	if err := os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -97,22 +97,22 @@ func TestIPv6Disabled(t *testing.T) {
 	if err := c.Send([]byte("x"), 0, self); err != nil {
 		t.Fatal(err)
 	}
-	if n, _, src, err := c.Receive(make([]byte, MaxBatch)); n != 1 || src != self || err != nil {
+	if n, _, src, err := c.Receive(make([]byte, maxBatch)); n != 1 || src != self || err != nil {
 		t.Errorf("Receive = %d, %s, %v; want 1 from %s", n, src, err, self)
 	}
 }
 
 func TestClose(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	enterNamespace(t)
+	sandbox.Enter(t)
 	c := listenOn(t, 0)
 	result := make(chan error)
 	for _, when := range []string{"waiting", "later"} {
 		go func() {
-			_, _, _, err := c.Receive(make([]byte, MaxBatch))
+			_, _, _, err := c.Receive(make([]byte, maxBatch))
 			result <- err
 		}()
-		for when == "waiting" && !receiveWaits() {
+		for when == "waiting" && !sandbox.Waits("Receive") {
 			runtime.Gosched()
 		}
 		if err := c.Close(); err != nil {
@@ -129,55 +129,4 @@ func TestClose(t *testing.T) {
 		}
 	}
 	listenOn(t, c.LocalPort()) // the port is free again
-}
-
-// receiveWaits says whether some goroutine is parked in Receive.
-func receiveWaits() bool {
-	stacks := make([]byte, 1<<20)
-	stacks = stacks[:runtime.Stack(stacks, true)]
-	for _, s := range strings.Split(string(stacks), "\n\n") {
-		if strings.Contains(s, "Receive") && strings.Contains(s, "[IO wait") {
-			return true
-		}
-	}
-	return false
-}
-
-func TestLocalAddresses(t *testing.T) {
-	enterNamespace(t)
-	want := func(what, exclude string, addrs ...string) {
-		t.Helper()
-		got, err := LocalAddresses(exclude)
-		if err != nil {
-			t.Fatal(err)
-		}
-		wanted := make([]netip.Addr, 0, len(addrs))
-		for _, a := range addrs {
-			wanted = append(wanted, netip.MustParseAddr(a))
-		}
-		if !slices.Equal(got, wanted) {
-			t.Errorf("%s: %v, want %v", what, got, wanted)
-		}
-	}
-	want("loopback only", "tun0")
-	addBridge(t, "lan0", "192.168.7.1/24", "192.168.7.2/24", "fe80::7/64", "169.254.1.1/16", "fd07::1/64")
-	addBridge(t, "tun0", "10.90.0.1/24", "fd90::1/64")
-	want("one interface", "tun0", "192.168.7.1", "fd07::1", "192.168.7.2")
-	uplink := addBridge(t, "wan0", "198.51.100.1/24", "2001:db8::1/64")
-	route := &netlink.Route{LinkIndex: uplink.Attrs().Index, Gw: net.IPv4(198, 51, 100, 254)}
-	if err := netlink.RouteAdd(route); err != nil {
-		t.Fatal(err)
-	}
-	want("uplink first", "tun0", "198.51.100.1", "2001:db8::1", "192.168.7.1", "fd07::1", "192.168.7.2")
-	want("nothing excluded", "", "198.51.100.1", "2001:db8::1", "192.168.7.1", "fd07::1", "10.90.0.1", "fd90::1",
-		"192.168.7.2")
-	for _, a := range []string{"203.0.113.1/32", "203.0.113.2/32", "203.0.113.3/32", "203.0.113.4/32"} {
-		up(t, "wan0", a)
-	}
-	want("many", "tun0", "198.51.100.1", "2001:db8::1", "192.168.7.1", "fd07::1",
-		"203.0.113.1", "192.168.7.2", "203.0.113.2", "203.0.113.3")
-	if err := netlink.LinkSetDown(uplink); err != nil {
-		t.Fatal(err)
-	}
-	want("uplink down", "tun0", "192.168.7.1", "fd07::1", "192.168.7.2")
 }

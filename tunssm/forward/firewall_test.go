@@ -1,4 +1,4 @@
-package route
+package forward
 
 import (
 	"strings"
@@ -6,11 +6,13 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/sandbox"
 )
 
 // TestFirewalls: a policy that drops what is forwarded is told with the rule to add, until a rule speaks of the interface.
 func TestFirewalls(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	told := func(ipv4 bool) []string {
 		t.Helper()
 		list, err := Firewalls("tun0", ipv4)
@@ -19,12 +21,12 @@ func TestFirewalls(t *testing.T) {
 		}
 		return list
 	}
-	nft(t, "add table inet f; add chain inet f forward { type filter hook forward priority 0; policy accept; }\n"+
+	sandbox.NFT(t, "add table inet f; add chain inet f forward { type filter hook forward priority 0; policy accept; }\n"+
 		"add chain inet f input { type filter hook input priority 0; policy drop; }")
 	if got := told(true); len(got) != 0 {
 		t.Errorf("told %q", got)
 	}
-	nft(t, "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }\n"+
+	sandbox.NFT(t, "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }\n"+
 		"add rule ip filter FORWARD iifname eth0 accept")
 	got := told(true)
 	if len(got) != 1 || !strings.Contains(got[0], "chain FORWARD in table ip filter") ||
@@ -34,11 +36,11 @@ func TestFirewalls(t *testing.T) {
 	if got := told(false); len(got) != 0 {
 		t.Errorf("of IPv6: %q", got)
 	}
-	nft(t, "insert rule ip filter FORWARD iifname tun0 accept")
+	sandbox.NFT(t, "insert rule ip filter FORWARD iifname tun0 accept")
 	if got := told(true); len(got) != 0 {
 		t.Errorf("told %q though a rule accepts", got)
 	}
-	nft(t, "chain inet f forward { policy drop; }")
+	sandbox.NFT(t, "chain inet f forward { policy drop; }")
 	if four, six := told(true), told(false); len(four) != 1 || len(six) != 1 {
 		t.Errorf("told %q, %q", four, six)
 	}
@@ -46,7 +48,7 @@ func TestFirewalls(t *testing.T) {
 
 // TestLegacyFirewall: the tables of legacy iptables are not seen into; that there is one for filtering is told.
 func TestLegacyFirewall(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	if got, err := Firewalls("tun0", true); len(got) != 0 || err != nil {
 		t.Fatalf("told %q, %v", got, err)
 	}

@@ -1,8 +1,9 @@
-package route
+package undo
 
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -11,8 +12,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/kernel"
+	"ssmnet/tunssm/sandbox"
 )
 
 // newJournal gives a journal in an empty directory, its path, and what it logs.
@@ -24,7 +27,7 @@ func newJournal(t testing.TB) (j *Journal, path string, log *bytes.Buffer) {
 
 // again is the journal of a next run.
 func again(path string, log *bytes.Buffer) *Journal {
-	return NewJournal(path, slog.New(slog.NewTextHandler(log, nil)))
+	return New(path, slog.New(slog.NewTextHandler(log, nil)))
 }
 
 // putsBack checks that so many changes are undone, and that the file has gone.
@@ -38,15 +41,6 @@ func putsBack(t *testing.T, j *Journal, want int) {
 	}
 }
 
-func sysctl(t *testing.T, name string) string {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join(sysctls, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(string(b))
-}
-
 const (
 	forwarding = "ipv4/conf/all/forwarding"
 	redirects  = "ipv4/conf/lo/accept_redirects"
@@ -54,9 +48,9 @@ const (
 
 // TestSysctl: a sysctl is changed on record, and put back by the run that changed it or by the next, however often.
 func TestSysctl(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	j, path, log := newJournal(t)
-	was := sysctl(t, forwarding)
+	was := sandbox.Sysctl(t, forwarding)
 	now := map[string]string{"0": "1", "1": "0"}[was]
 	if err := j.Sysctl(forwarding, was); err != nil {
 		t.Fatal(err)
@@ -67,7 +61,7 @@ func TestSysctl(t *testing.T) {
 			if err := j.Sysctl(forwarding, now); err != nil {
 				t.Fatal(err)
 			}
-			if got := sysctl(t, forwarding); got != now {
+			if got := sandbox.Sysctl(t, forwarding); got != now {
 				t.Fatalf("%s is %s, want %s", forwarding, got, now)
 			}
 		}
@@ -75,7 +69,7 @@ func TestSysctl(t *testing.T) {
 			t.Errorf("the file: %v, %v", info, err)
 		}
 		putsBack(t, run, 1)
-		if got := sysctl(t, forwarding); got != was {
+		if got := sandbox.Sysctl(t, forwarding); got != was {
 			t.Errorf("put back to %s, want %s", got, was)
 		}
 		putsBack(t, run, 0)
@@ -95,13 +89,11 @@ func TestSysctl(t *testing.T) {
 // TestChangedTwice: the value before the first change comes back, also where a kill has cut the putting back short;
 // where somebody else has given it another, theirs stays.
 func TestChangedTwice(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	const name = "ipv4/conf/lo/rp_filter"
 	set := func(value string) {
 		t.Helper()
-		if err := setSysctl(change{Name: name}, value); err != nil {
-			t.Fatal(err)
-		}
+		sandbox.SetSysctl(t, name, value)
 	}
 	for _, tt := range []struct {
 		made     []string // by us
@@ -124,7 +116,7 @@ func TestChangedTwice(t *testing.T) {
 		}
 		set(tt.then)
 		putsBack(t, j, tt.undone)
-		if got := sysctl(t, name); got != tt.want || !strings.Contains(log.String(), tt.wantText) {
+		if got := sandbox.Sysctl(t, name); got != tt.want || !strings.Contains(log.String(), tt.wantText) {
 			t.Errorf("%v, then %s: %s, want %s; log %s", tt.made, tt.then, got, tt.want, log)
 		}
 	}
@@ -132,15 +124,13 @@ func TestChangedTwice(t *testing.T) {
 
 // TestElsewhere: what was changed before the machine started, or in another namespace, is not put back here.
 func TestElsewhere(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	for field, other := range map[string]func(*place){
 		"boot":      func(p *place) { p.Boot = "4cb58d1c-0000-4000-8000-000000000000" },
 		"namespace": func(p *place) { p.Namespace = "net:[1]" },
 	} {
 		j, path, log := newJournal(t)
-		if err := setSysctl(change{Name: forwarding}, "0"); err != nil {
-			t.Fatal(err)
-		}
+		sandbox.SetSysctl(t, forwarding, "0")
 		if err := j.Sysctl(forwarding, "1"); err != nil {
 			t.Fatal(err)
 		}
@@ -148,27 +138,27 @@ func TestElsewhere(t *testing.T) {
 		other(&at)
 		writeJournal(t, path, at, changes...)
 		putsBack(t, again(path, log), 0)
-		if got := sysctl(t, forwarding); got != "1" || !strings.Contains(log.String(), "discarded") ||
+		if got := sandbox.Sysctl(t, forwarding); got != "1" || !strings.Contains(log.String(), "discarded") ||
 			!strings.Contains(log.String(), forwarding) {
 			t.Errorf("another %s: %s, log %s", field, got, log)
 		}
 	}
 }
 
-func read(t *testing.T, path string) (place, []change) {
+func read(t *testing.T, path string) (place, []Change) {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	at, changes, err := parseJournal(text)
+	at, changes, err := parse(text)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return at, changes
 }
 
-func writeJournal(t *testing.T, path string, at place, changes ...change) {
+func writeJournal(t *testing.T, path string, at place, changes ...Change) {
 	t.Helper()
 	var b bytes.Buffer
 	writeLine(&b, at)
@@ -182,11 +172,9 @@ func writeJournal(t *testing.T, path string, at place, changes ...change) {
 
 // TestTorn: a file that was being written when the power failed holds no change that was made but is not on record.
 func TestTorn(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	j, path, log := newJournal(t)
-	if err := setSysctl(change{Name: forwarding}, "0"); err != nil {
-		t.Fatal(err)
-	}
+	sandbox.SetSysctl(t, forwarding, "0")
 	if err := j.Sysctl(forwarding, "1"); err != nil {
 		t.Fatal(err)
 	}
@@ -205,18 +193,16 @@ func TestTorn(t *testing.T) {
 		t.Fatal(err)
 	}
 	putsBack(t, again(path, log), 1)
-	if got := sysctl(t, forwarding); got != "0" {
+	if got := sandbox.Sysctl(t, forwarding); got != "0" {
 		t.Errorf("put back to %s, want 0", got)
 	}
 }
 
 // TestJournalDiskFull: a record that did not fit on the disk does not spoil those that are made when there is room again.
 func TestJournalDiskFull(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	j, path, log := newJournal(t)
-	if err := setSysctl(change{Name: forwarding}, "0"); err != nil {
-		t.Fatal(err)
-	}
+	sandbox.SetSysctl(t, forwarding, "0")
 	if err := j.Sysctl(forwarding, "1"); err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +214,7 @@ func TestJournalDiskFull(t *testing.T) {
 	if e := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}); e != nil {
 		t.Fatal(e)
 	}
-	if err == nil || sysctl(t, redirects) != "1" {
+	if err == nil || sandbox.Sysctl(t, redirects) != "1" {
 		t.Fatalf("changed off record: %v", err)
 	}
 	if err := j.Sysctl(redirects, "0"); err != nil {
@@ -237,9 +223,62 @@ func TestJournalDiskFull(t *testing.T) {
 	putsBack(t, again(path, log), 2)
 }
 
+// TestJournalUnwritable: where nothing can be recorded, nothing is changed.
+func TestJournalUnwritable(t *testing.T) {
+	sandbox.Enter(t)
+	sandbox.SetSysctl(t, forwarding, "0")
+	for name, put := range map[string]func(dir string) error{
+		"directory": func(dir string) error { return os.Remove(dir) },
+		"space": func(string) error {
+			return unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 20, Max: unix.RLIM_INFINITY})
+		},
+		"other journal": func(dir string) error { return os.WriteFile(filepath.Join(dir, "undo"), nil, 0o600) },
+	} {
+		dir := filepath.Join(t.TempDir(), "ssm")
+		j := again(filepath.Join(dir, "undo"), new(bytes.Buffer))
+		err := errors.Join(os.Mkdir(dir, 0o700), put(dir))
+		recorded := j.Sysctl(forwarding, "1")
+		unlimited := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY})
+		if err = errors.Join(err, unlimited); err != nil {
+			t.Fatal(err)
+		}
+		if recorded == nil || !strings.Contains(recorded.Error(), "record what is changed") || sandbox.Sysctl(t, forwarding) != "0" {
+			t.Errorf("without %s: %v", name, recorded)
+		}
+		if name == "space" {
+			if err := j.Sysctl(forwarding, "1"); err != nil {
+				t.Errorf("with space again: %v", err)
+			}
+			putsBack(t, j, 1)
+		}
+	}
+}
+
+// TestUnprivileged: what could not be put back stays on record, for who may.
+func TestUnprivileged(t *testing.T) {
+	sandbox.Enter(t)
+	tun9 := sandbox.Bridge(t, "tun9")
+	j, path, log := newJournal(t)
+	if err := j.Interface(tun9, map[string]int{MTU: 1300}); err != nil {
+		t.Fatal(err)
+	}
+	sandbox.IP(t, "link set tun9 mtu 1300")
+	giveBack := sandbox.Drop(t, unix.CAP_NET_ADMIN)
+	n, err := again(path, log).PutBack()
+	if n != 0 || !errors.Is(err, kernel.ErrPrivilege) || !strings.Contains(err.Error(), "link tun9 mtu") ||
+		!strings.Contains(err.Error(), path+" still has it on record") {
+		t.Errorf("unprivileged: %d, %v", n, err)
+	}
+	giveBack()
+	putsBack(t, again(path, log), 1)
+	if mtu := sandbox.Link(t, "tun9").Attrs().MTU; mtu != 1500 {
+		t.Errorf("put back to %d", mtu)
+	}
+}
+
 // TestJournalMalformed: a file that is not what we wrote changes nothing, stays, and is told with the line.
 func TestJournalMalformed(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	at, err := here()
 	if err != nil {
 		t.Fatal(err)
@@ -288,7 +327,7 @@ func TestJournalMalformed(t *testing.T) {
 		if kept, err := os.ReadFile(path); err != nil || string(kept) != text {
 			t.Errorf("%.80s: the file is not as it was: %v", line, err)
 		}
-		if err := j.Sysctl(forwarding, map[string]string{"0": "1", "1": "0"}[sysctl(t, forwarding)]); err == nil {
+		if err := j.Sysctl(forwarding, map[string]string{"0": "1", "1": "0"}[sandbox.Sysctl(t, forwarding)]); err == nil {
 			t.Errorf("%.80s: recorded over it", line)
 		}
 	}
@@ -299,7 +338,7 @@ func TestJournalRefused(t *testing.T) {
 	for want, put := range map[string]func(path string) error{
 		"chmod 600":           func(path string) error { return errOf(os.WriteFile(path, nil, 0o644), os.Chmod(path, 0o644)) },
 		"is a symbolic link":  func(path string) error { return os.Symlink("/etc/passwd", path) },
-		"is too long":         func(path string) error { return os.WriteFile(path, make([]byte, maxUndo+1), 0o600) },
+		"is too long":         func(path string) error { return os.WriteFile(path, make([]byte, maxLen+1), 0o600) },
 		"is not a regular fi": func(path string) error { return os.Mkdir(path, 0o700) },
 	} {
 		j, path, _ := newJournal(t)
@@ -323,24 +362,24 @@ func errOf(errs ...error) error {
 
 // TestJournalIsFull: what would not be read back is not written, and then not changed either.
 func TestJournalIsFull(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	j, path, log := newJournal(t)
 	name := "ipv4/conf/all/forwarding"
-	c := change{Kind: "sysctl", Name: name, Was: strings.Repeat("0", maxField), Now: "9"}
-	for j.record(slices.Repeat([]change{c}, 100)...) == nil {
+	c := Change{Kind: "sysctl", Name: name, Was: strings.Repeat("0", maxField), Now: "9"}
+	for j.record(slices.Repeat([]Change{c}, 100)...) == nil {
 	}
-	was := sysctl(t, name)
+	was := sandbox.Sysctl(t, name)
 	now := map[string]string{"0": "1", "1": "0"}[was]
-	for j.size <= maxUndo-100 {
+	for j.size <= maxLen-100 {
 		c.Was = c.Was[:1]
 		if err := j.record(c); err != nil {
 			break
 		}
 	}
-	if err := j.Sysctl(name, now+strings.Repeat(" ", 100)); err == nil || sysctl(t, name) != was {
+	if err := j.Sysctl(name, now+strings.Repeat(" ", 100)); err == nil || sandbox.Sysctl(t, name) != was {
 		t.Errorf("changed off record: %v", err)
 	}
-	if info, err := os.Stat(path); err != nil || info.Size() > maxUndo {
+	if info, err := os.Stat(path); err != nil || info.Size() > maxLen {
 		t.Errorf("%v, %v", info.Size(), err)
 	}
 	if n, err := again(path, log).PutBack(); n != 0 || err != nil {
@@ -348,40 +387,12 @@ func TestJournalIsFull(t *testing.T) {
 	}
 }
 
-// TestGone: what has gone with its interface needs no putting back; an interface of the same name is another.
-func TestGone(t *testing.T) {
-	enterNamespace(t)
-	j, _, _ := newJournal(t)
-	addPersistent(t)
-	if err := j.Adopt("tun9", 1420); err != nil {
-		t.Fatal(err)
-	}
-	if err := j.Addresses("tun9", prefixes("100.80.0.2/32")); err != nil {
-		t.Fatal(err)
-	}
-	link, err := netlink.LinkByName("tun9")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := netlink.LinkDel(link); err != nil {
-		t.Fatal(err)
-	}
-	addPersistent(t)
-	ip(t, "addr add 100.80.0.2/32 dev tun9")
-	ip(t, "link set tun9 mtu 1420")
-	before := dump(t)
-	putsBack(t, j, 0)
-	if after := dump(t); after != before {
-		t.Errorf("changed:\n%s\nwas:\n%s", after, before)
-	}
-}
-
 // FuzzJournal: whatever is in the file, what is read of it survives being written.
 func FuzzJournal(f *testing.F) {
-	at := place{Schema: undoSchema, Boot: "b", Namespace: "net:[1]"}
+	at := place{Schema: schema, Boot: "b", Namespace: "net:[1]"}
 	var b bytes.Buffer
 	writeLine(&b, at)
-	for _, c := range []change{
+	for _, c := range []Change{
 		{Kind: "sysctl", Name: "ipv4/ip_forward", Was: "0", Now: "1"},
 		{Kind: "link", Interface: "tun9", Index: 7, Name: "tun", Was: "4096", Now: "20480"},
 		{Kind: "address", Interface: "tun9", Index: 7, Name: "10.9.0.1/24 broadcast=10.9.0.255 label=tun9", Was: there},
@@ -392,7 +403,7 @@ func FuzzJournal(f *testing.F) {
 	}
 	f.Add(b.Bytes())
 	f.Fuzz(func(t *testing.T, text []byte) {
-		at, changes, err := parseJournal(text)
+		at, changes, err := parse(text)
 		if err != nil {
 			return
 		}
@@ -404,7 +415,7 @@ func FuzzJournal(f *testing.F) {
 		if at == (place{}) {
 			return // no line is whole
 		}
-		at2, changes2, err := parseJournal(b.Bytes())
+		at2, changes2, err := parse(b.Bytes())
 		if err != nil || at2 != at || !slices.Equal(changes2, changes) {
 			t.Errorf("%s became %v, %v, %v", text, at2, changes2, err)
 		}

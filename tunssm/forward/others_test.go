@@ -1,4 +1,4 @@
-package route
+package forward
 
 import (
 	"errors"
@@ -7,18 +7,22 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+
+	"ssmnet/tunssm/kernel"
+	"ssmnet/tunssm/route"
+	"ssmnet/tunssm/sandbox"
 )
 
 // TestForwardRenamed: an interface that was renamed is no longer forwarded from afterwards, whether it was seen to have
 // another name or not.
 func TestForwardRenamed(t *testing.T) {
 	for _, seen := range []bool{true, false} {
-		enterNamespace(t)
-		openTUN(t, "tun0")
-		link := addBridge(t, "eth1")
+		sandbox.Enter(t)
+		sandbox.Bridge(t, "tun0")
+		link := sandbox.Bridge(t, "eth1")
 		j, file, log := newJournal(t)
 		subnets := [2]netip.Prefix{netip.MustParsePrefix("192.168.7.0/24"), netip.MustParsePrefix("fd19:7::/64")}
-		if err := j.Forward("tun0", Ways{subnets[0]: {"eth1"}, subnets[1]: {"eth1"}}); err != nil {
+		if err := Switch(j, "tun0", route.Ways{subnets[0]: {"eth1"}, subnets[1]: {"eth1"}}); err != nil {
 			t.Fatal(err)
 		}
 		err := errors.Join(netlink.LinkSetDown(link), netlink.LinkSetName(link, "lan9"), netlink.LinkSetUp(link))
@@ -26,18 +30,18 @@ func TestForwardRenamed(t *testing.T) {
 			t.Fatal(err)
 		}
 		if seen {
-			if err := j.Forward("tun0", Ways{subnets[0]: {"lan9"}, subnets[1]: {"lan9"}}); err != nil {
+			if err := Switch(j, "tun0", route.Ways{subnets[0]: {"lan9"}, subnets[1]: {"lan9"}}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		for _, name := range []string{"ipv4/conf/lan9/forwarding", "ipv6/conf/lan9/force_forwarding"} {
-			if sysctl(t, name) != "1" {
+			if sandbox.Sysctl(t, name) != "1" {
 				t.Errorf("renamed, seen %t: %s is off", seen, name)
 			}
 		}
 		putsBack(t, again(file, log), 4)
 		for _, name := range []string{"ipv4/conf/lan9/forwarding", "ipv6/conf/lan9/force_forwarding"} {
-			if sysctl(t, name) != "0" {
+			if sandbox.Sysctl(t, name) != "0" {
 				t.Errorf("put back, seen %t: %s is left on", seen, name)
 			}
 		}
@@ -46,26 +50,26 @@ func TestForwardRenamed(t *testing.T) {
 
 // TestForwardReplaced: an interface that has come to have the name of one that we made forward is somebody else's.
 func TestForwardReplaced(t *testing.T) {
-	enterNamespace(t)
-	openTUN(t, "tun0")
-	link := addBridge(t, "eth1")
+	sandbox.Enter(t)
+	sandbox.Bridge(t, "tun0")
+	link := sandbox.Bridge(t, "eth1")
 	j, file, log := newJournal(t)
 	subnet := netip.MustParsePrefix("192.168.7.0/24")
-	if err := j.Forward("tun0", Ways{subnet: {"eth1"}}); err != nil {
+	if err := Switch(j, "tun0", route.Ways{subnet: {"eth1"}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := netlink.LinkDel(link); err != nil {
 		t.Fatal(err)
 	}
-	addBridge(t, "eth1")
-	if err := setSysctl(change{Name: "ipv4/conf/eth1/forwarding"}, "1"); err != nil { // somebody
+	sandbox.Bridge(t, "eth1")
+	if err := kernel.SetSysctl("ipv4/conf/eth1/forwarding", "1"); err != nil { // somebody
 		t.Fatal(err)
 	}
-	if err := j.Forward("tun0", Ways{subnet: {"eth1"}}); err != nil {
+	if err := Switch(j, "tun0", route.Ways{subnet: {"eth1"}}); err != nil {
 		t.Fatal(err)
 	}
 	putsBack(t, again(file, log), 1) // the tunnel's
-	if sysctl(t, "ipv4/conf/eth1/forwarding") != "1" {
+	if sandbox.Sysctl(t, "ipv4/conf/eth1/forwarding") != "1" {
 		t.Error("another interface of that name no longer forwards")
 	}
 }
@@ -74,13 +78,13 @@ func TestForwardReplaced(t *testing.T) {
 // forwarded before but ours, it is kept from it again.
 func TestForwardForOthers(t *testing.T) {
 	for _, before := range []bool{false, true} {
-		enterNamespace(t)
-		openTUN(t, "tun0")
-		addBridge(t, "eth1")
+		sandbox.Enter(t)
+		sandbox.Bridge(t, "tun0")
+		sandbox.Bridge(t, "eth1")
 		const all, eth1 = "ipv4/conf/all/forwarding", "ipv4/conf/eth1/forwarding"
 		set := func(name, value string) {
 			t.Helper()
-			if err := setSysctl(change{Name: name}, value); err != nil {
+			if err := kernel.SetSysctl(name, value); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -89,7 +93,7 @@ func TestForwardForOthers(t *testing.T) {
 			set(eth1, "0")
 		}
 		j, file, log := newJournal(t)
-		if err := j.Forward("tun0", Ways{netip.MustParsePrefix("192.168.7.0/24"): {"eth1"}}); err != nil {
+		if err := Switch(j, "tun0", route.Ways{netip.MustParsePrefix("192.168.7.0/24"): {"eth1"}}); err != nil {
 			t.Fatal(err)
 		}
 		if !before {
@@ -98,39 +102,11 @@ func TestForwardForOthers(t *testing.T) {
 		if _, err := again(file, log).PutBack(); err != nil {
 			t.Fatal(err)
 		}
-		if got, want := sysctl(t, eth1), map[bool]string{false: "1", true: "0"}[before]; got != want {
+		if got, want := sandbox.Sysctl(t, eth1), map[bool]string{false: "1", true: "0"}[before]; got != want {
 			t.Errorf("all forwarded before: %t: eth1 is %s, want %s", before, got, want)
 		}
 		if told := strings.Contains(log.String(), "somebody else has changed it"); told == before {
 			t.Errorf("all forwarded before: %t: %s", before, log)
-		}
-	}
-}
-
-// TestForwardingMalformed: a record names an interface, a family and that forwarding was off.
-func TestForwardingMalformed(t *testing.T) {
-	good := change{Kind: "forwarding", Interface: "eth1", Index: 2, Name: "ipv4 all=1", Was: "0", Now: "1"}
-	if err := checkChange(good); err != nil {
-		t.Fatal(err)
-	}
-	for name, spoil := range map[string]func(*change){
-		"no interface": func(c *change) { c.Interface = "" }, "no index": func(c *change) { c.Index = 0 },
-		"no family": func(c *change) { c.Name = "ipv5" }, "more": func(c *change) { c.Name += amongAll },
-		"a path": func(c *change) { c.Name = "../ipv4" }, "was on": func(c *change) { c.Was = "1" }, "off": func(c *change) { c.Now = "0" },
-	} {
-		c := good
-		if spoil(&c); checkChange(c) == nil {
-			t.Errorf("%s: %+v is taken", name, c)
-		}
-	}
-	for _, name := range []string{"ip6 ssmnet-tun0", "inet ssmnet-tun0"} {
-		if err := checkChange(change{Kind: "nft", Name: name, Now: there}); err != nil {
-			t.Error(err)
-		}
-	}
-	for _, name := range []string{"ip ssmnet-tun0", "ssmnet-tun0", "ip6 filter", "ip6 ssmnet-", " ssmnet-tun0"} {
-		if checkChange(change{Kind: "nft", Name: name, Now: there}) == nil {
-			t.Errorf("table %q is taken", name)
 		}
 	}
 }

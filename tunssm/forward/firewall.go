@@ -1,4 +1,4 @@
-package route
+package forward
 
 import (
 	"bytes"
@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+
+	"ssmnet/tunssm/kernel"
 )
 
 // Firewalls warns of what would drop packets of one family that are forwarded between ifname and subnets: base chains at
@@ -19,7 +21,7 @@ func Firewalls(ifname string, ipv4 bool) ([]string, error) {
 	var nft nftables.Conn
 	chains, err := nft.ListChains()
 	if err != nil {
-		return nil, wrap(err, "list the chains of nftables")
+		return nil, kernel.Wrap(err, "list the chains of nftables")
 	}
 	var warnings []string
 	for _, c := range chains {

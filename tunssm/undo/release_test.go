@@ -1,17 +1,19 @@
-package route
+package undo
 
 import (
 	"os"
 	"slices"
 	"strings"
 	"testing"
+
+	"ssmnet/tunssm/sandbox"
 )
 
 // TestRelease: what is released is put back, and no longer on record; the rest stays there, and so does what comes after.
 // What somebody else has changed meanwhile is left as it is.
 func TestRelease(t *testing.T) {
-	enterNamespace(t)
-	addBridge(t, "eth1")
+	sandbox.Enter(t)
+	sandbox.Bridge(t, "eth1")
 	j, file, log := newJournal(t)
 	names := []string{"ipv4/conf/lo/forwarding", "ipv4/conf/eth1/forwarding", "ipv4/conf/default/forwarding"}
 	set := func(name string) {
@@ -22,7 +24,7 @@ func TestRelease(t *testing.T) {
 	}
 	release := func(name string) {
 		t.Helper()
-		if err := j.release(func(c change) bool { return c.Name == name }); err != nil {
+		if err := j.Release(func(c Change) bool { return c.Name == name }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -32,7 +34,7 @@ func TestRelease(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, changes, err := parseJournal(text)
+		_, changes, err := parse(text)
 		var got []string
 		for _, c := range changes {
 			got = append(got, c.Name)
@@ -45,23 +47,19 @@ func TestRelease(t *testing.T) {
 	set(names[1])
 	set(names[1])
 	recorded(names[0], names[1])
-	if err := setSysctl(change{Name: names[1]}, "0"); err != nil { // somebody
-		t.Fatal(err)
-	}
+	sandbox.SetSysctl(t, names[1], "0") // somebody
 	set(names[1])
 	recorded(names[0], names[1]) // once
 	release(names[0])
 	recorded(names[1])
 	set(names[2])
 	recorded(names[1], names[2])
-	if got := sysctl(t, names[0]) + sysctl(t, names[1]) + sysctl(t, names[2]); got != "011" {
+	if got := sandbox.Sysctl(t, names[0]) + sandbox.Sysctl(t, names[1]) + sandbox.Sysctl(t, names[2]); got != "011" {
 		t.Errorf("they are %s", got)
 	}
-	if err := setSysctl(change{Name: names[0]}, "1"); err != nil { // somebody: not ours any more
-		t.Fatal(err)
-	}
+	sandbox.SetSysctl(t, names[0], "1") // somebody: not ours any more
 	putsBack(t, again(file, log), 2)
-	if got := sysctl(t, names[0]) + sysctl(t, names[1]) + sysctl(t, names[2]); got != "100" {
+	if got := sandbox.Sysctl(t, names[0]) + sandbox.Sysctl(t, names[1]) + sandbox.Sysctl(t, names[2]); got != "100" {
 		t.Errorf("put back to %s", got)
 	}
 	if strings.Contains(log.String(), "somebody else") {
@@ -71,7 +69,7 @@ func TestRelease(t *testing.T) {
 
 // TestSweptRecord: what a rewrite that was killed has left is taken away.
 func TestSweptRecord(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	j, file, _ := newJournal(t)
 	if err := os.WriteFile(file+".new", []byte("half"), 0o600); err != nil {
 		t.Fatal(err)

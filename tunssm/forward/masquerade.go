@@ -1,9 +1,8 @@
-package route
+package forward
 
 import (
 	"bytes"
 	"cmp"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -12,13 +11,17 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/kernel"
+	"ssmnet/tunssm/route"
+	"ssmnet/tunssm/undo"
 )
 
 // postrouting is the one chain of the table.
 const postrouting = "postrouting"
 
 // Masquerade makes packets that come out of the tunnel, which is ifname, appear to their subnets as the host's own, so
-// that the subnets need no route back. It does so in a table of its own, on record, and leaves all others alone; without
+// that the subnets need no route back. It does so in a table of its own, and leaves all others alone; without
 // ways there is no table. Packets that go into the tunnel keep their source: peers check it.
 //
 //	table inet ssmnet-tun0 {
@@ -27,45 +30,23 @@ const postrouting = "postrouting"
 //			iifname "tun0" oifname "eth1" ip daddr 192.168.7.0/24 masquerade comment "eth1 192.168.7.0/24"
 //		}
 //	}
-func (j *Journal) Masquerade(ifname string, ways Ways) error {
-	return j.keepRules(&nftables.Chain{
-		Table: ourTable(nftables.TableFamilyINet, ifname), Name: postrouting, Type: nftables.ChainTypeNAT,
+func Masquerade(j *undo.Journal, ifname string, ways route.Ways) error {
+	return keep(j, &nftables.Chain{
+		Table: undo.Table(nftables.TableFamilyINet, ifname), Name: postrouting, Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
 	}, masquerading(ifname, ways))
 }
 
-func ourTable(family nftables.TableFamily, ifname string) *nftables.Table {
-	return &nftables.Table{Family: family, Name: tablePrefix + ifname}
-}
-
-// keepRules makes a chain, the only one of its table, be there with these rules and no others; without rules there is no
-// table.
-func (j *Journal) keepRules(chain *nftables.Chain, rules []*nftables.Rule) error {
-	c := tableChange(chain.Table)
-	onRecord := j.has(c)
+// keep makes a chain, the only one of its table, be there with these rules and no others; without rules there is no table.
+func keep(j *undo.Journal, chain *nftables.Chain, rules []*nftables.Rule) error {
 	if len(rules) == 0 {
-		if !onRecord {
-			return nil
-		}
-		return j.release(func(other change) bool { return other == c })
+		return j.Disclaim(chain.Table)
 	}
-	is, err := currentTable(c)
-	if err != nil {
-		return wrap(err, "look for the nftables table %s", c.Name)
-	}
-	if is == there {
-		if !onRecord {
-			return fmt.Errorf("%w: there is an nftables table %s that this SSM has not made: 'nft delete table %s'",
-				ErrConflict, c.Name, c.Name)
-		}
-		if sameRules(chain, rules) {
-			return nil
-		}
-	}
-	if err := j.once(c); err != nil {
+	exists, err := j.Claim(chain.Table)
+	if err != nil || exists && sameRules(chain, rules) {
 		return err
 	}
-	return wrap(replaceTable(chain, rules, is == there), "set up the nftables table %s", c.Name)
+	return kernel.Wrap(replaceTable(chain, rules, exists), "set up the nftables table %s", chain.Table.Name)
 }
 
 // replaceTable makes the chain's table anew with the rules, at one stroke.
@@ -93,7 +74,7 @@ func sameRules(chain *nftables.Chain, rules []*nftables.Rule) bool {
 }
 
 // masquerading are the rules, in order.
-func masquerading(ifname string, ways Ways) (rules []*nftables.Rule) {
+func masquerading(ifname string, ways route.Ways) (rules []*nftables.Rule) {
 	subnets := slices.SortedFunc(maps.Keys(ways), func(p, q netip.Prefix) int {
 		return cmp.Or(p.Addr().Compare(q.Addr()), cmp.Compare(p.Bits(), q.Bits()))
 	})
@@ -127,7 +108,7 @@ func matchDestination(subnet netip.Prefix) []expr.Any {
 	if subnet.Addr().Is4() {
 		family, offset = unix.NFPROTO_IPV4, 16 // RFC 791, section 3.1
 	}
-	network := fromPrefix(subnet)
+	network := kernel.Network(subnet)
 	length := uint32(len(network.IP))
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},

@@ -1,40 +1,42 @@
-package route
+package forward
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/kernel"
+	"ssmnet/tunssm/route"
+	"ssmnet/tunssm/sandbox"
+	"ssmnet/tunssm/undo"
 )
 
-// TestFindWays: the interface of a subnet is that of the route that holds it, and of those to parts of it; neither the
-// default route's nor the tunnel's own.
-func TestFindWays(t *testing.T) {
-	enterNamespace(t)
-	openTUN(t, "tun0")
-	tun := setUp(t, "tun0", "100.80.0.1/32")
-	eth := addBridge(t, "eth1", "192.168.7.1/24", "fd19:7::1/64")
-	other := addBridge(t, "eth2", "192.168.8.1/24")
-	addRoute(t, netlink.Route{LinkIndex: other.Attrs().Index, Gw: []byte{192, 168, 8, 2}}, "0.0.0.0/0")
-	addRoute(t, netlink.Route{LinkIndex: eth.Attrs().Index, Gw: []byte{192, 168, 7, 2}}, "10.20.0.0/16")
-	addRoute(t, netlink.Route{LinkIndex: other.Attrs().Index, Gw: []byte{192, 168, 8, 2}}, "10.20.5.0/24")
-	addRoute(t, netlink.Route{LinkIndex: tun.Attrs().Index, Scope: netlink.SCOPE_LINK}, "10.30.0.0/16")
-	addRoute(t, netlink.Route{Dst: nil, MultiPath: []*netlink.NexthopInfo{
-		{LinkIndex: eth.Attrs().Index, Gw: []byte{192, 168, 7, 2}}, {LinkIndex: other.Attrs().Index, Gw: []byte{192, 168, 8, 2}},
-	}}, "10.40.0.0/16")
-	for subnet, want := range map[string]string{
-		"192.168.7.0/24": "eth1", "192.168.7.128/25": "eth1", "fd19:7::/64": "eth1", "192.168.0.0/16": "eth1 eth2",
-		"10.20.0.0/16": "eth1 eth2", "10.20.5.0/25": "eth2", "10.20.6.0/24": "eth1", "10.0.0.0/8": "eth1 eth2",
-		"10.40.0.0/16": "eth1 eth2", "10.30.0.0/16": "", "172.16.0.0/12": "", "fd20::/48": "",
-	} {
-		ways, err := FindWays("tun0", prefixes(subnet))
-		if got := strings.Join(ways[netip.MustParsePrefix(subnet)], " "); got != want || err != nil {
-			t.Errorf("%s: %q, %v, want %q", subnet, got, err, want)
-		}
+// newJournal gives a journal in an empty directory, its path, and what it logs.
+func newJournal(t testing.TB) (j *undo.Journal, path string, log *bytes.Buffer) {
+	t.Helper()
+	path, log = filepath.Join(t.TempDir(), "undo"), new(bytes.Buffer)
+	return again(path, log), path, log
+}
+
+// again is the journal of a next run.
+func again(path string, log *bytes.Buffer) *undo.Journal {
+	return undo.New(path, slog.New(slog.NewTextHandler(log, nil)))
+}
+
+// putsBack checks that so many changes are undone.
+func putsBack(t *testing.T, j *undo.Journal, want int) {
+	t.Helper()
+	if n, err := j.PutBack(); n != want || err != nil {
+		t.Errorf("%d changes undone, %v, want %d", n, err, want)
 	}
 }
 
@@ -43,14 +45,14 @@ func forwarders(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	for _, family := range []string{"ipv4/conf", conf6} {
-		entries, err := os.ReadDir(path.Join(sysctls, family))
+		entries, err := os.ReadDir(path.Join(kernel.Sysctls, family))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, e := range entries {
 			for _, name := range []string{"forwarding", "force_forwarding", "accept_ra"} {
 				name = path.Join(family, e.Name(), name)
-				if value, err := currentSysctl(change{Name: name}); err == nil {
+				if value, err := kernel.Sysctl(name); err == nil {
 					all[name] = value
 				}
 			}
@@ -73,10 +75,10 @@ func differs(a, b map[string]string) map[string]string {
 // TestForward: the interfaces of the ways and the tunnel forward, one family or both, and no others; what is no longer wanted
 // is put back at once, what remains by the next run.
 func TestForward(t *testing.T) {
-	enterNamespace(t)
-	openTUN(t, "tun0")
-	addBridge(t, "eth1")
-	addBridge(t, "eth2")
+	sandbox.Enter(t)
+	sandbox.Bridge(t, "tun0")
+	sandbox.Bridge(t, "eth1")
+	sandbox.Bridge(t, "eth2")
 	if !perInterface("tun0") {
 		t.Fatal("this kernel forwards IPv6 on all interfaces or none: these tests need Linux 6.17")
 	}
@@ -85,19 +87,19 @@ func TestForward(t *testing.T) {
 	four, six := netip.MustParsePrefix("192.168.7.0/24"), netip.MustParsePrefix("fd19:7::/64")
 	for _, step := range []struct {
 		name string
-		ways Ways
+		ways route.Ways
 		want string
 	}{
-		{"both families", Ways{four: {"eth1"}, six: {"eth1"}},
+		{"both families", route.Ways{four: {"eth1"}, six: {"eth1"}},
 			"ipv4/conf/eth1/forwarding ipv4/conf/tun0/forwarding ipv6/conf/eth1/force_forwarding ipv6/conf/tun0/force_forwarding"},
-		{"again", Ways{four: {"eth1"}, six: {"eth1"}},
+		{"again", route.Ways{four: {"eth1"}, six: {"eth1"}},
 			"ipv4/conf/eth1/forwarding ipv4/conf/tun0/forwarding ipv6/conf/eth1/force_forwarding ipv6/conf/tun0/force_forwarding"},
-		{"another interface", Ways{four: {"eth1", "eth2"}},
+		{"another interface", route.Ways{four: {"eth1", "eth2"}},
 			"ipv4/conf/eth1/forwarding ipv4/conf/eth2/forwarding ipv4/conf/tun0/forwarding"},
-		{"no way", Ways{four: nil}, ""},
-		{"IPv6 alone", Ways{six: {"eth2"}}, "ipv6/conf/eth2/force_forwarding ipv6/conf/tun0/force_forwarding"},
+		{"no way", route.Ways{four: nil}, ""},
+		{"IPv6 alone", route.Ways{six: {"eth2"}}, "ipv6/conf/eth2/force_forwarding ipv6/conf/tun0/force_forwarding"},
 	} {
-		if err := j.Forward("tun0", step.ways); err != nil {
+		if err := Switch(j, "tun0", step.ways); err != nil {
 			t.Fatalf("%s: %v", step.name, err)
 		}
 		got := differs(before, forwarders(t))
@@ -118,11 +120,11 @@ func TestForward(t *testing.T) {
 	if err := errors.Join(err, netlink.LinkDel(eth2)); err != nil {
 		t.Fatal(err)
 	}
-	addBridge(t, "eth2") // as a card that is put in again
-	if err := j.Forward("tun0", Ways{six: {"eth2"}}); err != nil || sysctl(t, "ipv6/conf/eth2/force_forwarding") != "1" {
+	sandbox.Bridge(t, "eth2") // as a card that is put in again
+	if err := Switch(j, "tun0", route.Ways{six: {"eth2"}}); err != nil || sandbox.Sysctl(t, "ipv6/conf/eth2/force_forwarding") != "1" {
 		t.Errorf("an interface that came back: %v", err)
 	}
-	if err := j.Forward("tun0", Ways{four: {"eth9"}}); err == nil {
+	if err := Switch(j, "tun0", route.Ways{four: {"eth9"}}); err == nil {
 		t.Error("forwards to an interface that is not there")
 	}
 	putsBack(t, again(file, log), 1) // the one that there was time for
@@ -134,16 +136,16 @@ func TestForward(t *testing.T) {
 // TestForwardAll: where the kernel can forward IPv6 on all interfaces only, those that listened to routers go on, and those
 // that forwarded before do so afterwards.
 func TestForwardAll(t *testing.T) {
-	enterNamespace(t)
-	addBridge(t, "eth1")
-	addBridge(t, "eth2")
-	if err := setSysctl(change{Name: "ipv6/conf/eth2/forwarding"}, "1"); err != nil {
+	sandbox.Enter(t)
+	sandbox.Bridge(t, "eth1")
+	sandbox.Bridge(t, "eth2")
+	if err := kernel.SetSysctl("ipv6/conf/eth2/forwarding", "1"); err != nil {
 		t.Fatal(err)
 	}
 	before := forwarders(t)
 	j, file, log := newJournal(t)
 	for range 2 {
-		if err := j.forwardAll(); err != nil {
+		if err := switchAll(j); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -166,18 +168,32 @@ func TestForwardAll(t *testing.T) {
 
 // TestForwardFails: that IPv6 is forwarded on all interfaces is told only where everything else has gone well.
 func TestForwardFails(t *testing.T) {
-	enterNamespace(t)
-	addBridge(t, "eth1")
+	sandbox.Enter(t)
+	sandbox.Bridge(t, "eth1")
 	j, file, log := newJournal(t)
 	four, six := netip.MustParsePrefix("192.168.7.0/24"), netip.MustParsePrefix("fd19:7::/64")
 	const old = "none9" // of which no kernel has force_forwarding
-	if err := j.Forward(old, Ways{six: {"eth1"}}); !errors.Is(err, ErrGlobal) {
+	if err := Switch(j, old, route.Ways{six: {"eth1"}}); !errors.Is(err, ErrGlobal) {
 		t.Errorf("on all interfaces: %v", err)
 	}
-	if err := j.Forward(old, Ways{four: {"eth1"}, six: {"eth1"}}); !errors.Is(err, ErrNoInterface) || errors.Is(err, ErrGlobal) {
+	if err := Switch(j, old, route.Ways{four: {"eth1"}, six: {"eth1"}}); !errors.Is(err, kernel.ErrNoInterface) || errors.Is(err, ErrGlobal) {
 		t.Errorf("from no tunnel: %v", err)
 	}
 	if _, err := again(file, log).PutBack(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestForwardReadOnly: in a container whose sysctls cannot be set, that is said, and nothing is left to put back.
+func TestForwardReadOnly(t *testing.T) {
+	sandbox.Enter(t)
+	sandbox.Bridge(t, "tun0")
+	sandbox.Bridge(t, "eth1")
+	sandbox.ReadOnly(t, "/proc/sys")
+	j, file, log := newJournal(t)
+	err := Switch(j, "tun0", route.Ways{netip.MustParsePrefix("192.168.7.0/24"): {"eth1"}})
+	if !errors.Is(err, unix.EROFS) || !strings.Contains(err.Error(), "ipv4/conf/eth1/forwarding") {
+		t.Errorf("got %v, want %v", err, unix.EROFS)
+	}
+	putsBack(t, again(file, log), 0)
 }

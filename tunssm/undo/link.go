@@ -1,4 +1,4 @@
-package route
+package undo
 
 import (
 	"errors"
@@ -7,73 +7,78 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/kernel"
 )
 
-// attribute is one of an interface's, as a number. get gives -1 where the kernel does not have it.
+// The attributes of an interface that an SSM changes.
+const (
+	TUN         = "tun" // the flags of tunFeatures
+	MTU         = "mtu"
+	TxQueue     = "txqueuelen"
+	GSO         = "gso" // the longest super-packet; of IPv4, too
+	GSOIPv4     = "gso_ipv4"
+	AddrGenMode = "addrgenmode" // of IPv6 addresses
+	Up          = "up"          // 1, or 0
+)
+
+// attribute is one of an interface's, as a number.
 type attribute struct {
-	get func(link netlink.Link) int
-	set func(link netlink.Link, value int) error
+	name string
+	get  func(link netlink.Link) int // -1 where the kernel does not have it
+	set  func(link netlink.Link, value int) error
 }
 
-// attributes are those that Configure and the TUN change.
-var attributes = map[string]attribute{
-	"mtu":         {func(l netlink.Link) int { return l.Attrs().MTU }, netlink.LinkSetMTU},
-	"txqueuelen":  {func(l netlink.Link) int { return l.Attrs().TxQLen }, netlink.LinkSetTxQLen},
-	"gso":         {func(l netlink.Link) int { return int(l.Attrs().GSOMaxSize) }, netlink.LinkSetGSOMaxSize},
-	"gso_ipv4":    {func(l netlink.Link) int { return int(l.Attrs().GSOIPv4MaxSize) }, netlink.LinkSetGSOIPv4MaxSize},
-	"addrgenmode": {addrGenMode, netlink.LinkSetIP6AddrGenMode},
-	"up":          {isUp, setUpOrDown},
-	"tun":         {tunFlags, attachOnce},
+// attributes are all of them, in the order in which they are put back.
+var attributes = []attribute{
+	{TUN, tunFlags, attachOnce},
+	{MTU, func(l netlink.Link) int { return l.Attrs().MTU }, netlink.LinkSetMTU},
+	{TxQueue, func(l netlink.Link) int { return l.Attrs().TxQLen }, netlink.LinkSetTxQLen},
+	{GSO, func(l netlink.Link) int { return int(l.Attrs().GSOMaxSize) }, netlink.LinkSetGSOMaxSize},
+	{GSOIPv4, func(l netlink.Link) int { return int(l.Attrs().GSOIPv4MaxSize) }, netlink.LinkSetGSOIPv4MaxSize},
+	{AddrGenMode, addrGenMode, netlink.LinkSetIP6AddrGenMode},
+	{Up, isUp, setUpOrDown},
+}
+
+// attributeOf is the one that a change names, nil where there is none of that name.
+func attributeOf(c Change) *attribute {
+	for i := range attributes {
+		if attributes[i].name == c.Name {
+			return &attributes[i]
+		}
+	}
+	return nil
 }
 
 // tunFeatures are the flags of a TUN that whoever attaches to it sets.
 const tunFeatures = unix.IFF_NO_PI | unix.IFF_VNET_HDR
 
-func checkLink(c change) error {
-	if attributes[c.Name].get == nil {
+func checkLink(c Change) error {
+	if attributeOf(c) == nil {
 		return fmt.Errorf("no such attribute %.40q", c.Name)
 	}
 	for _, value := range []string{c.Was, c.Now} {
-		if n, err := strconv.ParseUint(value, 10, 31); err != nil || c.Name == "tun" && n&^tunFeatures != 0 {
+		if n, err := strconv.ParseUint(value, 10, 31); err != nil || c.Name == TUN && n&^tunFeatures != 0 {
 			return fmt.Errorf("%.40q is no value of %s", value, c.Name)
 		}
 	}
 	return checkInterface(c)
 }
 
-func checkInterface(c change) error {
-	if c.Interface == "" || len(c.Interface) >= unix.IFNAMSIZ || c.Index <= 0 {
-		return fmt.Errorf("%.40q, %d is no interface", c.Interface, c.Index)
-	}
-	return nil
-}
-
-// linkOf is the interface of the change; errGone where it is not there any more.
-func linkOf(c change) (netlink.Link, error) {
-	link, err := linkByName(c.Interface)
-	if errors.Is(err, ErrNoInterface) || err == nil && link.Attrs().Index != c.Index {
-		return nil, errGone
-	}
-	return link, err
-}
-
-func currentLink(c change) (string, error) {
-	link, err := linkOf(c)
+func currentLink(c Change) (string, error) {
+	l, err := linkOf(c)
 	if err != nil {
 		return "", err
 	}
-	value := attributes[c.Name].get(link)
+	value := attributeOf(c).get(l)
 	if value < 0 {
 		return "", errGone
 	}
 	return strconv.Itoa(value), nil
 }
 
-func setLink(c change, value string) error {
-	link, err := linkOf(c)
-	if errors.Is(err, errGone) {
-		return nil
-	}
+func setLink(c Change, value string) error {
+	l, err := linkOf(c)
 	if err != nil {
 		return err
 	}
@@ -81,12 +86,12 @@ func setLink(c change, value string) error {
 	if err != nil {
 		return err
 	}
-	return attributes[c.Name].set(link, n)
+	return attributeOf(c).set(l, n)
 }
 
 // addrGenMode has no place among what netlink reads.
 func addrGenMode(link netlink.Link) int {
-	text, err := currentSysctl(change{Name: "ipv6/conf/" + link.Attrs().Name + "/addr_gen_mode"})
+	text, err := kernel.Sysctl("ipv6/conf/" + link.Attrs().Name + "/addr_gen_mode")
 	if err != nil {
 		return -1
 	}

@@ -1,28 +1,34 @@
-package route
+package undo
 
 import (
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/kernel"
+)
+
+// ours names all routes of ours on an interface, multicast the route that the kernel gives it with its first carrier.
+const (
+	ours      = "ours"
+	multicast = "multicast"
 )
 
 // foundRoutes are those of other programs that lead into the interface, but for what the kernel makes of its addresses
 // by itself and what is more than one next hop of an ordinary route.
-func foundRoutes(link netlink.Link) (list []netlink.Route, err error) {
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		filter := netlink.Route{LinkIndex: link.Attrs().Index, Table: unix.RT_TABLE_UNSPEC}
-		routes, err := whole(func() ([]netlink.Route, error) {
-			return netlink.RouteListFiltered(family, &filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
-		})
+func foundRoutes(l netlink.Link) (list []netlink.Route, err error) {
+	for _, family := range kernel.Families {
+		routes, err := kernel.RoutesOf(l, family, netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 		if err != nil {
 			return nil, err
 		}
 		for _, r := range routes {
-			if r.Type == unix.RTN_UNICAST && r.Protocol != unix.RTPROT_KERNEL && r.Protocol != Protocol &&
+			if r.Type == unix.RTN_UNICAST && r.Protocol != unix.RTPROT_KERNEL && r.Protocol != kernel.Protocol &&
 				r.Table != unix.RT_TABLE_LOCAL && len(r.MultiPath) == 0 {
 				list = append(list, r)
 			}
@@ -32,7 +38,7 @@ func foundRoutes(link netlink.Link) (list []netlink.Route, err error) {
 }
 
 func nameRoute(r netlink.Route) (string, bool) {
-	prefix, ok := toPrefix(r.Dst)
+	prefix, ok := kernel.Prefix(r.Dst)
 	if !ok {
 		return "", false
 	}
@@ -50,7 +56,7 @@ func ipText(ip net.IP) string {
 }
 
 // routeOf is the one that a change names.
-func routeOf(c change) (r netlink.Route, err error) {
+func routeOf(c Change) (r netlink.Route, err error) {
 	var protocol, scope int
 	var via, src string
 	prefix, err := described(c.Name, map[string]*int{
@@ -60,7 +66,7 @@ func routeOf(c change) (r netlink.Route, err error) {
 	if err != nil {
 		return r, err
 	}
-	r.Dst, r.LinkIndex, r.Type = fromPrefix(prefix), c.Index, unix.RTN_UNICAST
+	r.Dst, r.LinkIndex, r.Type = kernel.Network(prefix), c.Index, unix.RTN_UNICAST
 	r.Protocol, r.Scope = netlink.RouteProtocol(protocol), netlink.Scope(scope)
 	r.Flags &= unix.RTNH_F_ONLINK
 	for text, to := range map[string]*net.IP{via: &r.Gw, src: &r.Src} {
@@ -76,7 +82,7 @@ func routeOf(c change) (r netlink.Route, err error) {
 	return r, nil
 }
 
-func checkRoute(c change) error {
+func checkRoute(c Change) error {
 	if c.Name == ours || c.Name == multicast {
 		if c.Was != "" {
 			return fmt.Errorf("%s: what is recorded of it is that it was not there", c.Name)
@@ -89,55 +95,33 @@ func checkRoute(c change) error {
 	return errors.Join(checkThere(c), checkInterface(c))
 }
 
-func currentRoute(c change) (string, error) {
-	link, err := linkOf(c)
+func currentRoute(c Change) (string, error) {
+	l, err := linkOf(c)
 	if err != nil {
 		return "", err
 	}
-	switch c.Name {
-	case ours:
-		list, err := List(c.Interface)
-		if len(list) > 0 {
-			return there, nil
-		}
-		return "", err
-	case multicast:
-		found, err := netlink.RouteListFiltered(netlink.FAMILY_V6, multicastRoute(link),
-			netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
-		if len(found) > 0 {
-			return there, nil
-		}
-		return "", err
-	}
-	routes, err := foundRoutes(link)
-	for _, r := range routes {
-		if name, ok := nameRoute(r); ok && name == c.Name {
-			return there, nil
-		}
+	list, err := named(l, c.Name)
+	if len(list) > 0 {
+		return there, nil
 	}
 	return "", err
 }
 
-func setRoute(c change, value string) error {
-	link, err := linkOf(c)
-	if errors.Is(err, errGone) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	switch c.Name {
-	case ours:
-		return dropOurs(c.Interface)
-	case multicast:
-		return dropRoute(multicastRoute(link))
-	}
-	r, err := routeOf(c)
+func setRoute(c Change, value string) error {
+	l, err := linkOf(c)
 	if err != nil {
 		return err
 	}
 	if value == "" {
-		return dropRoute(&r)
+		list, err := named(l, c.Name)
+		for _, r := range list {
+			err = errors.Join(err, kernel.RemoveRoute(&r))
+		}
+		return err
+	}
+	r, err := routeOf(c)
+	if err != nil {
+		return err
 	}
 	err = netlink.RouteAdd(&r)
 	for _, moot := range []error{unix.EEXIST, unix.ENETDOWN, unix.ENETUNREACH, unix.EHOSTUNREACH} {
@@ -148,24 +132,24 @@ func setRoute(c change, value string) error {
 	return err
 }
 
-func dropRoute(r *netlink.Route) error {
-	if err := netlink.RouteDel(r); !errors.Is(err, unix.ESRCH) {
-		return err
+// named are the routes of that name.
+func named(l netlink.Link, name string) (list []netlink.Route, err error) {
+	switch name {
+	case ours:
+		for _, family := range kernel.Families {
+			of, e := kernel.RoutesOf(l, family, netlink.Route{Protocol: kernel.Protocol}, netlink.RT_FILTER_PROTOCOL)
+			list, err = append(list, of...), errors.Join(err, e)
+		}
+		return list, err
+	case multicast:
+		all := netlink.Route{
+			Dst: kernel.Network(netip.MustParsePrefix("ff00::/8")), Table: unix.RT_TABLE_LOCAL, Type: unix.RTN_MULTICAST,
+		}
+		return kernel.RoutesOf(l, netlink.FAMILY_V6, all, netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
 	}
-	return nil
-}
-
-func multicastRoute(link netlink.Link) *netlink.Route {
-	return &netlink.Route{
-		LinkIndex: link.Attrs().Index, Dst: fromPrefix(netip.MustParsePrefix("ff00::/8")), Table: unix.RT_TABLE_LOCAL,
-		Type: unix.RTN_MULTICAST,
-	}
-}
-
-func dropOurs(ifname string) error {
-	list, err := List(ifname)
-	for _, prefix := range list {
-		err = errors.Join(err, Del(ifname, prefix))
-	}
-	return err
+	list, err = foundRoutes(l)
+	return slices.DeleteFunc(list, func(r netlink.Route) bool {
+		its, ok := nameRoute(r)
+		return !ok || its != name
+	}), err
 }

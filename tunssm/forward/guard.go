@@ -1,4 +1,4 @@
-package route
+package forward
 
 import (
 	"errors"
@@ -9,10 +9,13 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+
+	"ssmnet/tunssm/kernel"
+	"ssmnet/tunssm/undo"
 )
 
 // Guard keeps hosts behind this one from speaking with its own addresses in the tunnel, which is ifname: what is forwarded
-// into it from one of them is dropped, in a table of ours, on record. The kernel does that by itself in IPv4 alone (martians).
+// into it from one of them is dropped, in a table of ours. The kernel does that by itself in IPv4 alone (martians).
 // Without IPv6 addresses there is no table.
 //
 //	table ip6 ssmnet-tun0 {
@@ -21,7 +24,7 @@ import (
 //			oifname "tun0" ip6 saddr fd5e::2 drop comment "fd5e::2"
 //		}
 //	}
-func (j *Journal) Guard(ifname string, own []netip.Prefix) error {
+func Guard(j *undo.Journal, ifname string, own []netip.Prefix) error {
 	var rules []*nftables.Rule
 	for _, host := range own {
 		addr := host.Addr()
@@ -38,24 +41,24 @@ func (j *Journal) Guard(ifname string, own []netip.Prefix) error {
 			UserData: userdata.AppendString(nil, userdata.TypeComment, addr.String()),
 		})
 	}
-	err := j.keepRules(&nftables.Chain{
-		Table: ourTable(nftables.TableFamilyIPv6, ifname), Name: "forward", Type: nftables.ChainTypeFilter,
+	err := keep(j, &nftables.Chain{
+		Table: undo.Table(nftables.TableFamilyIPv6, ifname), Name: "forward", Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
 	}, rules)
-	if errors.Is(err, errGone) {
+	if errors.Is(err, undo.ErrNoNftables) {
 		return ErrUnguarded
 	}
 	return err
 }
 
-// ForwardsIPv6 says whether the host forwards IPv6 by any interface, whoever made it.
-func ForwardsIPv6() bool {
-	if all, err := currentSysctl(change{Name: conf6 + "/all/forwarding"}); err != nil || all == "1" {
+// IPv6 says whether the host forwards IPv6 by any interface, whoever made it.
+func IPv6() bool {
+	if all, err := kernel.Sysctl(conf6 + "/all/forwarding"); err != nil || all == "1" {
 		return err == nil
 	}
-	entries, _ := os.ReadDir(path.Join(sysctls, conf6))
+	entries, _ := os.ReadDir(path.Join(kernel.Sysctls, conf6))
 	for _, e := range entries {
-		is, err := currentSysctl(change{Name: switchOf("ipv6", e.Name())})
+		is, err := kernel.Sysctl(kernel.Forwarding("ipv6", e.Name()))
 		if err == nil && is == "1" && e.Name() != "default" {
 			return true
 		}

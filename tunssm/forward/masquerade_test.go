@@ -1,0 +1,103 @@
+package forward
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"ssmnet/tunssm/route"
+	"ssmnet/tunssm/sandbox"
+	"ssmnet/tunssm/undo"
+)
+
+// TestMasquerade: a table of ours alone comes, changes, is mended and goes; those of others stay as they are.
+func TestMasquerade(t *testing.T) {
+	sandbox.Enter(t)
+	sandbox.NFT(t, "add table inet ssmnet; add chain inet ssmnet postrouting { type nat hook postrouting priority srcnat; }")
+	before := sandbox.NFT(t, "list", "ruleset")
+	j, file, log := newJournal(t)
+	four, six := netip.MustParsePrefix("192.168.7.0/24"), netip.MustParsePrefix("fd19:7::/64")
+	if err := Masquerade(j, "tun0", nil); err != nil || sandbox.NFT(t, "list", "ruleset") != before {
+		t.Fatalf("without ways: %v, %s", err, sandbox.NFT(t, "list", "ruleset"))
+	}
+	both := route.Ways{four: {"eth1", "eth2"}, six: {"eth1"}}
+	const table = `
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		iifname "tun0" oifname "eth1" ip daddr 192.168.7.0/24 masquerade comment "eth1 192.168.7.0/24"
+		iifname "tun0" oifname "eth2" ip daddr 192.168.7.0/24 masquerade comment "eth2 192.168.7.0/24"
+		iifname "tun0" oifname "eth1" ip6 daddr fd19:7::/64 masquerade comment "eth1 fd19:7::/64"
+	}`
+	for name, meddle := range map[string]func(){
+		"first": func() {}, "flushed": func() { sandbox.NFT(t, "flush table inet ssmnet-tun0") },
+		"deleted": func() { sandbox.NFT(t, "delete table inet ssmnet-tun0") },
+	} {
+		if err := Masquerade(j, "tun0", both); err != nil {
+			t.Fatal(err)
+		}
+		meddle()
+		if err := Masquerade(j, "tun0", both); err != nil {
+			t.Fatal(err)
+		}
+		if got := sandbox.NFT(t, "list", "table", "inet", "ssmnet-tun0"); !strings.Contains(got, strings.TrimSpace(table)) {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	if err := Masquerade(j, "tun0", route.Ways{four: nil}); err != nil {
+		t.Fatal(err)
+	}
+	if got := sandbox.NFT(t, "list", "ruleset"); got != before {
+		t.Errorf("taken back: %s", got)
+	}
+	if err := Masquerade(j, "tun0", both); err != nil {
+		t.Fatal(err)
+	}
+	sandbox.NFT(t, "add rule inet ssmnet-tun0 postrouting counter") // somebody's
+	if err := Masquerade(again(file, log), "tun0", both); !errors.Is(err, undo.ErrTaken) {
+		t.Errorf("a table that is not on record: %v", err)
+	}
+	putsBack(t, again(file, log), 1)
+	if got := sandbox.NFT(t, "list", "ruleset"); got != before {
+		t.Errorf("put back: %s", got)
+	}
+}
+
+// TestGuard: what is forwarded into the tunnel from the host's own IPv6 addresses is dropped, by a table of ours alone, which
+// goes with the addresses or with the journal, and leaves the one that masquerades alone.
+func TestGuard(t *testing.T) {
+	sandbox.Enter(t)
+	before := sandbox.NFT(t, "list", "ruleset")
+	j, file, log := newJournal(t)
+	if err := Masquerade(j, "tun0", route.Ways{netip.MustParsePrefix("192.168.7.0/24"): {"eth1"}}); err != nil {
+		t.Fatal(err)
+	}
+	masquerading := sandbox.NFT(t, "list", "ruleset")
+	hosts := sandbox.Prefixes("100.80.0.2/32", "fd5e::2/128", "fd5f::2/128")
+	for range 2 {
+		if err := Guard(j, "tun0", hosts); err != nil {
+			t.Fatal(err)
+		}
+		got := sandbox.NFT(t, "--stateless", "list", "table", "ip6", "ssmnet-tun0")
+		for _, want := range []string{
+			`type filter hook forward priority filter; policy accept;`,
+			`oifname "tun0" ip6 saddr fd5e::2 counter drop comment "fd5e::2"`,
+			`oifname "tun0" ip6 saddr fd5f::2 counter drop comment "fd5f::2"`,
+		} {
+			if !strings.Contains(got, want) {
+				t.Errorf("%q is not in %s", want, got)
+			}
+		}
+		sandbox.NFT(t, "flush table ip6 ssmnet-tun0")
+	}
+	if err := Guard(j, "tun0", hosts[:1]); err != nil || sandbox.NFT(t, "list", "ruleset") != masquerading {
+		t.Errorf("without IPv6: %v, %s", err, sandbox.NFT(t, "list", "ruleset"))
+	}
+	if err := Guard(j, "tun0", hosts); err != nil {
+		t.Fatal(err)
+	}
+	putsBack(t, again(file, log), 2)
+	if got := sandbox.NFT(t, "list", "ruleset"); got != before {
+		t.Errorf("put back: %s", got)
+	}
+}

@@ -1,0 +1,165 @@
+package route
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/kernel"
+	"ssmnet/tunssm/sandbox"
+)
+
+// addressesOf reads the interface's addresses, sorted.
+func addressesOf(t testing.TB, name string) []netip.Prefix {
+	t.Helper()
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []netip.Prefix
+	for _, a := range list {
+		if a.Flags&unix.IFA_F_TENTATIVE != 0 {
+			t.Errorf("%s is tentative", a.IPNet)
+		}
+		p, _ := kernel.AddressPrefix(a.IPNet)
+		got = append(got, p)
+	}
+	slices.SortFunc(got, netip.Prefix.Compare)
+	return got
+}
+
+func TestConfigure(t *testing.T) {
+	sandbox.Enter(t)
+	openTUN(t, "tun0")
+	for _, step := range []struct {
+		name      string
+		addresses []netip.Prefix
+		mtu       int
+	}{
+		{"first", sandbox.Prefixes("10.90.0.1/24", "fd90::1/64"), 1420},
+		{"again", sandbox.Prefixes("10.90.0.1/24", "fd90::1/64"), 1420},
+		{"single addresses", sandbox.Prefixes("10.90.0.1/32", "fd90::1/128"), 1280},
+		{"longer and shorter", sandbox.Prefixes("10.90.0.1/16", "10.90.0.2/16", "fd90::1/48"), 1420},
+		{"the second becomes the first", sandbox.Prefixes("10.90.0.2/16", "fd90::1/48"), 1420},
+		{"others", sandbox.Prefixes("10.91.0.1/32", "10.91.0.2/32", "fd91::1/64"), 9000},
+		{"IPv6 only", sandbox.Prefixes("fd91::1/64"), 1420},
+		{"IPv4 only", sandbox.Prefixes("10.91.0.1/24"), 1420},
+		{"none", nil, 1420},
+	} {
+		if err := Configure("tun0", step.addresses, step.mtu); err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+		if got := addressesOf(t, "tun0"); !slices.Equal(got, step.addresses) {
+			t.Errorf("%s: addresses %v, want %v", step.name, got, step.addresses)
+		}
+		for _, p := range step.addresses {
+			if r, err := routeTo(p.Addr()); err != nil || r.Type != unix.RTN_LOCAL {
+				t.Errorf("%s: %s is not usable yet: route type %d, %v", step.name, p.Addr(), r.Type, err)
+			}
+		}
+		link, err := netlink.LinkByName("tun0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := link.Attrs()
+		if a.MTU != step.mtu || a.Flags&net.FlagUp == 0 || a.TxQLen != queueLength {
+			t.Errorf("%s: MTU %d, flags %s, queue %d; want %d, up, %d",
+				step.name, a.MTU, a.Flags, a.TxQLen, step.mtu, queueLength)
+		}
+		if a.GSOMaxSize != gsoMaxSize || a.GSOIPv4MaxSize != gsoMaxSize {
+			t.Errorf("%s: GSO sizes %d and %d, want %d", step.name, a.GSOMaxSize, a.GSOIPv4MaxSize, gsoMaxSize)
+		}
+	}
+}
+
+func TestConfigureRefusals(t *testing.T) {
+	sandbox.Enter(t)
+	openTUN(t, "tun0")
+	if err := Configure("tun0", nil, MinMTU-1); err == nil || !strings.Contains(err.Error(), "1280") {
+		t.Errorf("small MTU: %v, want an error that names the least", err)
+	}
+	if err := Configure("tun7", nil, 1420); !errors.Is(err, ErrNoInterface) || !strings.Contains(err.Error(), "tun7") {
+		t.Errorf("no such interface: %v", err)
+	}
+	sandbox.Drop(t, unix.CAP_NET_ADMIN)
+	if err := Configure("tun0", sandbox.Prefixes("10.90.0.1/24"), 1420); !errors.Is(err, ErrPrivilege) {
+		t.Errorf("Configure: %v, want ErrPrivilege", err)
+	}
+	if err := Add("tun0", sandbox.Prefixes("10.90.0.0/24")[0]); !errors.Is(err, ErrPrivilege) {
+		t.Errorf("Add: %v, want ErrPrivilege", err)
+	}
+}
+
+// TestNoIPv6: where it is switched off, only addresses of IPv4 can be had, and the error says which is the matter.
+func TestNoIPv6(t *testing.T) {
+	sandbox.Enter(t)
+	for _, which := range []string{"all", "default"} {
+		name := "/proc/sys/net/ipv6/conf/" + which + "/disable_ipv6"
+		if err := os.WriteFile(name, []byte("1"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	openTUN(t, "tun0")
+	if err := Configure("tun0", sandbox.Prefixes("10.90.0.1/24", "fd90::1/64"), 1420); !errors.Is(err, ErrNoIPv6) {
+		t.Errorf("got %v, want ErrNoIPv6", err)
+	}
+	if err := Configure("tun0", sandbox.Prefixes("10.90.0.1/24"), 1420); err != nil {
+		t.Error(err)
+	}
+	if err := Add("tun0", netip.MustParsePrefix("fd91::/48")); !errors.Is(err, ErrNoIPv6) {
+		t.Errorf("got %v, want ErrNoIPv6", err)
+	}
+}
+
+// TestIntact: what an interface loses by going down, and what is still missing as it comes up.
+func TestIntact(t *testing.T) {
+	sandbox.Enter(t)
+	openTUN(t, "tun0")
+	addresses, routes := sandbox.Prefixes("10.90.0.1/32", "fd90::1/128"), sandbox.Prefixes("10.90.0.0/16", "fd90::/48")
+	setUpTUN := func() {
+		t.Helper()
+		if err := Configure("tun0", addresses, 1420); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range routes {
+			if err := Add("tun0", p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := Intact("tun0", addresses, routes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	setUpTUN()
+	toggle(t, "tun0", false)
+	if err := Intact("tun0", addresses, routes); !errors.Is(err, ErrDown) ||
+		err.Error() != "route: interface is down: bring it up with 'ip link set tun0 up'" {
+		t.Errorf("down: %v", err)
+	}
+	toggle(t, "tun0", true)
+	if err := Intact("tun0", addresses, routes); !errors.Is(err, ErrLost) {
+		t.Errorf("up again: %v", err)
+	}
+	setUpTUN()
+	if err := Del("tun0", routes[1]); err != nil {
+		t.Fatal(err)
+	}
+	if err := Intact("tun0", addresses, routes); !errors.Is(err, ErrLost) ||
+		err.Error() != "route: the interface has lost its route fd90::/48: tun0" {
+		t.Errorf("without a route: %v", err)
+	}
+	if err := Intact("tun7", addresses, routes); !errors.Is(err, ErrNoInterface) {
+		t.Errorf("no such interface: %v", err)
+	}
+}
