@@ -48,7 +48,7 @@ type run struct {
 
 // Add takes the next packet, of which p is what Parse made; partial is FlagPartial of its frame. pkt is copied. Where
 // it does not continue the run before it, that run is returned as a frame, which is valid until the next Add or Flush.
-// The error is ErrPartial: the packet is then refused and the run as before.
+// The error is CheckPartial's: the packet is then refused and the run as before.
 func (c *Coalescer) Add(pkt []byte, p Packet, partial bool) (frame []byte, err error) {
 	pkt = pkt[:p.Total]
 	if partial {
@@ -90,7 +90,7 @@ func (r *run) start(pkt []byte, p Packet, partial bool) {
 	upper := pkt[p.Upper:]
 	r.header = p.Upper + transportLen(p.Protocol, upper)
 	r.gso = len(pkt) - r.header
-	r.id = binary.BigEndian.Uint16(pkt[4:])
+	r.id = binary.BigEndian.Uint16(pkt[ip4ID:])
 	r.note(upper, r.gso)
 }
 
@@ -118,7 +118,7 @@ func joinable(pkt []byte, p Packet) bool {
 		return false
 	}
 	if p.Protocol == UDP {
-		return upper[checksumUDP]|upper[checksumUDP+1] != 0
+		return upper[udpChecksum]|upper[udpChecksum+1] != 0
 	}
 	return upper[tcpFlags]&^(tcpPSH|tcpFIN|tcpECE) == tcpACK
 }
@@ -151,12 +151,13 @@ func (r *run) fits(pkt []byte) bool {
 func (r *run) sameIP(pkt []byte) bool {
 	first := r.buf[VirtioLen:]
 	if r.p.Version == 6 {
-		return bytes.Equal(first[:4], pkt[:4]) && first[7] == pkt[7]
+		return bytes.Equal(first[:4], pkt[:4]) && first[ip6HopLimit] == pkt[ip6HopLimit]
 	}
-	if first[1] != pkt[1] || first[8] != pkt[8] || !bytes.Equal(first[6:8], pkt[6:8]) {
+	if first[ip4TOS] != pkt[ip4TOS] || first[ip4TTL] != pkt[ip4TTL] ||
+		!bytes.Equal(first[ip4Place:ip4TTL], pkt[ip4Place:ip4TTL]) {
 		return false
 	}
-	id := binary.BigEndian.Uint16(pkt[4:])
+	id := binary.BigEndian.Uint16(pkt[ip4ID:])
 	fixed := r.p.DontFragment && id == r.id
 	counted := id == r.id+uint16(r.count)
 	if r.count == 1 {
@@ -171,15 +172,15 @@ func (r *run) sameIP(pkt []byte) bool {
 func (r *run) sameTCP(pkt []byte) bool {
 	first := r.buf[VirtioLen:][r.p.Upper:r.header]
 	tcp := pkt[r.p.Upper:]
-	if tcpHeaderLen(tcp) != len(first) || binary.BigEndian.Uint32(tcp[tcpSeq:]) != r.nextSeq {
+	if transportLen(TCP, tcp) != len(first) || binary.BigEndian.Uint32(tcp[tcpSeq:]) != r.nextSeq {
 		return false
 	}
-	if (first[tcpFlags]^tcp[tcpFlags])&^(tcpFIN|tcpPSH) != 0 || first[tcpOffset] != tcp[tcpOffset] {
+	if (first[tcpFlags]^tcp[tcpFlags])&^(tcpFIN|tcpPSH) != 0 || first[tcpWords] != tcp[tcpWords] {
 		return false
 	}
-	return bytes.Equal(first[tcpAckSeq:tcpOffset], tcp[tcpAckSeq:tcpOffset]) &&
-		bytes.Equal(first[tcpWindow:checksumTCP], tcp[tcpWindow:checksumTCP]) &&
-		bytes.Equal(first[checksumTCP+2:], tcp[checksumTCP+2:len(first)])
+	return bytes.Equal(first[tcpAckSeq:tcpWords], tcp[tcpAckSeq:tcpWords]) &&
+		bytes.Equal(first[tcpWindow:tcpChecksum], tcp[tcpWindow:tcpChecksum]) &&
+		bytes.Equal(first[tcpUrgent:], tcp[tcpUrgent:len(first)])
 }
 
 // join appends the payload of a packet that joins.
@@ -210,12 +211,7 @@ func (r *run) finish() {
 // patch makes the first packet's headers those of the whole run.
 func (r *run) patch(pkt []byte) {
 	r.p.Total = len(pkt)
-	if r.p.Version == 4 {
-		binary.BigEndian.PutUint16(pkt[2:], uint16(len(pkt)))
-		putChecksum4(pkt[:headerLen4])
-	} else {
-		binary.BigEndian.PutUint16(pkt[4:], uint16(len(pkt)-headerLen6))
-	}
+	putTotal(pkt)
 	upper := pkt[r.p.Upper:]
 	if r.p.Protocol == TCP {
 		upper[tcpFlags] |= r.flags
