@@ -228,7 +228,7 @@ func FuzzTokenBody(f *testing.F) {
 		whole := append(bytes.Clone(body), sum[:checksumLen]...)
 		token, err := ParseToken(tokenPrefix + base64.RawURLEncoding.EncodeToString(whole))
 		if err != nil {
-			if err != ErrToken {
+			if err != errToken {
 				t.Errorf("%v", err)
 			}
 			return

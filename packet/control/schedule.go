@@ -81,21 +81,3 @@ func expand(prk []byte, label string, hash []byte) (secret.Key, error) {
 	defer clear(b)
 	return secret.KeyFrom(b)
 }
-
-// Digest is the first half of a SHA-256: it names a list of selectors in a report.
-type Digest [16]byte
-
-func (d Digest) MarshalBinary() ([]byte, error)  { return d[:], nil }
-func (d *Digest) UnmarshalBinary(b []byte) error { return fixed(d[:], b) }
-func (d *Digest) UnmarshalCBOR(b []byte) error   { return fixedCBOR(d[:], b) }
-
-// DigestSelectors names the list by its content and order.
-func DigestSelectors(ss packet.Selectors) (d Digest) {
-	b, err := encoding.Marshal(ss)
-	if err != nil {
-		panic(err) // plain values always encode
-	}
-	h := sha256.Sum256(b)
-	copy(d[:], h[:])
-	return d
-}
