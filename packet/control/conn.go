@@ -62,7 +62,7 @@ func (c *Conn) LocalAddr() net.Addr { return c.nc.LocalAddr() }
 func (c *Conn) Done() <-chan struct{} { return c.closed }
 
 // Send seals one message and leaves it to the writer: it never waits for the network. id is zero where the message is
-// neither call nor reply. Where the other side does not read, the connection ends with ErrSlow.
+// neither call nor reply. Where the other side does not read, the connection ends with errSlow.
 func (c *Conn) Send(id uint64, m Message) error {
 	plain, err := Marshal(Envelope{ID: id, Message: m})
 	if err != nil {
@@ -70,7 +70,7 @@ func (c *Conn) Send(id uint64, m Message) error {
 	}
 	defer clear(plain)
 	if len(plain) > maxMessage {
-		return fmt.Errorf("%w: type %d, %d bytes", ErrTooLong, m.Type(), len(plain))
+		return fmt.Errorf("%w: type %d, %d bytes", errTooLong, m.Type(), len(plain))
 	}
 	c.mu.Lock()
 	err = c.enqueue(plain)
@@ -92,7 +92,7 @@ func (c *Conn) enqueue(plain []byte) error {
 		return c.err
 	}
 	if len(c.unsent)+len(plain) > maxUnsent {
-		return ErrSlow
+		return errSlow
 	}
 	at := len(c.unsent)
 	out, err := c.sealing.Encrypt(append(c.unsent, 0, 0), nil, plain)
@@ -142,7 +142,7 @@ func (c *Conn) flush(batch []byte) error {
 	c.nc.SetWriteDeadline(time.Now().Add(writeLimit))
 	_, err := c.nc.Write(batch)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return ErrSlow
+		return errSlow
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrClosed, err)

@@ -168,7 +168,9 @@ func FuzzGrant(f *testing.F) {
 			return
 		}
 		g.Na = na // else nothing comes further
-		r := &Requester{self: selfOf(partyA), want: Want{Flow: flowToB()}, spi: partyA.SPI, na: na, pub: pub, private: private}
+		r := &Requester{
+			self: selfOf(partyA), want: Want{Flow: flowToB()}, spi: partyA.SPI, na: na, pub: pub, private: private, turn: asked,
+		}
 		keys, err := r.Grant(g, r.self.AsOf)
 		if err != nil {
 			if keys != nil {
