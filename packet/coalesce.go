@@ -16,12 +16,8 @@ import (
 	"encoding/binary"
 )
 
-const (
-	// maxFrame is the longest frame: an IPv6 packet with the longest payload.
-	maxFrame = VirtioLen + headerLen6 + maxTotal
-	// maxDatagrams is how many UDP datagrams a kernel takes in one frame; newer ones take 128.
-	maxDatagrams = 64
-)
+// maxDatagrams is how many UDP datagrams a kernel takes in one frame; newer ones take 128.
+const maxDatagrams = 64
 
 // Coalescer joins packets into virtio-net frames. The zero value is ready. One goroutine owns it; it holds two buffers
 // of 64 KiB from its first use on.
@@ -32,7 +28,7 @@ type Coalescer struct {
 
 // run is the packets joined so far.
 type run struct {
-	buf     []byte // virtio-net header and packet; its capacity is maxFrame
+	buf     []byte // virtio-net header and packet; its capacity is MaxVirtio
 	p       Packet // what Parse made of the first packet
 	header  int    // bytes of IP and transport header
 	gso     int    // payload bytes of each packet but the last
@@ -68,8 +64,8 @@ func (c *Coalescer) Add(pkt []byte, p Packet, partial bool) (frame []byte, err e
 // Flush ends the run and returns its frame, which is valid until the next Add or Flush; nil where there is no run.
 func (c *Coalescer) Flush() []byte {
 	if c.run.buf == nil {
-		c.run.buf = make([]byte, 0, maxFrame)
-		c.ready = make([]byte, 0, maxFrame)
+		c.run.buf = make([]byte, 0, MaxVirtio)
+		c.ready = make([]byte, 0, MaxVirtio)
 	}
 	if c.run.count == 0 {
 		return nil

@@ -45,7 +45,7 @@ func (s Selector) matchUpper(f Flow) bool {
 
 // Covers says whether every flow that t matches is matched by s.
 func (s Selector) Covers(t Selector) bool {
-	return s.coversUpper(t) && prefixCovers(s.Src, t.Src) && prefixCovers(s.Dst, t.Dst)
+	return s.coversUpper(t) && CoversPrefix(s.Src, t.Src) && CoversPrefix(s.Dst, t.Dst)
 }
 
 func (s Selector) coversUpper(t Selector) bool {
@@ -57,8 +57,6 @@ func (s Selector) coversUpper(t Selector) bool {
 	}
 	return !s.Protocol.HasPorts() || s.Ports.Lo <= t.Ports.Lo && t.Ports.Hi <= s.Ports.Hi
 }
-
-func prefixCovers(p, q netip.Prefix) bool { return p.Bits() <= q.Bits() && p.Contains(q.Addr()) }
 
 // intersect is the selector of the flows that both match; ok is false where there are none.
 func (s Selector) intersect(t Selector) (both Selector, ok bool) {
@@ -75,18 +73,10 @@ func (s Selector) intersect(t Selector) (both Selector, ok bool) {
 	if both.Ports.Lo > both.Ports.Hi {
 		return both, false
 	}
-	if both.Src, ok = narrower(s.Src, t.Src); ok {
-		both.Dst, ok = narrower(s.Dst, t.Dst)
+	if both.Src, ok = Narrower(s.Src, t.Src); ok {
+		both.Dst, ok = Narrower(s.Dst, t.Dst)
 	}
 	return both, ok
-}
-
-// narrower is what two prefixes have in common: one of them, or nothing.
-func narrower(p, q netip.Prefix) (netip.Prefix, bool) {
-	if prefixCovers(p, q) {
-		return q, true
-	}
-	return p, prefixCovers(q, p)
 }
 
 func (s Selector) String() string {

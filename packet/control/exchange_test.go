@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
-	"net/netip"
 	"reflect"
 	"slices"
 	"testing"
@@ -292,19 +291,5 @@ func TestAsOfBefore(t *testing.T) {
 				t.Errorf("%s before %s: %t", a, b, a.Before(b))
 			}
 		}
-	}
-}
-
-func TestCovers(t *testing.T) {
-	for addr, want := range map[string]bool{
-		"100.80.0.2": true, "10.2.255.1": true, "fd00::2": true, "100.80.0.3": false, "fd00::3": false,
-		"::ffff:100.80.0.2": false,
-	} {
-		if got := partyB.Covers(netip.MustParseAddr(addr)); got != want {
-			t.Errorf("%s: %t", addr, got)
-		}
-	}
-	if partyB.Covers(netip.Addr{}) {
-		t.Error("covers no address at all")
 	}
 }

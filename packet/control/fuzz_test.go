@@ -16,6 +16,8 @@ import (
 	"github.com/flynn/noise"
 
 	"ssmnet/packet/secret"
+
+	"ssmnet/packet"
 )
 
 // Fuzz targets run in processes of their own, which start from the same seeds: keys and ids in them are fixed.
@@ -178,7 +180,7 @@ func FuzzGrant(f *testing.F) {
 			}
 			return
 		}
-		if !r.self.is(keys.Self) || !keys.Peer.Covers(flowToB().Dst) || keys.Terms.AsOf.Before(r.self.AsOf) ||
+		if !r.self.is(keys.Self) || !packet.Covers(keys.Peer.Prefixes, flowToB().Dst) || keys.Terms.AsOf.Before(r.self.AsOf) ||
 			keys.Peer.SPI == 0 || keys.Seal.Equal(keys.Open) {
 			t.Fatalf("keys from %+v", g)
 		}

@@ -19,7 +19,7 @@ type Want struct {
 // met checks that b is what was asked for (rule 2).
 func (w Want) met(b Party) bool {
 	if w.Flow != nil {
-		return b.Covers(w.Flow.Dst) && (w.Peer == "" || w.Peer == b.Name)
+		return packet.Covers(b.Prefixes, w.Flow.Dst) && (w.Peer == "" || w.Peer == b.Name)
 	}
 	return b.Name == w.Peer
 }

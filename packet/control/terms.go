@@ -33,16 +33,6 @@ type Party struct {
 	SPI      packet.SPI     // by which it receives
 }
 
-// Covers says whether addr is one that the party may use inside.
-func (p Party) Covers(addr netip.Addr) bool {
-	for _, q := range p.Prefixes {
-		if q.Contains(addr) {
-			return true
-		}
-	}
-	return false
-}
-
 // Terms are what the KDC lays down for a session.
 type Terms struct {
 	_           struct{} `cbor:",toarray"`
