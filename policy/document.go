@@ -1,19 +1,20 @@
 package policy
 
 import (
+	"iter"
 	"net/netip"
 	"time"
 )
 
-// Schema is the only value of the document's field of that name.
-const Schema = "ssmnet.policy/v1"
+// schema is the only value of the document's field of that name.
+const schema = "ssmnet.policy/v1"
 
 // Limits of a document.
 const (
-	MaxDocument = 1 << 20 // bytes
-	MaxGrants   = 4096
-	MaxList     = 1024 // elements of src, dst, allow, accept or deny
-	MaxErrors   = 20   // reported of one document
+	maxDocument = 1 << 20 // bytes
+	maxGrants   = 4096
+	maxList     = 1024 // elements of src, dst, allow, accept or deny
+	maxErrors   = 20   // reported of one document
 	maxDepth    = 16   // of nested lists and objects; the schema needs 4
 	maxNote     = 1024 // bytes
 )
@@ -46,8 +47,8 @@ type Session struct {
 	Grace time.Duration // how long it outlives the last contact with a KDC
 }
 
-// DefaultSession is used where the document says nothing, and where there is no document.
-var DefaultSession = Session{Rekey: 10 * time.Minute, Idle: 3 * time.Minute, Grace: 15 * time.Minute}
+// defaultSession is used where the document says nothing, and where there is no document.
+var defaultSession = Session{Rekey: 10 * time.Minute, Idle: 3 * time.Minute, Grace: 15 * time.Minute}
 
 // Grant gives the right to start the allowed flows from Src to Dst.
 type Grant struct {
@@ -78,3 +79,37 @@ func (p Probe) String() string { return p.Dst.String() + ":" + p.Allow.String() 
 
 // Place is where something stands in the document; lines and columns count from 1, columns in bytes.
 type Place struct{ Line, Column int }
+
+// mentions gives every name that grants and tests mention.
+func (d *Document) mentions() iter.Seq[Name] {
+	return func(yield func(Name) bool) {
+		for _, g := range d.Grants {
+			for _, names := range [][]Name{g.Src, g.Dst} {
+				for _, n := range names {
+					if !yield(n) {
+						return
+					}
+				}
+			}
+		}
+		for _, t := range d.Tests {
+			if !t.mentions(yield) {
+				return
+			}
+		}
+	}
+}
+
+func (t Test) mentions(yield func(Name) bool) bool {
+	if !yield(t.Src) {
+		return false
+	}
+	for _, probes := range [][]Probe{t.Accept, t.Deny} {
+		for _, p := range probes {
+			if !yield(p.Dst) {
+				return false
+			}
+		}
+	}
+	return true
+}
