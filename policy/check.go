@@ -19,7 +19,7 @@ func Check(doc *Document, peers []Peer) ([]Warning, error) {
 			k.name(member)
 		}
 	}
-	for n := range doc.mentions() {
+	for _, n := range doc.mentions() {
 		k.name(n)
 	}
 	k.unmentioned(doc)

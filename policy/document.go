@@ -1,8 +1,8 @@
 package policy
 
 import (
-	"iter"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -81,35 +81,15 @@ func (p Probe) String() string { return p.Dst.String() + ":" + p.Allow.String() 
 type Place struct{ Line, Column int }
 
 // mentions gives every name that grants and tests mention.
-func (d *Document) mentions() iter.Seq[Name] {
-	return func(yield func(Name) bool) {
-		for _, g := range d.Grants {
-			for _, names := range [][]Name{g.Src, g.Dst} {
-				for _, n := range names {
-					if !yield(n) {
-						return
-					}
-				}
-			}
-		}
-		for _, t := range d.Tests {
-			if !t.mentions(yield) {
-				return
-			}
+func (d *Document) mentions() (names []Name) {
+	for _, g := range d.Grants {
+		names = append(append(names, g.Src...), g.Dst...)
+	}
+	for _, t := range d.Tests {
+		names = append(names, t.Src)
+		for _, p := range slices.Concat(t.Accept, t.Deny) {
+			names = append(names, p.Dst)
 		}
 	}
-}
-
-func (t Test) mentions(yield func(Name) bool) bool {
-	if !yield(t.Src) {
-		return false
-	}
-	for _, probes := range [][]Probe{t.Accept, t.Deny} {
-		for _, p := range probes {
-			if !yield(p.Dst) {
-				return false
-			}
-		}
-	}
-	return true
+	return names
 }

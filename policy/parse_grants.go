@@ -176,7 +176,7 @@ func (r *reader) probe(v hujson.Value, what string) (Probe, bool) {
 
 // references finds the groups and nets that are named and not defined.
 func (r *reader) references(d *Document) {
-	for n := range d.mentions() {
+	for _, n := range d.mentions() {
 		if n.Kind == NameGroup {
 			if _, ok := d.Groups[n.Text]; !ok {
 				r.fault(n.Place, "group %s is not defined", quote(n.Text))

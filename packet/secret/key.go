@@ -86,14 +86,11 @@ func (k *Key) Destroy() {
 
 const redacted = "[key]"
 
-// String, GoString and Format show that there is a key, never which.
-func (Key) String() string               { return redacted }
-func (Key) GoString() string             { return redacted }
-func (Key) Format(f fmt.State, _ rune)   { fmt.Fprint(f, redacted) }
+// Format shows that there is a key, never which, whatever the verb.
+func (Key) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
+
+// MarshalText refuses, and so do all encoders: what is to carry a key says so with Bytes.
 func (Key) MarshalText() ([]byte, error) { return nil, errors.New("secret: a key is not encoded") }
 
-// MarshalJSON refuses: what is to carry a key says so with Bytes.
-func (k Key) MarshalJSON() ([]byte, error) { return k.MarshalText() }
-
-// MarshalBinary refuses likewise, and with it CBOR and gob.
-func (k Key) MarshalBinary() ([]byte, error) { return k.MarshalText() }
+func (k Key) MarshalJSON() ([]byte, error)   { return k.MarshalText() }
+func (k Key) MarshalBinary() ([]byte, error) { return k.MarshalText() } // CBOR and gob
