@@ -82,9 +82,9 @@ func udp(sport, dport uint16, payload []byte) []byte {
 
 // mustParse parses what a test built well.
 func mustParse(t testing.TB, b []byte) Packet {
-	t.Helper()
 	p, err := Parse(b)
 	if err != nil {
+		t.Helper() // here, as it costs more than all else
 		t.Fatalf("Parse(%x): %v", b, err)
 	}
 	return p
@@ -92,8 +92,8 @@ func mustParse(t testing.TB, b []byte) Packet {
 
 // summed completes the checksum of a packet a test built.
 func summed(t testing.TB, b []byte) []byte {
-	t.Helper()
 	if err := CompleteChecksum(mustParse(t, b), b); err != nil {
+		t.Helper()
 		t.Fatal(err)
 	}
 	return b
