@@ -326,8 +326,9 @@ func TestRequestsInFlightAreBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		request := r.Request()
 		for i := range maxRequests + 3 {
-			m := *r.Request()
+			m := *request
 			m.Na = control.Nonce{byte(i), byte(i >> 8)}
 			p.a.send(1, &m)
 		}

@@ -1,29 +1,12 @@
 package packet
 
-// The Internet checksum (RFC 1071) of TCP and UDP, whole or partial, and of the IPv4 header. Sums run over 64-bit words
+// The Internet checksum (RFC 1071) of TCP and UDP, whole or partial. Sums run over 64-bit words
 // with end-around carry, which folds to the same 16 bits (RFC 1071, section 2).
 
 import (
 	"encoding/binary"
 	"math/bits"
 )
-
-// Offsets of the checksum field.
-const (
-	checksumIPv4   = 10
-	checksumTCP    = 16
-	checksumUDP    = 6
-	checksumICMP   = 2
-	udpLengthField = 4
-)
-
-// checksumOffset is where TCP or UDP keep their checksum, from the start of the transport header.
-func checksumOffset(p Protocol) int {
-	if p == TCP {
-		return checksumTCP
-	}
-	return checksumUDP
-}
 
 // sum adds b, as big-endian 16-bit words, to acc. An odd last byte counts as the high half of a word, so only the last
 // piece of what is summed may have an odd length.
@@ -58,51 +41,41 @@ func fold(acc uint64) uint16 {
 	return uint16(acc)
 }
 
-// pseudoSum sums the pseudo-header of the packet's transport protocol (RFC 9293, section 3.1; RFC 8200, section 8.1).
-func pseudoSum(p Packet, b []byte) uint64 {
-	acc := uint64(p.Protocol) + uint64(p.Total-p.Upper)
-	if p.Version == 4 {
-		return sum(acc, b[12:20])
+// pseudoSum sums the pseudo-header of size bytes of a transport protocol behind an IP header (RFC 9293, section 3.1;
+// RFC 8200, section 8.1).
+func pseudoSum(header []byte, protocol Protocol, size int) uint64 {
+	acc := uint64(protocol) + uint64(size)
+	if header[0]>>4 == 4 {
+		return sum(acc, header[ip4Src:headerLen4])
 	}
-	return sum(acc, b[8:40])
+	return sum(acc, header[ip6Src:headerLen6])
 }
 
-// CheckPartial says whether the packet may have a partial checksum, and so be sealed with FlagPartial: nil, or
-// ErrPartial where it is not an unfragmented TCP or UDP packet whose header is whole and agrees with its length.
-// p is what Parse made of b.
+// CheckPartial says whether the packet may have a partial checksum, and so be sealed with FlagPartial: an error
+// where it is not an unfragmented TCP or UDP packet whose header is whole and agrees with its length. p is what Parse made
+// of b.
 func CheckPartial(p Packet, b []byte) error {
 	if p.Fragment || p.Class != Complete || !p.Protocol.HasPorts() || len(b) < p.Total {
-		return ErrPartial
+		return errPartial
 	}
 	size := p.Total - p.Upper
 	if p.Protocol == UDP {
-		if int(binary.BigEndian.Uint16(b[p.Upper+udpLengthField:])) != size {
-			return ErrPartial
+		if int(binary.BigEndian.Uint16(b[p.Upper+udpLength:])) != size {
+			return errPartial
 		}
 		return nil
 	}
-	if header := tcpHeaderLen(b[p.Upper:]); header < headerLenTCP || header > size {
-		return ErrPartial
+	if header := transportLen(TCP, b[p.Upper:]); header < headerLenTCP || header > size {
+		return errPartial
 	}
 	return nil
 }
 
-// tcpHeaderLen is the data offset of a TCP header, in bytes.
-func tcpHeaderLen(tcp []byte) int { return int(tcp[tcpOffset]>>4) * 4 }
-
-// PutPartialChecksum writes the sum of the pseudo-header alone, not complemented, as virtio-net's NEEDS_CSUM asks
-// (virtio 1.2, section 5.1.6.2). p is what Parse made of b. The error is CheckPartial's.
-func PutPartialChecksum(p Packet, b []byte) error {
-	if err := CheckPartial(p, b); err != nil {
-		return err
-	}
-	putPartial(p, b)
-	return nil
-}
-
-// putPartial is PutPartialChecksum where CheckPartial holds.
+// putPartial writes the sum of the pseudo-header alone, not complemented, as virtio-net's NEEDS_CSUM asks (virtio 1.2,
+// section 5.1.6.2). CheckPartial holds.
 func putPartial(p Packet, b []byte) {
-	binary.BigEndian.PutUint16(b[p.Upper+checksumOffset(p.Protocol):], fold(pseudoSum(p, b)))
+	field := b[p.Upper+checksumOffset(p.Protocol):]
+	binary.BigEndian.PutUint16(field, fold(pseudoSum(b, p.Protocol, p.Total-p.Upper)))
 }
 
 // CompleteChecksum writes the whole checksum of a packet that had a partial one; what the field held does not matter.
@@ -113,7 +86,7 @@ func CompleteChecksum(p Packet, b []byte) error {
 	}
 	field := b[p.Upper+checksumOffset(p.Protocol):][:2]
 	field[0], field[1] = 0, 0
-	binary.BigEndian.PutUint16(field, complement(p.Protocol, sum(pseudoSum(p, b), b[p.Upper:p.Total])))
+	binary.BigEndian.PutUint16(field, complement(p.Protocol, sum(pseudoSum(b, p.Protocol, p.Total-p.Upper), b[p.Upper:p.Total])))
 	return nil
 }
 
@@ -134,14 +107,8 @@ func VerifyChecksum(p Packet, b []byte) bool {
 		return false
 	}
 	upper := b[p.Upper:p.Total]
-	if p.Protocol == UDP && upper[checksumUDP]|upper[checksumUDP+1] == 0 {
+	if p.Protocol == UDP && upper[udpChecksum]|upper[udpChecksum+1] == 0 {
 		return false
 	}
-	return fold(sum(pseudoSum(p, b), upper)) == 0xffff
-}
-
-// putChecksum4 writes the IPv4 header checksum (RFC 791, section 3.1).
-func putChecksum4(header []byte) {
-	header[checksumIPv4], header[checksumIPv4+1] = 0, 0
-	binary.BigEndian.PutUint16(header[checksumIPv4:], ^fold(sum(0, header)))
+	return fold(sum(pseudoSum(b, p.Protocol, len(upper)), upper)) == 0xffff
 }

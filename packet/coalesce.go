@@ -16,12 +16,8 @@ import (
 	"encoding/binary"
 )
 
-const (
-	// maxFrame is the longest frame: an IPv6 packet with the longest payload.
-	maxFrame = VirtioLen + headerLen6 + maxTotal
-	// maxDatagrams is how many UDP datagrams a kernel takes in one frame; newer ones take 128.
-	maxDatagrams = 64
-)
+// maxDatagrams is how many UDP datagrams a kernel takes in one frame; newer ones take 128.
+const maxDatagrams = 64
 
 // Coalescer joins packets into virtio-net frames. The zero value is ready. One goroutine owns it; it holds two buffers
 // of 64 KiB from its first use on.
@@ -32,7 +28,7 @@ type Coalescer struct {
 
 // run is the packets joined so far.
 type run struct {
-	buf     []byte // virtio-net header and packet; its capacity is maxFrame
+	buf     []byte // virtio-net header and packet; its capacity is MaxVirtio
 	p       Packet // what Parse made of the first packet
 	header  int    // bytes of IP and transport header
 	gso     int    // payload bytes of each packet but the last
@@ -48,7 +44,7 @@ type run struct {
 
 // Add takes the next packet, of which p is what Parse made; partial is FlagPartial of its frame. pkt is copied. Where
 // it does not continue the run before it, that run is returned as a frame, which is valid until the next Add or Flush.
-// The error is ErrPartial: the packet is then refused and the run as before.
+// The error is CheckPartial's: the packet is then refused and the run as before.
 func (c *Coalescer) Add(pkt []byte, p Packet, partial bool) (frame []byte, err error) {
 	pkt = pkt[:p.Total]
 	if partial {
@@ -68,8 +64,8 @@ func (c *Coalescer) Add(pkt []byte, p Packet, partial bool) (frame []byte, err e
 // Flush ends the run and returns its frame, which is valid until the next Add or Flush; nil where there is no run.
 func (c *Coalescer) Flush() []byte {
 	if c.run.buf == nil {
-		c.run.buf = make([]byte, 0, maxFrame)
-		c.ready = make([]byte, 0, maxFrame)
+		c.run.buf = make([]byte, 0, MaxVirtio)
+		c.ready = make([]byte, 0, MaxVirtio)
 	}
 	if c.run.count == 0 {
 		return nil
@@ -90,7 +86,7 @@ func (r *run) start(pkt []byte, p Packet, partial bool) {
 	upper := pkt[p.Upper:]
 	r.header = p.Upper + transportLen(p.Protocol, upper)
 	r.gso = len(pkt) - r.header
-	r.id = binary.BigEndian.Uint16(pkt[4:])
+	r.id = binary.BigEndian.Uint16(pkt[ip4ID:])
 	r.note(upper, r.gso)
 }
 
@@ -118,7 +114,7 @@ func joinable(pkt []byte, p Packet) bool {
 		return false
 	}
 	if p.Protocol == UDP {
-		return upper[checksumUDP]|upper[checksumUDP+1] != 0
+		return upper[udpChecksum]|upper[udpChecksum+1] != 0
 	}
 	return upper[tcpFlags]&^(tcpPSH|tcpFIN|tcpECE) == tcpACK
 }
@@ -151,12 +147,13 @@ func (r *run) fits(pkt []byte) bool {
 func (r *run) sameIP(pkt []byte) bool {
 	first := r.buf[VirtioLen:]
 	if r.p.Version == 6 {
-		return bytes.Equal(first[:4], pkt[:4]) && first[7] == pkt[7]
+		return bytes.Equal(first[:4], pkt[:4]) && first[ip6HopLimit] == pkt[ip6HopLimit]
 	}
-	if first[1] != pkt[1] || first[8] != pkt[8] || !bytes.Equal(first[6:8], pkt[6:8]) {
+	if first[ip4TOS] != pkt[ip4TOS] || first[ip4TTL] != pkt[ip4TTL] ||
+		!bytes.Equal(first[ip4Place:ip4TTL], pkt[ip4Place:ip4TTL]) {
 		return false
 	}
-	id := binary.BigEndian.Uint16(pkt[4:])
+	id := binary.BigEndian.Uint16(pkt[ip4ID:])
 	fixed := r.p.DontFragment && id == r.id
 	counted := id == r.id+uint16(r.count)
 	if r.count == 1 {
@@ -171,15 +168,15 @@ func (r *run) sameIP(pkt []byte) bool {
 func (r *run) sameTCP(pkt []byte) bool {
 	first := r.buf[VirtioLen:][r.p.Upper:r.header]
 	tcp := pkt[r.p.Upper:]
-	if tcpHeaderLen(tcp) != len(first) || binary.BigEndian.Uint32(tcp[tcpSeq:]) != r.nextSeq {
+	if transportLen(TCP, tcp) != len(first) || binary.BigEndian.Uint32(tcp[tcpSeq:]) != r.nextSeq {
 		return false
 	}
-	if (first[tcpFlags]^tcp[tcpFlags])&^(tcpFIN|tcpPSH) != 0 || first[tcpOffset] != tcp[tcpOffset] {
+	if (first[tcpFlags]^tcp[tcpFlags])&^(tcpFIN|tcpPSH) != 0 || first[tcpWords] != tcp[tcpWords] {
 		return false
 	}
-	return bytes.Equal(first[tcpAckSeq:tcpOffset], tcp[tcpAckSeq:tcpOffset]) &&
-		bytes.Equal(first[tcpWindow:checksumTCP], tcp[tcpWindow:checksumTCP]) &&
-		bytes.Equal(first[checksumTCP+2:], tcp[checksumTCP+2:len(first)])
+	return bytes.Equal(first[tcpAckSeq:tcpWords], tcp[tcpAckSeq:tcpWords]) &&
+		bytes.Equal(first[tcpWindow:tcpChecksum], tcp[tcpWindow:tcpChecksum]) &&
+		bytes.Equal(first[tcpUrgent:], tcp[tcpUrgent:len(first)])
 }
 
 // join appends the payload of a packet that joins.
@@ -210,12 +207,7 @@ func (r *run) finish() {
 // patch makes the first packet's headers those of the whole run.
 func (r *run) patch(pkt []byte) {
 	r.p.Total = len(pkt)
-	if r.p.Version == 4 {
-		binary.BigEndian.PutUint16(pkt[2:], uint16(len(pkt)))
-		putChecksum4(pkt[:headerLen4])
-	} else {
-		binary.BigEndian.PutUint16(pkt[4:], uint16(len(pkt)-headerLen6))
-	}
+	putTotal(pkt)
 	upper := pkt[r.p.Upper:]
 	if r.p.Protocol == TCP {
 		upper[tcpFlags] |= r.flags

@@ -98,9 +98,7 @@ func (s *stream) next(t testing.TB) arrival {
 	case 1, 2, 3, 4, 5:
 		return arrival{summed(t, pkt), false}
 	}
-	if err := PutPartialChecksum(mustParse(t, pkt), pkt); err != nil {
-		t.Fatal(err)
-	}
+	putPartial(mustParse(t, pkt), pkt)
 	return arrival{pkt, true}
 }
 
@@ -212,14 +210,14 @@ func TestCoalesceBulk(t *testing.T) {
 		}
 		p := mustParse(t, frames[0][VirtioLen:])
 		want := VirtioHeader{
-			Flags: VirtioNeedsCsum, GSOSize: uint16(tt.size), CsumStart: uint16(p.Upper), CsumOffset: checksumTCP,
+			Flags: VirtioNeedsCsum, GSOSize: uint16(tt.size), CsumStart: uint16(p.Upper), CsumOffset: tcpChecksum,
 			GSOType: GSOTCPv4, HdrLen: uint16(p.Upper + headerLenTCP),
 		}
 		if tt.version == 6 {
 			want.GSOType = GSOTCPv6
 		}
 		if tt.protocol == UDP {
-			want.GSOType, want.CsumOffset, want.HdrLen = GSOUDP, checksumUDP, uint16(p.Upper+headerLenUDP)
+			want.GSOType, want.CsumOffset, want.HdrLen = GSOUDP, udpChecksum, uint16(p.Upper+headerLenUDP)
 		}
 		if h != want || VirtioLen+p.Total != len(frames[0]) || p.Total > maxTotal {
 			t.Errorf("%+v: %+v, want %+v; %+v", tt, h, want, p)
@@ -258,7 +256,7 @@ func TestCoalescerRefusesPartial(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, bad := range [][]byte{ip4(ICMP, 0, nil, make([]byte, 8)), ip4(TCP, 0x2000, nil, make([]byte, 40))} {
-		if frame, err := c.Add(bad, mustParse(t, bad), true); !errors.Is(err, ErrPartial) || frame != nil {
+		if frame, err := c.Add(bad, mustParse(t, bad), true); !errors.Is(err, errPartial) || frame != nil {
 			t.Errorf("%x: %x, %v", bad, frame, err)
 		}
 	}

@@ -5,12 +5,6 @@ import (
 	"net/netip"
 )
 
-// SPI is the cleartext 32-bit index of the receiver's session (RFC 4301, section 4.1). It is random and never zero.
-type SPI uint32
-
-// Counter is the per-direction frame number of a session key and its AEAD nonce.
-type Counter uint64
-
 // Protocol is an IP protocol number (IPv4 protocol, or the last IPv6 next header).
 type Protocol uint8
 

@@ -5,11 +5,6 @@ package packet
 
 import "encoding/binary"
 
-const (
-	moreFragments = 0x2000 // in the 16 bits of flags and offset
-	optionCopied  = 0x80   // in an option's type: it stands in every fragment
-)
-
 // fragments cuts one IPv4 packet, which may itself be a fragment. The zero value has nothing left to cut.
 type fragments struct {
 	packet []byte // borrowed until next has returned the last
@@ -32,7 +27,7 @@ func (f *fragments) next(dst []byte) []byte {
 		payload = payload[:(f.limit-header)&^7]
 	}
 	dst = append(dst, payload...)
-	f.patch(dst[start:][:header], len(payload), last)
+	f.patch(dst[start:], last)
 	if f.sent += len(payload); last {
 		f.packet = nil
 	}
@@ -46,9 +41,9 @@ func (f *fragments) appendHeader(dst []byte) []byte {
 	}
 	start := len(dst)
 	dst = append(dst, f.packet[:headerLen4]...)
-	for options := f.packet[headerLen4:f.p.Upper]; len(options) > 0 && options[0] != 0; {
+	for options := f.packet[headerLen4:f.p.Upper]; len(options) > 0 && options[0] != optionEnd; {
 		length := 1
-		if options[0] != 1 { // no operation, the other option of one byte
+		if options[0] != optionNop {
 			length = int(options[1])
 		}
 		if options[0]&optionCopied != 0 {
@@ -63,13 +58,12 @@ func (f *fragments) appendHeader(dst []byte) []byte {
 	return dst
 }
 
-// patch sets length, place and checksum.
-func (f *fragments) patch(header []byte, payload int, last bool) {
-	binary.BigEndian.PutUint16(header[2:], uint16(len(header)+payload))
+// patch sets place, length and checksum.
+func (f *fragments) patch(fragment []byte, last bool) {
 	place := uint16((f.p.FragmentOffset + f.sent) / 8)
 	if !last || f.p.MoreFragments {
 		place |= moreFragments
 	}
-	binary.BigEndian.PutUint16(header[6:], place)
-	putChecksum4(header)
+	binary.BigEndian.PutUint16(fragment[ip4Place:], place)
+	putTotal(fragment)
 }

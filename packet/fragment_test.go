@@ -77,6 +77,8 @@ func TestFragments(t *testing.T) {
 		{"one byte too long", frameOf(VirtioHeader{}, ip4(ICMP, 0, nil, data[:1261])), 1280, []int{1276, 25}},
 		{"at the least limit", frameOf(VirtioHeader{}, ip4(ICMP, 0, nil, data[:100])), 68, []int{68, 68, 24}},
 		{"options", frameOf(VirtioHeader{}, ip4(ICMP, 0, options, data[:2500])), 1280, []int{1280, 1276}},
+		{"a copied option that fills no word", frameOf(VirtioHeader{}, ip4(ICMP, 0,
+			[]byte{130, 11, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0}, data[:2500])), 1280, []int{1280, 1280, 36}},
 		{"segments of UDP", gsoFrame(t, GSOUDP, 1400, ip4(UDP, 0, nil, udp(1, 2, data[:2800]))), 1300,
 			[]int{1300, 148, 1300, 148}},
 		{"segments of TCP", gsoFrame(t, GSOTCPv4, 1380, ip4(TCP, 0, nil, tcp(1, 2, 3, tcpACK, nil, data[:1500]))), 1300,

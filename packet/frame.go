@@ -16,6 +16,12 @@ const (
 	offCount  = 8
 )
 
+// SPI is the cleartext 32-bit index of the receiver's session (RFC 4301, section 4.1). It is random and never zero.
+type SPI uint32
+
+// Counter is the per-direction frame number of a session key and its AEAD nonce.
+type Counter uint64
+
 // FrameType tells what a frame seals.
 type FrameType uint8
 
@@ -32,7 +38,6 @@ const FlagPartial = 1 << 0
 type FrameHeader struct {
 	Type    FrameType
 	Flags   uint8
-	Lane    uint8
 	SPI     SPI
 	Counter Counter
 }
@@ -40,7 +45,7 @@ type FrameHeader struct {
 // Put writes the header to b, which is at least HeaderLen long.
 func (h FrameHeader) Put(b []byte) {
 	_ = b[HeaderLen-1]
-	b[0], b[offFlags], b[offLane], b[offZero] = byte(h.Type), h.Flags, h.Lane, 0
+	b[0], b[offFlags], b[offLane], b[offZero] = byte(h.Type), h.Flags, 0, 0
 	binary.BigEndian.PutUint32(b[offSPI:], uint32(h.SPI))
 	binary.BigEndian.PutUint64(b[offCount:], uint64(h.Counter))
 }
@@ -51,11 +56,11 @@ func ParseFrame(b []byte) (FrameHeader, error) {
 		return FrameHeader{}, ErrFrame
 	}
 	h := FrameHeader{
-		Type: FrameType(b[0]), Flags: b[offFlags], Lane: b[offLane],
+		Type: FrameType(b[0]), Flags: b[offFlags],
 		SPI:     SPI(binary.BigEndian.Uint32(b[offSPI:])),
 		Counter: Counter(binary.BigEndian.Uint64(b[offCount:])),
 	}
-	if !knownFrame(h.Type, h.Flags) || h.Lane != 0 || b[offZero] != 0 || h.SPI == 0 {
+	if !knownFrame(h.Type, h.Flags) || b[offLane] != 0 || b[offZero] != 0 || h.SPI == 0 {
 		return FrameHeader{}, ErrFrame
 	}
 	return h, nil

@@ -1,7 +1,7 @@
 package packet
 
-// Errors as a router makes them: ICMP (RFC 792; RFC 1812, section 4.3.2) and ICMPv6 (RFC 4443, sections 2.4 and 3). The
-// caller limits their rate.
+// Errors: ICMP (RFC 792; RFC 1812, section 4.3.2) and ICMPv6 (RFC 4443, sections 2.4 and 3). AppendError makes them as a
+// router does, whose caller limits their rate; Quoted reads those that pass.
 
 import (
 	"encoding/binary"
@@ -17,25 +17,39 @@ const (
 	TooBig          Cause = 3 // longer than the path's MTU
 )
 
+// Types of messages: ICMP's (IANA, "ICMP Type Numbers") and ICMPv6's, whose errors come before all others (RFC 4443,
+// section 2.1).
 const (
-	icmpHeaderLen = 8
+	unreachable4      = 3
+	timeExceeded4     = 11
+	parameterProblem4 = 12
+
+	unreachable6        = 1
+	tooBig6             = 2
+	parameterProblem6   = 4
+	firstInformational6 = 128
+	redirect6           = 137 // an answer to a packet all the same
+)
+
+const (
 	// maxError4 and maxError6 bound the whole error packet (RFC 1812, section 4.3.2.3; RFC 4443, section 2.4 c).
 	maxError4 = 576
 	maxError6 = 1280
-	ownTTL    = 64
 	// errorTOS is precedence 6, internetwork control (RFC 1812, section 4.3.2.5).
 	errorTOS = 0xc0
+	// quoteLen is how much of a quoted packet is looked at: more than the headers of any that is not contrived.
+	quoteLen = 256
 )
 
 // code4 gives ICMP type and code (RFC 792, RFC 1812, section 5.2.7.1).
 func (c Cause) code4() (typ, code uint8, ok bool) {
 	switch c {
 	case AdminProhibited:
-		return 3, 13, true
+		return unreachable4, 13, true
 	case HostUnreachable:
-		return 3, 1, true
+		return unreachable4, 1, true
 	case TooBig:
-		return 3, 4, true
+		return unreachable4, 4, true
 	}
 	return 0, 0, false
 }
@@ -44,11 +58,11 @@ func (c Cause) code4() (typ, code uint8, ok bool) {
 func (c Cause) code6() (typ, code uint8, ok bool) {
 	switch c {
 	case AdminProhibited:
-		return 1, 1, true
+		return unreachable6, 1, true
 	case HostUnreachable:
-		return 1, 3, true
+		return unreachable6, 3, true
 	case TooBig:
-		return 2, 0, true
+		return tooBig6, 0, true
 	}
 	return 0, 0, false
 }
@@ -80,8 +94,7 @@ func answerable(p Packet, b []byte) bool {
 	case p.Version == 4 && p.Protocol == ICMP:
 		return p.Upper < p.Total && isQuery4(b[p.Upper])
 	case p.Version == 6 && p.Protocol == ICMPv6:
-		const firstInformational, redirect = 128, 137
-		return p.Upper < p.Total && b[p.Upper] >= firstInformational && b[p.Upper] != redirect
+		return p.Upper < p.Total && b[p.Upper] >= firstInformational6 && b[p.Upper] != redirect6
 	}
 	return true
 }
@@ -95,35 +108,14 @@ func isQuery4(typ uint8) bool {
 	return false
 }
 
-// appendHeader4 appends an IPv4 header for length bytes behind it.
-func appendHeader4(dst []byte, tos byte, protocol Protocol, from, to netip.Addr, length int) []byte {
-	src, to4 := from.As4(), to.As4()
-	start := len(dst)
-	dst = append(dst, 0x45, tos)
-	dst = binary.BigEndian.AppendUint16(dst, uint16(headerLen4+length))
-	dst = append(dst, 0, 0, 0x40, 0, ownTTL, byte(protocol), 0, 0) // DF, so that identification 0 may repeat (RFC 6864)
-	dst = append(append(dst, src[:]...), to4[:]...)
-	putChecksum4(dst[start:])
-	return dst
-}
-
-// appendHeader6 is the same for IPv6.
-func appendHeader6(dst []byte, protocol Protocol, from, to netip.Addr, length int) []byte {
-	src, to6 := from.As16(), to.As16()
-	dst = append(dst, 0x60, 0, 0, 0)
-	dst = binary.BigEndian.AppendUint16(dst, uint16(length))
-	dst = append(dst, byte(protocol), ownTTL)
-	return append(append(dst, src[:]...), to6[:]...)
-}
-
 func appendError4(dst []byte, cause Cause, mtu int, source, to netip.Addr, original []byte) ([]byte, bool) {
 	typ, code, ok := cause.code4()
 	if !ok {
 		return dst, false
 	}
-	original = original[:min(len(original), maxError4-headerLen4-icmpHeaderLen)]
+	original = original[:min(len(original), maxError4-headerLen4-headerLenICMP)]
 	start := len(dst)
-	dst = appendHeader4(dst, errorTOS, ICMP, source, to, icmpHeaderLen+len(original))
+	dst = appendHeader4(dst, errorTOS, ICMP, source, to, headerLenICMP+len(original))
 	if cause != TooBig {
 		mtu = 0
 	}
@@ -131,7 +123,7 @@ func appendError4(dst []byte, cause Cause, mtu int, source, to netip.Addr, origi
 	dst = binary.BigEndian.AppendUint16(dst, uint16(min(max(mtu, 0), maxTotal))) // RFC 1191, section 4
 	dst = append(dst, original...)
 	message := dst[start+headerLen4:]
-	binary.BigEndian.PutUint16(message[checksumICMP:], ^fold(sum(0, message)))
+	binary.BigEndian.PutUint16(message[icmpChecksum:], ^fold(sum(0, message)))
 	return dst, true
 }
 
@@ -140,8 +132,8 @@ func appendError6(dst []byte, cause Cause, mtu int, source, to netip.Addr, origi
 	if !ok {
 		return dst, false
 	}
-	original = original[:min(len(original), maxError6-headerLen6-icmpHeaderLen)]
-	length := icmpHeaderLen + len(original)
+	original = original[:min(len(original), maxError6-headerLen6-headerLenICMP)]
+	length := headerLenICMP + len(original)
 	start := len(dst)
 	dst = appendHeader6(dst, ICMPv6, source, to, length)
 	if cause != TooBig {
@@ -150,10 +142,9 @@ func appendError6(dst []byte, cause Cause, mtu int, source, to netip.Addr, origi
 	dst = append(dst, typ, code, 0, 0)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(max(mtu, 0)))
 	dst = append(dst, original...)
-	made := Packet{Flow: Flow{Protocol: ICMPv6}, Version: 6, Total: headerLen6 + length, Upper: headerLen6}
 	message := dst[start+headerLen6:]
-	acc := sum(pseudoSum(made, dst[start:]), message)
-	binary.BigEndian.PutUint16(message[checksumICMP:], ^fold(acc))
+	acc := sum(pseudoSum(dst[start:], ICMPv6, length), message)
+	binary.BigEndian.PutUint16(message[icmpChecksum:], ^fold(acc))
 	return dst, true
 }
 
@@ -166,4 +157,42 @@ func AppendTooBigFor(dst []byte, mtu int, from, to netip.AddrPort) []byte {
 	original = append(original, 0, headerLenUDP, 0, 0)
 	dst, _ = appendError6(dst, TooBig, mtu, to.Addr(), from.Addr(), original)
 	return dst
+}
+
+// Quoted reads the flow of the packet that an ICMP error reports on (RFC 792; RFC 4443, section 2.4), which the receiver
+// of the error has sent. p is what Parse made of b. It returns false where b is no such error, or is about a packet that
+// somebody else has sent.
+func Quoted(p Packet, b []byte) (Flow, bool) {
+	if p.Fragment || p.Class != Complete || p.Upper+headerLenICMP > p.Total || !reportsError(p.Protocol, p.Version, b[p.Upper]) {
+		return Flow{}, false
+	}
+	var head [quoteLen]byte
+	quote := head[:copy(head[:], b[p.Upper+headerLenICMP:p.Total])]
+	// Little more than the headers is quoted, and of TCP perhaps the ports alone: what is there is parsed as if it were all.
+	switch {
+	case p.Version == 4 && len(quote) >= headerLen4:
+		binary.BigEndian.PutUint16(quote[ip4Total:], uint16(len(quote)))
+		quote[ip4Place] &^= moreFragments >> 8
+	case p.Version == 6 && len(quote) >= headerLen6:
+		binary.BigEndian.PutUint16(quote[ip6Length:], uint16(len(quote)-headerLen6))
+	default:
+		return Flow{}, false
+	}
+	q, err := Parse(quote)
+	if err != nil || q.Version != p.Version || q.Src != p.Dst {
+		return Flow{}, false
+	}
+	if q.Protocol.HasPorts() && q.Class == ProtocolOnly && q.FragmentOffset == 0 && q.Total-q.Upper >= 4 {
+		q.Class = Complete
+		q.SrcPort, q.DstPort = readPorts(quote[q.Upper:])
+	}
+	return q.Flow, true
+}
+
+// reportsError says whether an ICMP type is an error about a packet that was dropped. A redirect is not.
+func reportsError(protocol Protocol, version int, typ uint8) bool {
+	if version == 4 {
+		return protocol == ICMP && (typ == unreachable4 || typ == timeExceeded4 || typ == parameterProblem4)
+	}
+	return protocol == ICMPv6 && typ >= unreachable6 && typ <= parameterProblem6
 }

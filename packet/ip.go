@@ -25,15 +25,9 @@ type Packet struct {
 	Extended       bool // IPv4 options or IPv6 extension headers stand before Upper
 }
 
-// Sizes and bounds of headers.
-const (
-	headerLen4    = 20 // without options (RFC 791, section 3.1)
-	headerLen6    = 40 // RFC 8200, section 3
-	headerLenTCP  = 20 // without options (RFC 9293, section 3.1)
-	headerLenUDP  = 8  // RFC 768
-	maxTotal      = 65535
-	maxExtensions = 8 // of a packet; nothing that exists has more, and a limit is allowed (RFC 8504, section 5.3)
-)
+// maxExtensions bounds the IPv6 extension headers of a packet: nothing that exists has more, and a limit is allowed
+// (RFC 8504, section 5.3).
+const maxExtensions = 8
 
 // IPv6 next headers that Parse follows (RFC 8200, section 4). All others, AH and ESP among them, are upper-layer
 // protocols to us: only a selector that names their number, or any protocol, matches.
@@ -50,10 +44,10 @@ func isExtension(p Protocol) bool {
 }
 
 // Parse reads the IP packet at the start of b. Bytes of b behind Packet.Total are no part of it. The IPv4 header
-// checksum is not checked here. The errors are ErrTruncated, ErrVersion, ErrMalformed and ErrSourceRoute.
+// checksum is not checked here. A packet that is refused is dropped: nothing about it can be decided.
 func Parse(b []byte) (Packet, error) {
 	if len(b) == 0 {
-		return Packet{}, ErrTruncated
+		return Packet{}, errTruncated
 	}
 	switch b[0] >> 4 {
 	case 4:
@@ -61,55 +55,54 @@ func Parse(b []byte) (Packet, error) {
 	case 6:
 		return parse6(b)
 	}
-	return Packet{}, ErrVersion
+	return Packet{}, errVersion
 }
 
 // parse4 reads an IPv4 packet (RFC 791, section 3.1).
 func parse4(b []byte) (Packet, error) {
 	if len(b) < headerLen4 {
-		return Packet{}, ErrTruncated
+		return Packet{}, errTruncated
 	}
-	p := Packet{Version: 4, Total: int(binary.BigEndian.Uint16(b[2:])), Upper: int(b[0]&0xf) * 4}
+	p := Packet{Version: 4, Total: int(binary.BigEndian.Uint16(b[ip4Total:])), Upper: int(b[0]&0xf) * 4}
 	if p.Upper < headerLen4 || p.Total < p.Upper {
-		return Packet{}, ErrMalformed
+		return Packet{}, errMalformed
 	}
 	if p.Total > len(b) {
-		return Packet{}, ErrTruncated
+		return Packet{}, errTruncated
 	}
 	p.Extended = p.Upper > headerLen4
 	if err := checkOptions4(b[headerLen4:p.Upper]); err != nil {
 		return Packet{}, err
 	}
-	place := binary.BigEndian.Uint16(b[6:])
-	p.DontFragment = place&0x4000 != 0
-	p.MoreFragments = place&0x2000 != 0
-	p.FragmentOffset = int(place&0x1fff) * 8
+	place := binary.BigEndian.Uint16(b[ip4Place:])
+	p.DontFragment = place&dontFragment != 0
+	p.MoreFragments = place&moreFragments != 0
+	p.FragmentOffset = int(place&fragmentOffset) * 8
 	p.Fragment = p.MoreFragments || p.FragmentOffset > 0
 	if p.FragmentOffset+p.Total-p.Upper > maxTotal {
-		return Packet{}, ErrMalformed
+		return Packet{}, errMalformed
 	}
-	p.Src = netip.AddrFrom4([4]byte(b[12:16]))
-	p.Dst = netip.AddrFrom4([4]byte(b[16:20]))
-	p.classify(b, Protocol(b[9]))
+	p.Src = netip.AddrFrom4([4]byte(b[ip4Src:ip4Dst]))
+	p.Dst = netip.AddrFrom4([4]byte(b[ip4Dst:headerLen4]))
+	p.classify(b, Protocol(b[ip4Protocol]))
 	return p, nil
 }
 
 // checkOptions4 walks the options (RFC 791, section 3.1) and refuses source routes, which would carry the packet past
 // the destination that selectors decide on.
 func checkOptions4(options []byte) error {
-	const end, nop, looseRoute, strictRoute = 0, 1, 131, 137
 	for len(options) > 0 {
 		switch options[0] {
-		case end:
+		case optionEnd:
 			return nil
-		case nop:
+		case optionNop:
 			options = options[1:]
 			continue
-		case looseRoute, strictRoute:
-			return ErrSourceRoute
+		case optionLooseRoute, optionStrictRoute:
+			return errSourceRoute
 		}
 		if len(options) < 2 || options[1] < 2 || int(options[1]) > len(options) {
-			return ErrMalformed
+			return errMalformed
 		}
 		options = options[options[1]:]
 	}
@@ -120,17 +113,17 @@ func checkOptions4(options []byte) error {
 // wide.
 func parse6(b []byte) (Packet, error) {
 	if len(b) < headerLen6 {
-		return Packet{}, ErrTruncated
+		return Packet{}, errTruncated
 	}
 	p := Packet{
-		Version: 6, Total: headerLen6 + int(binary.BigEndian.Uint16(b[4:])), Upper: headerLen6, DontFragment: true,
+		Version: 6, Total: headerLen6 + int(binary.BigEndian.Uint16(b[ip6Length:])), Upper: headerLen6, DontFragment: true,
 	}
 	if p.Total > len(b) {
-		return Packet{}, ErrTruncated
+		return Packet{}, errTruncated
 	}
-	p.Src = netip.AddrFrom16([16]byte(b[8:24]))
-	p.Dst = netip.AddrFrom16([16]byte(b[24:40]))
-	protocol, err := p.walk6(b[:p.Total], Protocol(b[6]))
+	p.Src = netip.AddrFrom16([16]byte(b[ip6Src:ip6Dst]))
+	p.Dst = netip.AddrFrom16([16]byte(b[ip6Dst:headerLen6]))
+	protocol, err := p.walk6(b[:p.Total], Protocol(b[ip6Next]))
 	if err != nil {
 		return Packet{}, err
 	}
@@ -144,27 +137,27 @@ func (p *Packet) walk6(b []byte, next Protocol) (Protocol, error) {
 	for count := 0; isExtension(next); count++ {
 		header := b[p.Upper:]
 		if count == maxExtensions || len(header) < 8 || next == hopByHop && p.Extended {
-			return 0, ErrMalformed
+			return 0, errMalformed
 		}
 		p.Extended = true
 		length := 8 + 8*int(header[1])
 		switch {
 		case next == fragmentation && p.Fragment:
-			return 0, ErrMalformed
+			return 0, errMalformed
 		case next == fragmentation:
 			length = 8
 			p.fragment6(header)
 		case next == routing && header[3] != 0: // segments left
-			return 0, ErrSourceRoute
+			return 0, errSourceRoute
 		}
 		if length > len(header) {
-			return 0, ErrMalformed
+			return 0, errMalformed
 		}
 		next = Protocol(header[0])
 		p.Upper += length
 		if p.FragmentOffset > 0 {
 			if p.FragmentOffset+len(header)-length > maxTotal {
-				return 0, ErrMalformed
+				return 0, errMalformed
 			}
 			return next, nil
 		}
@@ -204,8 +197,7 @@ func (p *Packet) classify(b []byte, protocol Protocol) {
 		return
 	}
 	p.Class = Complete
-	p.SrcPort = binary.BigEndian.Uint16(b[p.Upper:])
-	p.DstPort = binary.BigEndian.Uint16(b[p.Upper+2:])
+	p.SrcPort, p.DstPort = readPorts(b[p.Upper:])
 }
 
 // Forwardable says whether addr is an address of one host elsewhere. Packets to any other (multicast, broadcast,

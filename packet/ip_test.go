@@ -82,9 +82,9 @@ func udp(sport, dport uint16, payload []byte) []byte {
 
 // mustParse parses what a test built well.
 func mustParse(t testing.TB, b []byte) Packet {
-	t.Helper()
 	p, err := Parse(b)
 	if err != nil {
+		t.Helper() // here, as it costs more than all else
 		t.Fatalf("Parse(%x): %v", b, err)
 	}
 	return p
@@ -92,8 +92,8 @@ func mustParse(t testing.TB, b []byte) Packet {
 
 // summed completes the checksum of a packet a test built.
 func summed(t testing.TB, b []byte) []byte {
-	t.Helper()
 	if err := CompleteChecksum(mustParse(t, b), b); err != nil {
+		t.Helper()
 		t.Fatal(err)
 	}
 	return b
@@ -204,33 +204,33 @@ func TestParseErrors(t *testing.T) {
 		b    []byte
 		want error
 	}{
-		{"empty", nil, ErrTruncated},
-		{"version 5", []byte{0x50, 0, 0, 0}, ErrVersion},
-		{"version 0", make([]byte, 60), ErrVersion},
-		{"short header 4", whole4[:19], ErrTruncated},
-		{"short packet 4", whole4[:27], ErrTruncated},
-		{"header length 4", change(whole4, 0, 0x44), ErrMalformed},
-		{"header beyond total", change(whole4, 0, 0x4f), ErrMalformed},
-		{"total below header", change(whole4, 2, 0, 19), ErrMalformed},
-		{"total zero", change(whole4, 2, 0, 0), ErrMalformed},
-		{"fragment beyond 65535", ip4(UDP, 0x1fff, nil, data), ErrMalformed},
-		{"loose source route", ip4(UDP, 0, []byte{1, 131, 3, 4}, data), ErrSourceRoute},
-		{"strict source route", ip4(UDP, 0, []byte{137, 3, 4, 0}, data), ErrSourceRoute},
-		{"option of length 1", ip4(UDP, 0, []byte{7, 1, 0, 0}, data), ErrMalformed},
-		{"option beyond header", ip4(UDP, 0, []byte{7, 5, 0, 0}, data), ErrMalformed},
-		{"option without length", ip4(UDP, 0, []byte{1, 1, 1, 7}, data), ErrMalformed},
-		{"short header 6", whole6[:39], ErrTruncated},
-		{"short packet 6", whole6[:47], ErrTruncated},
-		{"extension missing", ip6(60, nil), ErrMalformed},
-		{"extension cut short", ip6(60, ext(UDP, 0, nil)[:7]), ErrMalformed},
-		{"extension beyond packet", ip6(60, change(ext(UDP, 0, udp(1, 2, nil)), 1, 2)), ErrMalformed},
-		{"hop-by-hop not first", ip6(60, ext(0, 0, ext(UDP, 0, udp(1, 2, nil)))), ErrMalformed},
-		{"jumbogram", change(ip6(0, nil), 4, 0, 0), ErrMalformed},
-		{"too many extensions", ip6(destinationOptions, many), ErrMalformed},
-		{"two fragment headers", ip6(44, frag6(44, 0, true, frag6(UDP, 0, true, udp(1, 2, nil)))), ErrMalformed},
-		{"fragment header cut short", ip6(44, make([]byte, 7)), ErrMalformed},
-		{"fragment 6 beyond 65535", ip6(44, frag6(UDP, 0xfff8, false, data)), ErrMalformed},
-		{"segments left", ip6(43, srh), ErrSourceRoute},
+		{"empty", nil, errTruncated},
+		{"version 5", []byte{0x50, 0, 0, 0}, errVersion},
+		{"version 0", make([]byte, 60), errVersion},
+		{"short header 4", whole4[:19], errTruncated},
+		{"short packet 4", whole4[:27], errTruncated},
+		{"header length 4", change(whole4, 0, 0x44), errMalformed},
+		{"header beyond total", change(whole4, 0, 0x4f), errMalformed},
+		{"total below header", change(whole4, 2, 0, 19), errMalformed},
+		{"total zero", change(whole4, 2, 0, 0), errMalformed},
+		{"fragment beyond 65535", ip4(UDP, 0x1fff, nil, data), errMalformed},
+		{"loose source route", ip4(UDP, 0, []byte{1, 131, 3, 4}, data), errSourceRoute},
+		{"strict source route", ip4(UDP, 0, []byte{137, 3, 4, 0}, data), errSourceRoute},
+		{"option of length 1", ip4(UDP, 0, []byte{7, 1, 0, 0}, data), errMalformed},
+		{"option beyond header", ip4(UDP, 0, []byte{7, 5, 0, 0}, data), errMalformed},
+		{"option without length", ip4(UDP, 0, []byte{1, 1, 1, 7}, data), errMalformed},
+		{"short header 6", whole6[:39], errTruncated},
+		{"short packet 6", whole6[:47], errTruncated},
+		{"extension missing", ip6(60, nil), errMalformed},
+		{"extension cut short", ip6(60, ext(UDP, 0, nil)[:7]), errMalformed},
+		{"extension beyond packet", ip6(60, change(ext(UDP, 0, udp(1, 2, nil)), 1, 2)), errMalformed},
+		{"hop-by-hop not first", ip6(60, ext(0, 0, ext(UDP, 0, udp(1, 2, nil)))), errMalformed},
+		{"jumbogram", change(ip6(0, nil), 4, 0, 0), errMalformed},
+		{"too many extensions", ip6(destinationOptions, many), errMalformed},
+		{"two fragment headers", ip6(44, frag6(44, 0, true, frag6(UDP, 0, true, udp(1, 2, nil)))), errMalformed},
+		{"fragment header cut short", ip6(44, make([]byte, 7)), errMalformed},
+		{"fragment 6 beyond 65535", ip6(44, frag6(UDP, 0xfff8, false, data)), errMalformed},
+		{"segments left", ip6(43, srh), errSourceRoute},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -37,14 +37,14 @@ func (m ProbeMessage) Append(dst []byte) []byte {
 	return dst
 }
 
-// ParseProbe reads the payload of an opened frame of type Probe. The error is ErrProbe.
+// ParseProbe reads the payload of an opened frame of type Probe.
 func ParseProbe(b []byte) (ProbeMessage, error) {
 	if len(b) < ProbeLen {
-		return ProbeMessage{}, ErrProbe
+		return ProbeMessage{}, errProbe
 	}
 	m := ProbeMessage{Kind: ProbeKind(b[0]), ID: binary.BigEndian.Uint32(b[1:]), Padding: len(b) - ProbeLen}
 	if m.Kind < Keepalive || m.Kind > Close {
-		return ProbeMessage{}, ErrProbe
+		return ProbeMessage{}, errProbe
 	}
 	return m, nil
 }

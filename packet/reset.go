@@ -22,12 +22,13 @@ func AppendReset(dst []byte, original []byte) ([]byte, bool) {
 	} else {
 		dst = appendHeader6(dst, TCP, p.Dst, p.Src, headerLenTCP)
 	}
-	upper := len(dst) - start
-	made := Packet{Flow: Flow{Protocol: TCP}, Version: p.Version, Total: upper + headerLenTCP, Upper: upper}
-	dst = append(dst, segment[2], segment[3], segment[0], segment[1])
-	dst = append(dst, segment[8:12]...) // the sequence number is what was acknowledged
+	upper := len(dst)
+	dst = binary.BigEndian.AppendUint16(dst, p.DstPort)
+	dst = binary.BigEndian.AppendUint16(dst, p.SrcPort)
+	dst = append(dst, segment[tcpAckSeq:tcpWords]...)
 	dst = append(dst, 0, 0, 0, 0, headerLenTCP/4<<4, tcpRST, 0, 0, 0, 0, 0, 0)
-	reset := dst[start+upper:]
-	binary.BigEndian.PutUint16(reset[checksumTCP:], ^fold(sum(pseudoSum(made, dst[start:]), reset)))
+	reset := dst[upper:]
+	acc := sum(pseudoSum(dst[start:], TCP, headerLenTCP), reset)
+	binary.BigEndian.PutUint16(reset[tcpChecksum:], ^fold(acc))
 	return dst, true
 }

@@ -17,7 +17,7 @@ func checkReset(t testing.TB, b, original []byte) {
 		t.Fatal("wrong header checksum")
 	}
 	reset := b[p.Upper:]
-	if len(reset) != headerLenTCP || reset[tcpFlags] != tcpRST || reset[tcpOffset] != 5<<4 {
+	if len(reset) != headerLenTCP || reset[tcpFlags] != tcpRST || reset[tcpWords] != 5<<4 {
 		t.Fatalf("no bare reset: %x", reset)
 	}
 	if !bytes.Equal(reset[tcpSeq:tcpAckSeq], original[o.Upper+tcpAckSeq:][:4]) {

@@ -9,14 +9,10 @@ package packet
 // the caller destroys the Key afterwards, and Destroy lets go of what remains.
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
 	"encoding/binary"
-	"fmt"
 	"slices"
 	"sync/atomic"
 
-	"golang.org/x/crypto/chacha20poly1305"
 	"golang.zx2c4.com/wireguard/replay"
 
 	"ssmnet/packet/secret"
@@ -36,35 +32,6 @@ func (n *nonce) set(c Counter) []byte {
 	return n[:]
 }
 
-// aead gives an interface value an address, for an atomic pointer.
-type aead struct{ cipher.AEAD }
-
-// newAEAD makes the suite's cipher where what the construction leaves behind is erased.
-func newAEAD(suite Suite, key secret.Key) (*aead, error) {
-	if key.IsZero() {
-		return nil, ErrDestroyed
-	}
-	var made cipher.AEAD
-	var err error
-	secret.Do(func() {
-		switch suite {
-		case AES256GCM:
-			var block cipher.Block
-			if block, err = aes.NewCipher(key.Bytes()); err == nil {
-				made, err = cipher.NewGCM(block)
-			}
-		case ChaCha20Poly1305:
-			made, err = chacha20poly1305.New(key.Bytes())
-		default:
-			err = fmt.Errorf("%w: %s", ErrSuite, suite)
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &aead{made}, nil
-}
-
 // Sealer seals the frames of one direction of a session. It is safe for concurrent use.
 type Sealer struct {
 	spi     SPI
@@ -73,11 +40,11 @@ type Sealer struct {
 	spare   atomic.Pointer[nonce]
 }
 
-// NewSealer makes a Sealer whose frames carry spi, the receiver's. It does not keep key. The errors are ErrSuite,
-// ErrSPI and, for an empty key, ErrDestroyed.
+// NewSealer makes a Sealer whose frames carry spi, the receiver's. It does not keep key. For an empty
+// one the error is ErrDestroyed.
 func NewSealer(suite Suite, key secret.Key, spi SPI) (*Sealer, error) {
 	if spi == 0 {
-		return nil, ErrSPI
+		return nil, errSPI
 	}
 	a, err := newAEAD(suite, key)
 	if err != nil {
@@ -90,8 +57,8 @@ func NewSealer(suite Suite, key secret.Key, spi SPI) (*Sealer, error) {
 
 // Seal appends one whole frame, Overhead bytes longer than payload, to dst. It allocates only where dst lacks the
 // capacity. The payload may lie exactly where it will be sealed, at dst[len(dst)+HeaderLen:]; it must not overlap the
-// new bytes of dst in any other way. The errors are ErrFrame for a type or flags of no known frame, ErrExhausted and
-// ErrDestroyed; dst is then unchanged.
+// new bytes of dst in any other way. It fails for a type or flags of no known frame, for a
+// key that has sealed MaxFrames and for one that was destroyed; dst is then unchanged.
 func (s *Sealer) Seal(dst []byte, typ FrameType, flags uint8, payload []byte) ([]byte, error) {
 	if !knownFrame(typ, flags) {
 		return dst, ErrFrame
@@ -118,7 +85,7 @@ func (s *Sealer) Seal(dst []byte, typ FrameType, flags uint8, payload []byte) ([
 func (s *Sealer) reserve() (Counter, error) {
 	c := s.counter.Add(1) - 1
 	if c >= MaxFrames {
-		return 0, ErrExhausted
+		return 0, errExhausted
 	}
 	return Counter(c), nil
 }
@@ -148,7 +115,7 @@ type Opener struct {
 	window replay.Filter
 }
 
-// NewOpener makes an Opener. It does not keep key. The errors are ErrSuite and, for an empty key, ErrDestroyed.
+// NewOpener makes an Opener. It does not keep key. For an empty one the error is ErrDestroyed.
 func NewOpener(suite Suite, key secret.Key) (*Opener, error) {
 	a, err := newAEAD(suite, key)
 	if err != nil {

@@ -203,7 +203,7 @@ func TestExhausted(t *testing.T) {
 	s.counter.Store(MaxFrames - 1)
 	mustSeal(t, s, nil)
 	for range 3 {
-		if got, err := s.Seal([]byte("dst"), Data, 0, nil); !errors.Is(err, ErrExhausted) || string(got) != "dst" {
+		if got, err := s.Seal([]byte("dst"), Data, 0, nil); !errors.Is(err, errExhausted) || string(got) != "dst" {
 			t.Errorf("got %q, %v", got, err)
 		}
 	}
@@ -233,13 +233,13 @@ func TestRefusals(t *testing.T) {
 	if _, err := NewOpener(AES256GCM, none); !errors.Is(err, ErrDestroyed) {
 		t.Errorf("empty key: %v", err)
 	}
-	if _, err := NewSealer(AES256GCM, secret.NewKey(), 0); !errors.Is(err, ErrSPI) {
+	if _, err := NewSealer(AES256GCM, secret.NewKey(), 0); !errors.Is(err, errSPI) {
 		t.Errorf("SPI 0: %v", err)
 	}
-	if _, err := NewSealer(9, secret.NewKey(), 1); !errors.Is(err, ErrSuite) {
+	if _, err := NewSealer(9, secret.NewKey(), 1); !errors.Is(err, errSuite) {
 		t.Errorf("suite 9: %v", err)
 	}
-	if _, err := NewOpener(0, secret.NewKey()); !errors.Is(err, ErrSuite) {
+	if _, err := NewOpener(0, secret.NewKey()); !errors.Is(err, errSuite) {
 		t.Errorf("suite 0: %v", err)
 	}
 	s, _ := pair(t, AES256GCM, secret.NewKey())

@@ -9,24 +9,6 @@ package packet
 
 import "encoding/binary"
 
-// TCP flags, and offsets of header fields (RFC 9293, section 3.1).
-const (
-	tcpFIN = 1 << 0
-	tcpSYN = 1 << 1
-	tcpRST = 1 << 2
-	tcpPSH = 1 << 3
-	tcpACK = 1 << 4
-	tcpURG = 1 << 5
-	tcpECE = 1 << 6 // RFC 3168
-	tcpCWR = 1 << 7
-
-	tcpSeq    = 4
-	tcpAckSeq = 8
-	tcpOffset = 12 // data offset, then reserved bits
-	tcpFlags  = 13
-	tcpWindow = 14
-)
-
 // Segmenter cuts virtio-net frames into packets. The zero value has none. One goroutine owns it.
 type Segmenter struct {
 	packet  []byte // of the frame; borrowed from Reset until Next has returned the last packet
@@ -46,9 +28,9 @@ type Segmenter struct {
 	whole  []byte // what pieces cuts; kept for the next
 }
 
-// Reset takes a virtio-net frame: header and IP packet. It borrows frame until Next has returned the last packet. The
-// errors are Parse's, ErrVirtio and, for a partial checksum or a segmentation that the packet cannot have, ErrPartial;
-// the Segmenter is then empty.
+// Reset takes a virtio-net frame: header and IP packet. It borrows frame until Next has returned the last packet. It
+// fails where Parse does, and where the virtio-net header asks for a checksum or a segmentation that the packet cannot
+// have; the Segmenter is then empty.
 func (s *Segmenter) Reset(frame []byte) error {
 	*s = Segmenter{done: true, whole: s.whole}
 	h, err := ParseVirtio(frame)
@@ -153,14 +135,6 @@ func (s *Segmenter) gsoFits(gso uint8) bool {
 	return false
 }
 
-// transportLen is the length of a TCP or UDP header. It is only to be trusted after CheckPartial.
-func transportLen(p Protocol, upper []byte) int {
-	if p == TCP {
-		return tcpHeaderLen(upper)
-	}
-	return headerLenUDP
-}
-
 // Next appends the next packet to dst, which must not overlap the frame, and returns the longer slice. partial says
 // that the packet's checksum covers the pseudo-header only, so it is to be sealed with FlagPartial. It returns ok
 // false, and dst as it was, when no packet is left. It allocates only where dst lacks the capacity.
@@ -239,14 +213,10 @@ func (s *Segmenter) nextSegment(dst []byte) []byte {
 
 // patchIP sets the length and, in IPv4, an identification that counts up from the frame's.
 func (s *Segmenter) patchIP(segment []byte) {
-	if s.p.Version == 6 {
-		binary.BigEndian.PutUint16(segment[4:], uint16(len(segment)-headerLen6))
-		return
+	if id := segment[ip4ID:]; s.p.Version == 4 {
+		binary.BigEndian.PutUint16(id, binary.BigEndian.Uint16(id)+uint16(s.count))
 	}
-	id := binary.BigEndian.Uint16(segment[4:])
-	binary.BigEndian.PutUint16(segment[2:], uint16(len(segment)))
-	binary.BigEndian.PutUint16(segment[4:], id+uint16(s.count))
-	putChecksum4(segment[:int(segment[0]&0xf)*4])
+	putTotal(segment)
 }
 
 // patchTCP moves the sequence number on. FIN and PSH belong to the last segment, CWR to the first.
@@ -261,7 +231,7 @@ func (s *Segmenter) patchTCP(tcp []byte, last bool) {
 }
 
 // patchUDP makes the length field that of the segment.
-func patchUDP(udp []byte) { binary.BigEndian.PutUint16(udp[udpLengthField:], uint16(len(udp))) }
+func patchUDP(udp []byte) { binary.BigEndian.PutUint16(udp[udpLength:], uint16(len(udp))) }
 
 // finish lets go of the frame.
 func (s *Segmenter) finish() { s.done, s.packet = true, nil }

@@ -20,9 +20,7 @@ func frameOf(h VirtioHeader, pkt []byte) []byte {
 func gsoFrame(t testing.TB, typ uint8, size int, pkt []byte) []byte {
 	t.Helper()
 	p := mustParse(t, pkt)
-	if err := PutPartialChecksum(p, pkt); err != nil {
-		t.Fatal(err)
-	}
+	putPartial(p, pkt)
 	return frameOf(VirtioHeader{
 		Flags: VirtioNeedsCsum, GSOType: typ, GSOSize: uint16(size),
 		CsumStart: uint16(p.Upper), CsumOffset: uint16(checksumOffset(p.Protocol)),
@@ -171,13 +169,11 @@ func TestWhole(t *testing.T) {
 func TestInnerChecksum(t *testing.T) {
 	want := summed(t, ip4(TCP, 0, nil, tcp(1, 2, 3, tcpACK, nil, []byte("inner payload"))))
 	inner := slices.Clone(want)
-	if err := PutPartialChecksum(mustParse(t, inner), inner); err != nil {
-		t.Fatal(err)
-	}
+	putPartial(mustParse(t, inner), inner)
 	for _, pkt := range [][]byte{ip4(4, 0, nil, inner), ip6(UDP, udp(5, 4789, inner))} {
 		p := mustParse(t, pkt)
 		start := p.Total - len(inner) + headerLen4
-		h := VirtioHeader{Flags: VirtioNeedsCsum, CsumStart: uint16(start), CsumOffset: checksumTCP}
+		h := VirtioHeader{Flags: VirtioNeedsCsum, CsumStart: uint16(start), CsumOffset: tcpChecksum}
 		got, partial := cut(t, frameOf(h, pkt))
 		if partial || len(got) != 1 || !bytes.Equal(got[0][p.Total-len(inner):], want) {
 			t.Errorf("%v: %x", p, got)
@@ -204,8 +200,8 @@ func TestSegmenterRefuses(t *testing.T) {
 	}{
 		{"empty", nil, ErrVirtio},
 		{"header cut short", make([]byte, VirtioLen-1), ErrVirtio},
-		{"no packet", make([]byte, VirtioLen), ErrTruncated},
-		{"packet cut short", frameOf(header(GSOTCPv4, 10, 20, 16), tcp4[:100]), ErrTruncated},
+		{"no packet", make([]byte, VirtioLen), errTruncated},
+		{"packet cut short", frameOf(header(GSOTCPv4, 10, 20, 16), tcp4[:100]), errTruncated},
 		{"size 0", frameOf(header(GSOTCPv4, 0, 20, 16), tcp4), ErrVirtio},
 		{"ufo", frameOf(header(3, 10, 20, 6), udp4), ErrVirtio},
 		{"unknown type", frameOf(header(77, 10, 20, 16), tcp4), ErrVirtio},
@@ -217,10 +213,10 @@ func TestSegmenterRefuses(t *testing.T) {
 		{"udp of tcp", frameOf(header(GSOUDP, 10, 20, 16), tcp4), ErrVirtio},
 		{"gso, start elsewhere", frameOf(header(GSOTCPv4, 10, 24, 16), tcp4), ErrVirtio},
 		{"gso, offset elsewhere", frameOf(header(GSOTCPv4, 10, 20, 6), tcp4), ErrVirtio},
-		{"gso of a fragment", frameOf(header(GSOUDP, 10, 20, 6), ip4(UDP, 0x2000, nil, udp(1, 2, data))), ErrPartial},
-		{"gso of a short header", frameOf(header(GSOTCPv4, 10, 20, 16), ip4(TCP, 0, nil, data[:19])), ErrPartial},
-		{"gso, tcp header beyond packet", frameOf(header(GSOTCPv4, 10, 20, 16), badOffset), ErrPartial},
-		{"sum of a fragment", frameOf(header(0, 0, 20, 6), ip4(UDP, 0x2000, nil, udp(1, 2, data))), ErrPartial},
+		{"gso of a fragment", frameOf(header(GSOUDP, 10, 20, 6), ip4(UDP, 0x2000, nil, udp(1, 2, data))), errPartial},
+		{"gso of a short header", frameOf(header(GSOTCPv4, 10, 20, 16), ip4(TCP, 0, nil, data[:19])), errPartial},
+		{"gso, tcp header beyond packet", frameOf(header(GSOTCPv4, 10, 20, 16), badOffset), errPartial},
+		{"sum of a fragment", frameOf(header(0, 0, 20, 6), ip4(UDP, 0x2000, nil, udp(1, 2, data))), errPartial},
 		{"sum in the IP header", frameOf(header(0, 0, 0, 10), udp4), ErrVirtio},
 		{"sum in the ports", frameOf(header(0, 0, 20, 2), udp4), ErrVirtio},
 		{"sum in what an ICMP error quotes", frameOf(header(0, 0, 48, 2), errorAbout(t, TooBig, dst4, udp4, 0)), ErrVirtio},

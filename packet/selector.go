@@ -2,6 +2,7 @@ package packet
 
 import (
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 )
@@ -44,7 +45,7 @@ func (s Selector) matchUpper(f Flow) bool {
 
 // Covers says whether every flow that t matches is matched by s.
 func (s Selector) Covers(t Selector) bool {
-	return s.coversUpper(t) && prefixCovers(s.Src, t.Src) && prefixCovers(s.Dst, t.Dst)
+	return s.coversUpper(t) && CoversPrefix(s.Src, t.Src) && CoversPrefix(s.Dst, t.Dst)
 }
 
 func (s Selector) coversUpper(t Selector) bool {
@@ -56,8 +57,6 @@ func (s Selector) coversUpper(t Selector) bool {
 	}
 	return !s.Protocol.HasPorts() || s.Ports.Lo <= t.Ports.Lo && t.Ports.Hi <= s.Ports.Hi
 }
-
-func prefixCovers(p, q netip.Prefix) bool { return p.Bits() <= q.Bits() && p.Contains(q.Addr()) }
 
 // intersect is the selector of the flows that both match; ok is false where there are none.
 func (s Selector) intersect(t Selector) (both Selector, ok bool) {
@@ -74,18 +73,10 @@ func (s Selector) intersect(t Selector) (both Selector, ok bool) {
 	if both.Ports.Lo > both.Ports.Hi {
 		return both, false
 	}
-	if both.Src, ok = narrower(s.Src, t.Src); ok {
-		both.Dst, ok = narrower(s.Dst, t.Dst)
+	if both.Src, ok = Narrower(s.Src, t.Src); ok {
+		both.Dst, ok = Narrower(s.Dst, t.Dst)
 	}
 	return both, ok
-}
-
-// narrower is what two prefixes have in common: one of them, or nothing.
-func narrower(p, q netip.Prefix) (netip.Prefix, bool) {
-	if prefixCovers(p, q) {
-		return q, true
-	}
-	return p, prefixCovers(q, p)
 }
 
 func (s Selector) String() string {
@@ -115,8 +106,8 @@ func (ss Selectors) Permits(f Flow) bool {
 	return false
 }
 
-// Cover says whether every flow that t matches is matched by one of the selectors.
-func (ss Selectors) Cover(t Selector) bool {
+// cover says whether every flow that t matches is matched by one of the selectors.
+func (ss Selectors) cover(t Selector) bool {
 	for _, s := range ss {
 		if s.Covers(t) {
 			return true
@@ -128,7 +119,7 @@ func (ss Selectors) Cover(t Selector) bool {
 // CoverAll says whether each selector of tt is covered by one of ss.
 func (ss Selectors) CoverAll(tt Selectors) bool {
 	for _, t := range tt {
-		if !ss.Cover(t) {
+		if !ss.cover(t) {
 			return false
 		}
 	}
@@ -141,41 +132,47 @@ const MaxSelectors = 512
 // Intersect gives selectors of the flows that both lists give the right to start, in the order of ss and none covered by
 // another. Both sides of a session and the KDC come to the same list. It ends with MaxSelectors, which narrows further:
 // two lists of so many may have the square of that in common, and an SSM stands still meanwhile.
-func (ss Selectors) Intersect(tt Selectors) Selectors {
-	var both Selectors
-	for _, s := range ss {
-		if tt.Cover(s) {
-			if both = both.with(s); len(both) == MaxSelectors {
-				return both
+func (ss Selectors) Intersect(tt Selectors) Selectors { return Selectors(nil).take(ss.common(tt)) }
+
+// Union gives selectors of the flows that one list or the other gives the right to start, as many as a pair may have; those
+// of ss go first.
+func (ss Selectors) Union(tt Selectors) Selectors { return slices.Clone(ss).take(slices.Values(tt)) }
+
+// common gives what each selector of ss has in common with those of tt.
+func (ss Selectors) common(tt Selectors) iter.Seq[Selector] {
+	return func(yield func(Selector) bool) {
+		for _, s := range ss {
+			if tt.cover(s) {
+				if !yield(s) {
+					return
+				}
+				continue
 			}
-			continue
-		}
-		for _, t := range tt {
-			if x, ok := s.intersect(t); ok {
-				if both = both.with(x); len(both) == MaxSelectors {
-					return both
+			for _, t := range tt {
+				if both, ok := s.intersect(t); ok && !yield(both) {
+					return
 				}
 			}
 		}
 	}
-	return both
 }
 
-// Union gives selectors of the flows that one list or the other gives the right to start, as many as a pair may have; those
-// of ss go first.
-func (ss Selectors) Union(tt Selectors) Selectors {
-	all := slices.Clone(ss)
-	for _, t := range tt {
-		if len(all) < MaxSelectors {
-			all = all.with(t)
+// take adds selectors as they come, and asks for no more once there are MaxSelectors.
+func (ss Selectors) take(more iter.Seq[Selector]) Selectors {
+	if len(ss) >= MaxSelectors {
+		return ss
+	}
+	for s := range more {
+		if ss = ss.with(s); len(ss) == MaxSelectors {
+			break
 		}
 	}
-	return all
+	return ss
 }
 
 // with adds s, unless it is covered; what it covers goes.
 func (ss Selectors) with(s Selector) Selectors {
-	if ss.Cover(s) {
+	if ss.cover(s) {
 		return ss
 	}
 	return append(slices.DeleteFunc(ss, s.Covers), s)

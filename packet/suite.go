@@ -1,9 +1,14 @@
 package packet
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
 	"fmt"
 
+	"golang.org/x/crypto/chacha20poly1305"
 	"golang.org/x/sys/cpu"
+
+	"ssmnet/packet/secret"
 )
 
 // Suite is an AEAD for frames.
@@ -24,6 +29,9 @@ func (s Suite) String() string {
 	return fmt.Sprintf("suite-%d", uint8(s))
 }
 
+// Known says whether this version has the suite.
+func (s Suite) Known() bool { return s == AES256GCM || s == ChaCha20Poly1305 }
+
 // HasAES says whether this CPU has the instructions that make AES-GCM fast and constant in time. Fields of other
 // architectures than the one running are false.
 func HasAES() bool {
@@ -33,10 +41,31 @@ func HasAES() bool {
 	return amd64 || arm64 || s390x || cpu.PPC64.IsPOWER8
 }
 
-// BestSuite is the one this CPU prefers. A session uses AES256GCM where both ends do.
-func BestSuite() Suite {
-	if HasAES() {
-		return AES256GCM
+// aead gives an interface value an address, for an atomic pointer.
+type aead struct{ cipher.AEAD }
+
+// newAEAD makes the suite's cipher where what the construction leaves behind is erased.
+func newAEAD(suite Suite, key secret.Key) (*aead, error) {
+	if key.IsZero() {
+		return nil, ErrDestroyed
 	}
-	return ChaCha20Poly1305
+	var made cipher.AEAD
+	var err error
+	secret.Do(func() {
+		switch suite {
+		case AES256GCM:
+			var block cipher.Block
+			if block, err = aes.NewCipher(key.Bytes()); err == nil {
+				made, err = cipher.NewGCM(block)
+			}
+		case ChaCha20Poly1305:
+			made, err = chacha20poly1305.New(key.Bytes())
+		default:
+			err = fmt.Errorf("%w: %s", errSuite, suite)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &aead{made}, nil
 }

@@ -7,6 +7,9 @@ import "encoding/binary"
 // VirtioLen is the length of the header in bytes: without the num_buffers field, as TUN has it by default.
 const VirtioLen = 10
 
+// MaxVirtio is the length of the longest frame of a TUN interface: the header and an IPv6 packet with the longest payload.
+const MaxVirtio = VirtioLen + headerLen6 + maxTotal
+
 // VirtioHeader.Flags.
 const VirtioNeedsCsum = 1 // sum the packet from CsumStart on and put the result CsumOffset bytes further
 

@@ -41,8 +41,8 @@ func (a Allow) String() string {
 	return fmt.Sprintf("%s/%d-%d", a.Protocol, a.Ports.Lo, a.Ports.Hi)
 }
 
-// ParseAllow reads tcp/22, tcp/8000-8100, udp/*, icmp, proto/47 or *.
-func ParseAllow(s string) (Allow, error) {
+// parseAllow reads tcp/22, tcp/8000-8100, udp/*, icmp, proto/47 or *.
+func parseAllow(s string) (Allow, error) {
 	word, rest, slash := strings.Cut(s, "/")
 	switch {
 	case s == "*":

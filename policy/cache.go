@@ -26,6 +26,8 @@ type cached struct {
 // key is a pair of peers, the smaller index first, in an epoch.
 type key struct{ a, b, epoch int32 }
 
+func newKey(i, j, epoch int32) key { return key{min(i, j), max(i, j), epoch} }
+
 // size makes the table for n peers: it is called once, before use.
 func (c *cache) size(n int) {
 	slots := min(max(8*n, 64), maxSlots)

@@ -59,7 +59,7 @@ func TestConcurrent(t *testing.T) {
 // TestCacheBound: the number of selectors remembered has a limit, and the cache still takes new pairs at it.
 func TestCacheBound(t *testing.T) {
 	var c cache
-	c.size(MaxGrants)
+	c.size(maxGrants)
 	big := Pair{Selectors: compile(t, manyPorts(t), contractPeers()).Pair("ana", "db-1", start).Selectors}
 	if len(big.Selectors) != MaxSelectors {
 		t.Fatalf("%d selectors", len(big.Selectors))
@@ -156,13 +156,5 @@ func BenchmarkCompile(b *testing.B) {
 	d, peers := crowd(b, 10000, 1000)
 	for b.Loop() {
 		compile(b, d, peers)
-	}
-}
-
-func BenchmarkReachable(b *testing.B) {
-	d, peers := crowd(b, 10000, 1000)
-	c := compile(b, d, peers)
-	for b.Loop() {
-		c.Reachable("p1", start)
 	}
 }

@@ -9,17 +9,17 @@ import (
 // Check looks for what in a document means nothing today: names and tags that no peer has, prefixes of which no peer
 // owns a part, groups and nets that nothing mentions, tests. It warns in the order of the document.
 func Check(doc *Document, peers []Peer) ([]Warning, error) {
-	c, err := Compile(doc, peers)
+	resolved, byName, err := newPeers(peers, 0)
 	if err != nil || doc == nil {
 		return nil, err
 	}
-	k := checker{builder: newBuilder(c, doc, peers), mentioned: map[string]bool{}}
+	k := checker{resolver: newResolver(doc, peers, resolved, byName), mentioned: map[string]bool{}}
 	for _, name := range slices.Sorted(maps.Keys(doc.Groups)) {
 		for _, member := range doc.Groups[name].Members {
 			k.name(member)
 		}
 	}
-	for n := range doc.mentions() {
+	for _, n := range doc.mentions() {
 		k.name(n)
 	}
 	k.unmentioned(doc)
@@ -31,7 +31,7 @@ func Check(doc *Document, peers []Peer) ([]Warning, error) {
 }
 
 type checker struct {
-	*builder
+	*resolver
 	mentioned map[string]bool // by Name.String
 	warnings  []Warning
 }
@@ -45,7 +45,7 @@ func (k *checker) name(n Name) {
 	k.mentioned[n.String()] = true
 	switch n.Kind {
 	case NamePeer:
-		if _, ok := k.c.byName[n.Text]; !ok {
+		if _, ok := k.byName[n.Text]; !ok {
 			k.warn(n.Place, "there is no peer %s", quote(n.Text))
 		}
 	case NameTag:

@@ -50,7 +50,8 @@ func (c *Compiled) Decide(src, dst string, f packet.Flow, now time.Time) Decisio
 	if g, mirrored := c.permitting(a, b, f, c.inForce[epoch]); g != nil {
 		return Decision{Permitted: true, Reason: Permitted, Grant: g.id, Mirrored: mirrored, Pair: pair}
 	}
-	return c.dormant(c.permitting(a, b, f, c.all))
+	g, _ := c.permitting(a, b, f, c.all)
+	return dormant(g)
 }
 
 // DecidePair says whether src and dst may have a session at all, for a request that names a peer instead of a flow.
@@ -75,7 +76,7 @@ func (c *Compiled) SuspensionAlone(src, dst string, now time.Time) bool {
 		return false
 	}
 	i, j := c.byName[src], c.byName[dst]
-	return len(c.granted(key{min(i, j), max(i, j), int32(c.epoch(now))}).Selectors) > 0
+	return len(c.granted(newKey(i, j, c.epoch(now))).Selectors) > 0
 }
 
 // two finds the peers; the reason is empty where both can be party to a session.
@@ -129,27 +130,18 @@ func (c *Compiled) starts(i int, src, dst *peer, f packet.Flow) bool {
 
 // has says whether an address that the peer owns is among its ends.
 func (p *peer) has(s *side, overlay bool, a netip.Addr) bool {
-	if s.everything || overlay && contains(p.overlay, a) {
+	if s.everything || overlay && packet.Covers(p.overlay, a) {
 		return true
 	}
-	return contains(s.literals, a)
+	return packet.Covers(s.literals, a)
 }
 
-func (p *peer) owns(a netip.Addr) bool { return contains(p.owned, a) }
-
-func contains(prefixes []netip.Prefix, a netip.Addr) bool {
-	for _, p := range prefixes {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
-}
+func (p *peer) owns(a netip.Addr) bool { return packet.Covers(p.owned, a) }
 
 func hostPrefix(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
 // dormant explains a denial by the grant that would have permitted, if there is one.
-func (c *Compiled) dormant(g *grant, _ bool) Decision {
+func dormant(g *grant) Decision {
 	switch {
 	case g == nil:
 		return Decision{Reason: NoGrant}

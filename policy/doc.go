@@ -26,7 +26,7 @@
 // IPv6. What is undefined in the document (group:, net:) is an error; what no peer has today (PEER, tag:) is a Warning,
 // because peers come and go.
 //
-// A document has at most MaxGrants grants, whose lists have at most MaxList elements. A lifetime is at least 1s; rekey
+// A document has at most 4096 grants, whose lists have at most 1024 elements. A lifetime is at least 1s; rekey
 // and idle are at most 24h, grace 168h. Ports are 1 to 65535; proto/0, which packet.Selector takes for any, is refused.
 //
 // # Decision

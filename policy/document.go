@@ -2,18 +2,19 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
-// Schema is the only value of the document's field of that name.
-const Schema = "ssmnet.policy/v1"
+// schema is the only value of the document's field of that name.
+const schema = "ssmnet.policy/v1"
 
 // Limits of a document.
 const (
-	MaxDocument = 1 << 20 // bytes
-	MaxGrants   = 4096
-	MaxList     = 1024 // elements of src, dst, allow, accept or deny
-	MaxErrors   = 20   // reported of one document
+	maxDocument = 1 << 20 // bytes
+	maxGrants   = 4096
+	maxList     = 1024 // elements of src, dst, allow, accept or deny
+	maxErrors   = 20   // reported of one document
 	maxDepth    = 16   // of nested lists and objects; the schema needs 4
 	maxNote     = 1024 // bytes
 )
@@ -46,8 +47,8 @@ type Session struct {
 	Grace time.Duration // how long it outlives the last contact with a KDC
 }
 
-// DefaultSession is used where the document says nothing, and where there is no document.
-var DefaultSession = Session{Rekey: 10 * time.Minute, Idle: 3 * time.Minute, Grace: 15 * time.Minute}
+// defaultSession is used where the document says nothing, and where there is no document.
+var defaultSession = Session{Rekey: 10 * time.Minute, Idle: 3 * time.Minute, Grace: 15 * time.Minute}
 
 // Grant gives the right to start the allowed flows from Src to Dst.
 type Grant struct {
@@ -78,3 +79,17 @@ func (p Probe) String() string { return p.Dst.String() + ":" + p.Allow.String() 
 
 // Place is where something stands in the document; lines and columns count from 1, columns in bytes.
 type Place struct{ Line, Column int }
+
+// mentions gives every name that grants and tests mention.
+func (d *Document) mentions() (names []Name) {
+	for _, g := range d.Grants {
+		names = append(append(names, g.Src...), g.Dst...)
+	}
+	for _, t := range d.Tests {
+		names = append(names, t.Src)
+		for _, p := range slices.Concat(t.Accept, t.Deny) {
+			names = append(names, p.Dst)
+		}
+	}
+	return names
+}

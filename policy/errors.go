@@ -14,7 +14,7 @@ type Error struct {
 
 func (e Error) Error() string { return fmt.Sprintf("policy:%d:%d: %s", e.Line, e.Column, e.Message) }
 
-// Errors are the faults of a document in the order of their places, at most MaxErrors of them and never none.
+// Errors are the faults of a document in the order of their places, at most maxErrors of them and never none.
 type Errors []Error
 
 // Error gives one line for each fault.

@@ -39,8 +39,8 @@ func (n Name) String() string {
 	return n.Text
 }
 
-// ValidName says whether s can name a peer, a group or a net: [a-z0-9][a-z0-9-]{0,62}.
-func ValidName(s string) bool {
+// validName says whether s can name a peer, a group or a net: [a-z0-9][a-z0-9-]{0,62}.
+func validName(s string) bool {
 	if s == "" || len(s) > 63 || s[0] == '-' {
 		return false
 	}
@@ -53,7 +53,7 @@ func ValidName(s string) bool {
 }
 
 // ValidTag says whether s can be a tag, written without "tag:". Tags follow the rule of names.
-func ValidTag(s string) bool { return ValidName(s) }
+func ValidTag(s string) bool { return validName(s) }
 
 // validID says whether s can be a grant's id: [A-Za-z0-9][A-Za-z0-9._-]{0,62}.
 func validID(s string) bool {
@@ -81,7 +81,7 @@ func parseName(s string) (Name, error) {
 		return Name{Kind: NameEverything, Text: s}, nil
 	}
 	if word, rest, ok := strings.Cut(s, ":"); ok && kinds[word] != 0 {
-		if !ValidName(rest) {
+		if !validName(rest) {
 			return Name{}, fmt.Errorf("%s is not a name after %q: %s", quote(rest), word+":", nameRule)
 		}
 		return Name{Kind: kinds[word], Text: rest}, nil
@@ -90,7 +90,7 @@ func parseName(s string) (Name, error) {
 		p, err := parsePrefix(s)
 		return Name{Kind: NamePrefix, Text: s, Prefix: p}, err
 	}
-	if !ValidName(s) {
+	if !validName(s) {
 		return Name{}, fmt.Errorf("%s is not the name of a peer: %s", quote(s), nameRule)
 	}
 	return Name{Kind: NamePeer, Text: s}, nil

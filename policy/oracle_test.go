@@ -261,7 +261,7 @@ func coversAll(ss, of packet.Selectors) bool {
 }
 
 // TestOracleRoutes: each route is part of another's subnet and some flow to or from it is permitted; whatever flow to
-// another's subnet is permitted has a route; Reachable agrees with Pair.
+// another's subnet is permitted has a route.
 func TestOracleRoutes(t *testing.T) {
 	seen := 0
 	for seed := range uint64(500) {
@@ -274,13 +274,9 @@ func TestOracleRoutes(t *testing.T) {
 			_, overlay := oracleOwns(b, f.Dst)
 			if c.Decide(a.Name, b.Name, f, start).Permitted && !overlay {
 				seen++
-				if !contains(routes, f.Dst) {
+				if !packet.Covers(routes, f.Dst) {
 					t.Fatalf("seed %d: %s may send %s, routes %s", seed, a.Name, f, routes)
 				}
-			}
-			reachable := slices.Contains(c.Reachable(a.Name, start), b.Name)
-			if reachable != (len(c.Pair(a.Name, b.Name, start).Selectors) > 0) {
-				t.Fatalf("seed %d: %s reaches %s: %v", seed, a.Name, b.Name, reachable)
 			}
 			for _, r := range routes {
 				checkRoute(t, w, c, a, r)

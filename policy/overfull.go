@@ -2,7 +2,6 @@ package policy
 
 import (
 	"fmt"
-	"net/netip"
 	"time"
 )
 
@@ -29,7 +28,7 @@ func (o Overfull) Error() string {
 // Overfull finds a pair that is denied at now because its grants come to more than MaxSelectors. A name looks at the
 // pairs of that peer only; the empty one at all.
 func (c *Compiled) Overfull(name string, now time.Time) (Overfull, bool) {
-	epoch, looked := int32(c.epoch(now)), 0
+	epoch, looked := c.epoch(now), 0
 	heavy := c.heavy(c.inForce[epoch])
 	for n, i := range heavy {
 		if name != "" && c.peers[i].name != name {
@@ -43,7 +42,7 @@ func (c *Compiled) Overfull(name string, now time.Time) (Overfull, bool) {
 			if looked++; looked > maxLooked {
 				return Overfull{}, false
 			}
-			if k := (key{min(i, j), max(i, j), epoch}); c.expand(k).TooMany {
+			if k := newKey(i, j, epoch); c.expand(k).TooMany {
 				return c.overfull(k), true
 			}
 		}
@@ -72,23 +71,20 @@ func (c *Compiled) heavy(inForce bitset) []int32 {
 	for p := range c.peers {
 		peer := &c.peers[p]
 		for i := range common(peer.src.any, inForce, inForce) {
-			src[i] = max(src[i], len(peer.ends(&c.grants[i].src, peer.src.overlay.has(i))))
+			src[i] = max(src[i], len(c.srcEnds(i, peer)))
 		}
 		for i := range common(peer.dst.any, inForce, inForce) {
-			dst[i] = max(dst[i], len(peer.ends(&c.grants[i].dst, peer.dst.overlay.has(i))))
+			dst[i] = max(dst[i], len(c.dstEnds(i, peer)))
 		}
 	}
-	weigh := func(ends []netip.Prefix, others, allow int) int { return len(ends) * others * allow }
 	var heavy []int32
 	for p := range c.peers {
 		peer, weight := &c.peers[p], 0
 		for i := range common(peer.src.any, inForce, inForce) {
-			g := &c.grants[i]
-			weight += weigh(peer.ends(&g.src, peer.src.overlay.has(i)), dst[i], len(g.allow))
+			weight += len(c.srcEnds(i, peer)) * dst[i] * len(c.grants[i].allow)
 		}
 		for i := range common(peer.dst.any, inForce, inForce) {
-			g := &c.grants[i]
-			weight += weigh(peer.ends(&g.dst, peer.dst.overlay.has(i)), src[i], len(g.allow))
+			weight += len(c.dstEnds(i, peer)) * src[i] * len(c.grants[i].allow)
 		}
 		if weight > MaxSelectors && !peer.suspended {
 			heavy = append(heavy, int32(p))

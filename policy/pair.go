@@ -37,8 +37,8 @@ func (c *Compiled) Pair(a, b string, now time.Time) Pair {
 }
 
 // pair is Pair by index, from the cache where it can be.
-func (c *Compiled) pair(i, j int32, epoch int) Pair {
-	k := key{min(i, j), max(i, j), int32(epoch)}
+func (c *Compiled) pair(i, j, epoch int32) Pair {
+	k := newKey(i, j, epoch)
 	if p, ok := c.pairs.get(k); ok {
 		return p
 	}
@@ -94,9 +94,8 @@ func newPair(rules []rule) Pair {
 func (c *Compiled) rules(to []rule, src, dst *peer, inForce bitset) ([]rule, bool) {
 	for i := range common(src.src.any, dst.dst.any, inForce) {
 		g := &c.grants[i]
-		froms := src.ends(&g.src, src.src.overlay.has(i))
-		tos := dst.ends(&g.dst, dst.dst.overlay.has(i))
-		for _, from := range froms {
+		tos := c.dstEnds(i, dst)
+		for _, from := range c.srcEnds(i, src) {
 			for _, dest := range tos {
 				if from.Addr().Is4() != dest.Addr().Is4() {
 					continue
@@ -114,6 +113,14 @@ func (c *Compiled) rules(to []rule, src, dst *peer, inForce bitset) ([]rule, boo
 	return to, true
 }
 
+// srcEnds and dstEnds give what of the peer the sides of grant i mean.
+func (c *Compiled) srcEnds(i int, p *peer) []netip.Prefix {
+	return p.ends(&c.grants[i].src, p.src.overlay.has(i))
+}
+func (c *Compiled) dstEnds(i int, p *peer) []netip.Prefix {
+	return p.ends(&c.grants[i].dst, p.dst.overlay.has(i))
+}
+
 // ends gives what of the peer one side of a grant means; overlay tells that the side names the peer.
 func (p *peer) ends(s *side, overlay bool) []netip.Prefix {
 	switch {
@@ -128,19 +135,12 @@ func (p *peer) ends(s *side, overlay bool) []netip.Prefix {
 	}
 	for _, l := range s.literals {
 		for _, o := range p.owned {
-			if l.Overlaps(o) { // one of them holds the other: the longer is what they share
-				ends = append(ends, longer(l, o))
+			if shared, ok := packet.Narrower(l, o); ok {
+				ends = append(ends, shared)
 			}
 		}
 	}
 	return ends
-}
-
-func longer(p, q netip.Prefix) netip.Prefix {
-	if p.Bits() > q.Bits() {
-		return p
-	}
-	return q
 }
 
 // reduce removes the rules that another covers, in place. Whatever covers a rule sorts before it; of equal selectors
@@ -172,8 +172,8 @@ func compareBreadth(s, t packet.Selector) int {
 
 func compareSelectors(s, t packet.Selector) int {
 	return cmp.Or(
-		comparePrefixes(s.Src, t.Src),
-		comparePrefixes(s.Dst, t.Dst),
+		s.Src.Compare(t.Src),
+		s.Dst.Compare(t.Dst),
 		cmp.Compare(s.Protocol, t.Protocol),
 		cmp.Compare(s.Ports.Lo, t.Ports.Lo),
 		cmp.Compare(s.Ports.Hi, t.Ports.Hi),

@@ -1,35 +1,30 @@
 package policy
 
+// From text to a document:
+//
+//  1. syntax.go makes the text a tree, and says where it is none.
+//  2. document and what it calls, here and in parse_grants.go, walk the tree by means of a reader, which collects faults.
+//  3. references looks for what is named and not defined.
+
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/tailscale/hujson"
 )
 
 // Parse reads a document. A failure is always of type Errors.
 func Parse(src []byte) (*Document, error) {
-	if len(src) > MaxDocument {
-		what := fmt.Sprintf("the document has %d bytes; at most %d are read", len(src), MaxDocument)
+	if len(src) > maxDocument {
+		what := fmt.Sprintf("the document has %d bytes; at most %d are read", len(src), maxDocument)
 		return nil, Errors{{1, 1, what}}
 	}
-	end := len(src)
 	src = append(slices.Clone(src), '\n') // a line comment may end the document
 	r := newReader(src)
-	if at, what := unreadable(src); what != "" {
-		r.fault(r.place(at), "%s", what)
+	v, ok := r.tree(src)
+	if !ok {
 		return nil, r.faults
-	}
-	v, err := hujson.Parse(src)
-	if err != nil {
-		return nil, Errors{syntaxError(err, r.place(end))}
 	}
 	d := r.document(v)
 	r.references(d)
@@ -47,85 +42,8 @@ func comparePlaces(a, b Error) int {
 	return a.Column - b.Column
 }
 
-// unreadable finds what must not reach the HuJSON parser: text that is not UTF-8, which it would mend in silence, and
-// nesting, on which it recurses without bound.
-func unreadable(src []byte) (offset int, what string) {
-	if !utf8.Valid(src) {
-		for offset < len(src) {
-			c, n := utf8.DecodeRune(src[offset:])
-			if c == utf8.RuneError && n == 1 {
-				break
-			}
-			offset += n
-		}
-		return offset, "the text is not UTF-8"
-	}
-	depth := 0
-	for i := 0; i < len(src); i++ {
-		switch src[i] {
-		case '{', '[':
-			if depth++; depth > maxDepth {
-				return i, fmt.Sprintf("lists and objects are nested deeper than %d", maxDepth)
-			}
-		case '}', ']':
-			depth--
-		case '"':
-			i = skipString(src, i)
-		case '/':
-			i = skipComment(src, i)
-		}
-	}
-	return 0, ""
-}
-
-// skipString gives the offset of the quote that ends the string begun at i, or the end of src.
-func skipString(src []byte, i int) int {
-	for i++; i < len(src) && src[i] != '"'; i++ {
-		if src[i] == '\\' {
-			i++
-		}
-	}
-	return i
-}
-
-// skipComment gives the offset of the last byte of the comment begun at i; i itself where none begins.
-func skipComment(src []byte, i int) int {
-	var end []byte
-	switch {
-	case bytes.HasPrefix(src[i:], []byte("//")):
-		end = []byte("\n")
-	case bytes.HasPrefix(src[i:], []byte("/*")):
-		end = []byte("*/")
-	default:
-		return i
-	}
-	if n := bytes.Index(src[i+2:], end); n >= 0 {
-		return i + 2 + n + len(end) - 1
-	}
-	return len(src)
-}
-
-// syntaxError takes the place out of an error of hujson.Parse, whose text begins "hujson: line L, column C: ". The end
-// of the document is the last place there is.
-func syntaxError(err error, end Place) Error {
-	e := Error{Line: 1, Column: 1, Message: err.Error()}
-	if _, scanErr := fmt.Sscanf(e.Message, "hujson: line %d, column %d:", &e.Line, &e.Column); scanErr == nil {
-		e.Message = errors.Unwrap(err).Error()
-	}
-	if literal, ok := strings.CutPrefix(e.Message, "invalid literal: "); ok {
-		e.Message = "malformed value " + quote(literal)
-	}
-	if what, ok := strings.CutSuffix(e.Message, ": "+io.ErrUnexpectedEOF.Error()); ok {
-		e.Message = "the document ends too early, " + what
-	}
-	if e.Line > end.Line {
-		e.Line, e.Column = end.Line, end.Column
-	}
-	return e
-}
-
 func (r *reader) document(v hujson.Value) *Document {
-	d := &Document{Groups: map[string]Group{}, Nets: map[string]Net{}, Session: DefaultSession}
+	d := &Document{Groups: map[string]Group{}, Nets: map[string]Net{}, Session: defaultSession}
 	r.object(v, "the document",
 		field{"schema", true, r.schema},
 		field{"groups", false, func(v hujson.Value) { r.groups(v, d) }},
@@ -140,8 +58,8 @@ func (r *reader) document(v hujson.Value) *Document {
 }
 
 func (r *reader) schema(v hujson.Value) {
-	if s, ok := r.text(v, "schema"); ok && s != Schema {
-		r.faultAt(v, "schema %s is not known: write %q", quote(s), Schema)
+	if s, ok := r.text(v, "schema"); ok && s != schema {
+		r.faultAt(v, "schema %s is not known: write %q", quote(s), schema)
 	}
 }
 
@@ -154,7 +72,7 @@ func (r *reader) groups(v hujson.Value, d *Document) {
 			if !ok {
 				return
 			}
-			if !ValidName(s) {
+			if !validName(s) {
 				r.faultAt(v, "%s is not the name of a peer, and groups hold nothing else: %s", quote(s), nameRule)
 				return
 			}
@@ -180,7 +98,7 @@ func (r *reader) nets(v hujson.Value, d *Document) {
 
 // defined checks the name that a group or a net is given.
 func (r *reader) defined(key hujson.Value, name string) {
-	if !ValidName(name) {
+	if !validName(name) {
 		r.faultAt(key, "%s cannot name a group or a net: %s", quote(name), nameRule)
 	}
 }
@@ -208,9 +126,4 @@ func (r *reader) lifetime(v hujson.Value, what string, most time.Duration, to *t
 	default:
 		*to = d
 	}
-}
-
-// printable says whether s can be shown on a terminal as it is.
-func printable(s string) bool {
-	return !strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) })
 }

@@ -34,7 +34,7 @@ func (r *reader) place(offset int) Place {
 }
 
 func (r *reader) fault(at Place, format string, args ...any) {
-	if len(r.faults) < MaxErrors {
+	if len(r.faults) < maxErrors {
 		r.faults = append(r.faults, Error{at.Line, at.Column, fmt.Sprintf(format, args...)})
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"ssmnet/packet"
 )
 
 // Routes gives the subnets of other peers, or what of them the grants in force name, that the named peer may exchange
@@ -14,7 +16,7 @@ func (c *Compiled) Routes(name string, now time.Time) []netip.Prefix {
 		return nil
 	}
 	var routes []netip.Prefix
-	epoch := int32(c.epoch(now))
+	epoch := c.epoch(now)
 	for j := range c.peers {
 		if len(c.peers[j].subnets()) == 0 {
 			continue
@@ -40,14 +42,14 @@ func (p *peer) leadsTo(end netip.Prefix) bool {
 
 func within(p netip.Prefix, prefixes []netip.Prefix) bool {
 	return slices.ContainsFunc(prefixes, func(q netip.Prefix) bool {
-		return q.Bits() <= p.Bits() && q.Contains(p.Addr())
+		return packet.CoversPrefix(q, p)
 	})
 }
 
 // outermost sorts prefixes and removes, in place, those that lie in another. In this order a prefix comes before all
 // that lies in it.
 func outermost(prefixes []netip.Prefix) []netip.Prefix {
-	slices.SortFunc(prefixes, comparePrefixes)
+	slices.SortFunc(prefixes, netip.Prefix.Compare)
 	kept := prefixes[:0]
 	for _, p := range prefixes {
 		if n := len(kept); n == 0 || !within(p, kept[n-1:]) {
@@ -55,21 +57,4 @@ func outermost(prefixes []netip.Prefix) []netip.Prefix {
 		}
 	}
 	return kept
-}
-
-// Reachable gives the names, in order, of the peers with which the named one may have a session. It looks at all peers.
-func (c *Compiled) Reachable(name string, now time.Time) []string {
-	i, known := c.byName[name]
-	if !known {
-		return nil
-	}
-	var names []string
-	epoch := int32(c.epoch(now))
-	for j := range c.peers {
-		if len(c.expand(key{i, int32(j), epoch}).Selectors) > 0 {
-			names = append(names, c.peers[j].name)
-		}
-	}
-	slices.Sort(names)
-	return names
 }

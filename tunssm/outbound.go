@@ -23,8 +23,6 @@ import (
 )
 
 const (
-	// maxFrameLen is a virtio-net header and the longest IP packet, IPv6 with the longest payload.
-	maxFrameLen = packet.VirtioLen + 40 + 65535
 	// maxBatchFrames and maxBatchBytes bound what one send takes (UDP_SEGMENT: 64 segments, 64 KiB with headers).
 	maxBatchFrames = 64
 	maxBatchBytes  = 65000
@@ -53,12 +51,12 @@ type batch struct {
 }
 
 func newOutbound(d *dataPath) *outbound {
-	return &outbound{carrier: newCarrier(d), frame: make([]byte, maxFrameLen)}
+	return &outbound{carrier: newCarrier(d), frame: make([]byte, packet.MaxVirtio)}
 }
 
 func newCarrier(d *dataPath) carrier {
 	return carrier{
-		dataPath: d, batch: batch{frames: make([]byte, 0, maxBatchBytes+maxFrameLen)}, answer: make([]byte, 0, 2048),
+		dataPath: d, batch: batch{frames: make([]byte, 0, maxBatchBytes+packet.MaxVirtio)}, answer: make([]byte, 0, 2048),
 	}
 }
 

@@ -180,7 +180,7 @@ func TestChannelLongest(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Enc = make([]byte, maxMessage-(len(short)-len(m.Enc))) // both lengths have a head of three bytes
-	if err := client.Send(0, &KeyAccept{Enc: append(m.Enc, 0)}); !errors.Is(err, ErrTooLong) {
+	if err := client.Send(0, &KeyAccept{Enc: append(m.Enc, 0)}); !errors.Is(err, errTooLong) {
 		t.Fatalf("one byte too long: %v", err)
 	}
 	if err := client.Send(0, m); err != nil {
@@ -332,7 +332,7 @@ func TestSlowReader(t *testing.T) {
 		client.Send(0, m)
 		sent++
 	}
-	if err := client.Err(); !errors.Is(err, ErrSlow) {
+	if err := client.Err(); !errors.Is(err, errSlow) {
 		t.Fatalf("after %d messages that nobody reads: %v", sent, err)
 	}
 	// What waits, and at most as much in the writer's hands.

@@ -192,6 +192,8 @@ func TestRefusedContents(t *testing.T) {
 		"zoned own address":        &Welcome{Config: Config{Addresses: []netip.Addr{zoned}}},
 		"v4-in-v6 own address":     &Update{Config: Config{Addresses: []netip.Addr{v46}}},
 		"route with host bits":     &Update{Config: Config{Routes: []netip.Prefix{unmasked}}},
+		"9 KDCs":                   &Welcome{Config: Config{KDCs: slicesOf(MaxAddresses+1, "kdc1.example:7600")}},
+		"KDC without a port":       &Update{Config: Config{KDCs: []string{"kdc1.example"}}},
 		"invalid overlay":          &Welcome{Config: Config{Overlays: []netip.Prefix{{}}}},
 		"257 opened":               &SessionReport{Opened: slicesOf(MaxReported+1, entryFixture())},
 		"257 closed":               &SessionReport{Closed: make([]SessionID, MaxReported+1)},
@@ -219,6 +221,7 @@ func TestRefusedContents(t *testing.T) {
 		}
 	}
 	for name, m := range map[string]Message{ // what is right at the limit
+		"lookup of a name":      &Lookup{Name: "b"},
 		"8 interface addresses": &Hello{Reach: Reach{Addresses: slicesOf(MaxAddresses, plain4)}},
 		"256 opened":            &SessionReport{Opened: slicesOf(MaxReported, entryFixture())},
 		"256 closed":            &SessionReport{Closed: make([]SessionID, MaxReported)},

@@ -14,15 +14,24 @@ import (
 	"github.com/flynn/noise"
 )
 
+// A record on the wire (package doc, "Channel"):
+//
+//	length(16) | Noise transport message of that many bytes: sealed message, tag(128)
 const (
 	lengthLen  = 2
-	maxRecord  = 65535            // a Noise transport message with its tag
-	maxMessage = maxRecord - 16   // its plaintext
+	maxRecord  = 65535
+	maxMessage = maxRecord - 16 // its plaintext
+)
+
+const (
 	maxUnsent  = 4 << 20          // bytes that wait for a slow reader before the connection is given up
 	writeLimit = 10 * time.Second // for one write to the network
 )
 
 // Conn is an authenticated control connection. One goroutine may Receive; any may Send and Close.
+//
+//	open -- Shutdown --> draining -- all is written --> ended
+//	open, draining -- fault, Close --> ended
 type Conn struct {
 	nc net.Conn
 
@@ -34,19 +43,27 @@ type Conn struct {
 	mu      sync.Mutex
 	sealing *noise.CipherState // under mu: its counter orders the messages; nil once the connection has ended
 	unsent  []byte             // under mu: sealed records, swapped out by the writer
+	stage   stage              // under mu
 	err     error              // under mu: why the connection ended
 
-	wake           chan struct{} // one slot: unsent is not empty
-	closed         chan struct{}
-	drain          chan struct{} // closed by Shutdown: end when unsent is empty
-	once, draining sync.Once
-	writer         sync.WaitGroup
+	wake   chan struct{} // one slot: unsent is not empty
+	drain  chan struct{} // closed when draining
+	closed chan struct{} // closed when ended
+	writer sync.WaitGroup
 }
+
+type stage uint8
+
+const (
+	open stage = iota
+	draining
+	ended
+)
 
 func newConn(nc net.Conn, send, receive *noise.CipherState) *Conn {
 	c := &Conn{
 		nc: nc, in: bufio.NewReaderSize(nc, 16<<10), opening: receive, sealing: send,
-		wake: make(chan struct{}, 1), closed: make(chan struct{}), drain: make(chan struct{}),
+		wake: make(chan struct{}, 1), drain: make(chan struct{}), closed: make(chan struct{}),
 	}
 	c.writer.Go(c.write)
 	return c
@@ -62,7 +79,7 @@ func (c *Conn) LocalAddr() net.Addr { return c.nc.LocalAddr() }
 func (c *Conn) Done() <-chan struct{} { return c.closed }
 
 // Send seals one message and leaves it to the writer: it never waits for the network. id is zero where the message is
-// neither call nor reply. Where the other side does not read, the connection ends with ErrSlow.
+// neither call nor reply. Where the other side does not read, the connection ends.
 func (c *Conn) Send(id uint64, m Message) error {
 	plain, err := Marshal(Envelope{ID: id, Message: m})
 	if err != nil {
@@ -70,7 +87,7 @@ func (c *Conn) Send(id uint64, m Message) error {
 	}
 	defer clear(plain)
 	if len(plain) > maxMessage {
-		return fmt.Errorf("%w: type %d, %d bytes", ErrTooLong, m.Type(), len(plain))
+		return fmt.Errorf("%w: type %d, %d bytes", errTooLong, m.Type(), len(plain))
 	}
 	c.mu.Lock()
 	err = c.enqueue(plain)
@@ -88,11 +105,11 @@ func (c *Conn) Send(id uint64, m Message) error {
 
 // enqueue appends one sealed record; c.mu is held.
 func (c *Conn) enqueue(plain []byte) error {
-	if c.err != nil {
+	if c.stage == ended {
 		return c.err
 	}
 	if len(c.unsent)+len(plain) > maxUnsent {
-		return ErrSlow
+		return errSlow
 	}
 	at := len(c.unsent)
 	out, err := c.sealing.Encrypt(append(c.unsent, 0, 0), nil, plain)
@@ -107,13 +124,13 @@ func (c *Conn) enqueue(plain []byte) error {
 // write sends what has been sealed, as much as there is in one go, until the connection ends.
 func (c *Conn) write() {
 	var spare []byte
-	for draining := false; ; {
+	for last := false; ; {
 		select {
-		case <-c.wake:
-		case <-c.drain:
-			draining = true
 		case <-c.closed:
 			return
+		case <-c.wake:
+		case <-c.drain:
+			last = true
 		}
 		c.mu.Lock()
 		batch := c.unsent
@@ -123,8 +140,8 @@ func (c *Conn) write() {
 			c.end(err)
 			return
 		}
-		if draining {
-			c.once.Do(func() { c.mark(ErrClosed) })
+		if last {
+			c.advance(ended, ErrClosed)
 			c.linger()
 			c.nc.Close()
 			return
@@ -142,7 +159,7 @@ func (c *Conn) flush(batch []byte) error {
 	c.nc.SetWriteDeadline(time.Now().Add(writeLimit))
 	_, err := c.nc.Write(batch)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return ErrSlow
+		return errSlow
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrClosed, err)
@@ -205,19 +222,27 @@ func (c *Conn) linger() {
 	}
 }
 
-// mark notes why the connection has ended, and lets go of the key; only under c.once.
-func (c *Conn) mark(err error) {
+// advance moves the connection on, and says whether it was not there yet. At its end why is kept, the key let go of.
+func (c *Conn) advance(to stage, why error) bool {
 	c.mu.Lock()
-	c.err, c.sealing = err, nil
-	c.mu.Unlock()
-	close(c.closed)
+	defer c.mu.Unlock()
+	if to <= c.stage {
+		return false
+	}
+	switch c.stage = to; to {
+	case draining:
+		close(c.drain)
+	case ended:
+		c.err, c.sealing = why, nil
+		close(c.closed)
+	}
+	return true
 }
 
-func (c *Conn) end(err error) {
-	c.once.Do(func() {
-		c.mark(err)
+func (c *Conn) end(why error) {
+	if c.advance(ended, why) {
 		c.nc.Close()
-	})
+	}
 }
 
 // Close ends the connection at once and waits for its writer; what was not yet sent is lost.
@@ -230,7 +255,7 @@ func (c *Conn) Close() error {
 
 // Shutdown closes the connection once what was sent has reached the other side and that has closed, or after limit.
 func (c *Conn) Shutdown(limit time.Duration) {
-	c.draining.Do(func() { close(c.drain) })
+	c.advance(draining, nil)
 	written := make(chan struct{})
 	go func() {
 		c.writer.Wait()

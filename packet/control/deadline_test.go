@@ -108,7 +108,7 @@ func TestUnreadWriteEndsConnection(t *testing.T) {
 		start := time.Now()
 		client.Send(0, &Ping{})
 		<-client.Done()
-		if took := time.Since(start); took != writeLimit || !errors.Is(client.Err(), ErrSlow) {
+		if took := time.Since(start); took != writeLimit || !errors.Is(client.Err(), errSlow) {
 			t.Errorf("after %s: %v", took, client.Err())
 		}
 	})

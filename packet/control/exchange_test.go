@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
-	"net/netip"
 	"reflect"
 	"slices"
 	"testing"
@@ -54,29 +53,29 @@ func TestGrantRefused(t *testing.T) {
 	}{
 		{"another na", func(g *KeyGrant) { g.Na[3] ^= 1 }, ErrNonce},
 		{"no na", func(g *KeyGrant) { g.Na = Nonce{} }, ErrNonce},
-		{"A's name", func(g *KeyGrant) { g.A.Name = "c" }, ErrParty},
-		{"A's key id", func(g *KeyGrant) { g.A.KeyID[0] ^= 1 }, ErrParty},
-		{"A's boot", func(g *KeyGrant) { g.A.Boot[15] ^= 1 }, ErrParty},
-		{"A's SPI", func(g *KeyGrant) { g.A.SPI++ }, ErrParty},
-		{"B is A", func(g *KeyGrant) { g.B.Name = "a" }, ErrParty},
-		{"A and B swapped", func(g *KeyGrant) { g.A, g.B = g.B, g.A }, ErrParty},
-		{"peer without the destination", func(g *KeyGrant) { g.B = partyC }, ErrDestination},
-		{"peer without prefixes", func(g *KeyGrant) { g.B.Prefixes = nil }, ErrDestination},
+		{"A's name", func(g *KeyGrant) { g.A.Name = "c" }, errParty},
+		{"A's key id", func(g *KeyGrant) { g.A.KeyID[0] ^= 1 }, errParty},
+		{"A's boot", func(g *KeyGrant) { g.A.Boot[15] ^= 1 }, errParty},
+		{"A's SPI", func(g *KeyGrant) { g.A.SPI++ }, errParty},
+		{"B is A", func(g *KeyGrant) { g.B.Name = "a" }, errParty},
+		{"A and B swapped", func(g *KeyGrant) { g.A, g.B = g.B, g.A }, errParty},
+		{"peer without the destination", func(g *KeyGrant) { g.B = partyC }, errDestination},
+		{"peer without prefixes", func(g *KeyGrant) { g.B.Prefixes = nil }, errDestination},
 		{"destination only in A's prefixes", func(g *KeyGrant) {
 			g.A.Prefixes, g.B.Prefixes = g.B.Prefixes, g.A.Prefixes
-		}, ErrDestination},
+		}, errDestination},
 		{"stale revision", func(g *KeyGrant) { g.Terms.AsOf.Revision-- }, ErrStale},
 		{"stale epoch", func(g *KeyGrant) { g.Terms.AsOf = AsOf{Epoch: 1, Revision: 1000} }, ErrStale},
-		{"short K", func(g *KeyGrant) { g.K = g.K[:31] }, ErrKeyMaterial},
-		{"no K", func(g *KeyGrant) { g.K = nil }, ErrKeyMaterial},
-		{"short enc", func(g *KeyGrant) { g.Enc = g.Enc[:EncLen-1] }, ErrKeyMaterial},
-		{"long enc", func(g *KeyGrant) { g.Enc = append(g.Enc, 0) }, ErrKeyMaterial},
-		{"enc of zeros", func(g *KeyGrant) { clear(g.Enc) }, ErrKeyMaterial}, // a low-order X25519 point
-		{"SPI zero", func(g *KeyGrant) { g.B.SPI = 0 }, ErrKeyMaterial},
-		{"order zero", func(g *KeyGrant) { g.Order = 0 }, ErrKeyMaterial},
-		{"session zero", func(g *KeyGrant) { g.Session = SessionID{} }, ErrKeyMaterial},
-		{"suite zero", func(g *KeyGrant) { g.Suite = 0 }, ErrKeyMaterial},
-		{"unknown suite", func(g *KeyGrant) { g.Suite = 3 }, ErrKeyMaterial},
+		{"short K", func(g *KeyGrant) { g.K = g.K[:31] }, errKeyMaterial},
+		{"no K", func(g *KeyGrant) { g.K = nil }, errKeyMaterial},
+		{"short enc", func(g *KeyGrant) { g.Enc = g.Enc[:EncLen-1] }, errKeyMaterial},
+		{"long enc", func(g *KeyGrant) { g.Enc = append(g.Enc, 0) }, errKeyMaterial},
+		{"enc of zeros", func(g *KeyGrant) { clear(g.Enc) }, errKeyMaterial}, // a low-order X25519 point
+		{"SPI zero", func(g *KeyGrant) { g.B.SPI = 0 }, errKeyMaterial},
+		{"order zero", func(g *KeyGrant) { g.Order = 0 }, errKeyMaterial},
+		{"session zero", func(g *KeyGrant) { g.Session = SessionID{} }, errKeyMaterial},
+		{"suite zero", func(g *KeyGrant) { g.Suite = 0 }, errKeyMaterial},
+		{"unknown suite", func(g *KeyGrant) { g.Suite = 3 }, errKeyMaterial},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			x := exchange(t, Want{Flow: flowToB()}, nil)
@@ -96,7 +95,7 @@ func TestGrantRefused(t *testing.T) {
 func TestGrantRefusesAnotherName(t *testing.T) {
 	for name, want := range map[string]Want{"name": {Peer: "c"}, "flow and name": {Flow: flowToB(), Peer: "c"}} {
 		x := exchange(t, want, nil)
-		if _, err := x.r.Grant(x.grant, AsOf{}); !errors.Is(err, ErrDestination) {
+		if _, err := x.r.Grant(x.grant, AsOf{}); !errors.Is(err, errDestination) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -118,20 +117,20 @@ func TestOfferRefused(t *testing.T) {
 		change func(*KeyOffer)
 		want   error
 	}{
-		{"for another party", func(o *KeyOffer) { o.B = partyC }, ErrParty},
-		{"B's key id", func(o *KeyOffer) { o.B.KeyID[0] ^= 1 }, ErrParty},
-		{"B's boot", func(o *KeyOffer) { o.B.Boot[0] ^= 1 }, ErrParty},
-		{"from ourselves", func(o *KeyOffer) { o.A.Name = "b" }, ErrParty},
-		{"A and B swapped", func(o *KeyOffer) { o.A, o.B = o.B, o.A }, ErrParty},
+		{"for another party", func(o *KeyOffer) { o.B = partyC }, errParty},
+		{"B's key id", func(o *KeyOffer) { o.B.KeyID[0] ^= 1 }, errParty},
+		{"B's boot", func(o *KeyOffer) { o.B.Boot[0] ^= 1 }, errParty},
+		{"from ourselves", func(o *KeyOffer) { o.A.Name = "b" }, errParty},
+		{"A and B swapped", func(o *KeyOffer) { o.A, o.B = o.B, o.A }, errParty},
 		{"stale", func(o *KeyOffer) { o.Terms.AsOf = AsOf{Epoch: 2, Revision: 39} }, ErrStale},
-		{"short K", func(o *KeyOffer) { o.K = o.K[1:] }, ErrKeyMaterial},
-		{"short pub", func(o *KeyOffer) { o.Pub = o.Pub[1:] }, ErrKeyMaterial},
-		{"long pub", func(o *KeyOffer) { o.Pub = append(o.Pub, 0) }, ErrKeyMaterial},
-		{"pub of zeros", func(o *KeyOffer) { clear(o.Pub) }, ErrKeyMaterial},
-		{"pub of ones", func(o *KeyOffer) { copy(o.Pub, bytes.Repeat([]byte{0xff}, PubLen)) }, ErrKeyMaterial},
-		{"SPI zero", func(o *KeyOffer) { o.A.SPI = 0 }, ErrKeyMaterial},
-		{"session zero", func(o *KeyOffer) { o.Session = SessionID{} }, ErrKeyMaterial},
-		{"unknown suite", func(o *KeyOffer) { o.Suite = 99 }, ErrKeyMaterial},
+		{"short K", func(o *KeyOffer) { o.K = o.K[1:] }, errKeyMaterial},
+		{"short pub", func(o *KeyOffer) { o.Pub = o.Pub[1:] }, errKeyMaterial},
+		{"long pub", func(o *KeyOffer) { o.Pub = append(o.Pub, 0) }, errKeyMaterial},
+		{"pub of zeros", func(o *KeyOffer) { clear(o.Pub) }, errKeyMaterial},
+		{"pub of ones", func(o *KeyOffer) { copy(o.Pub, bytes.Repeat([]byte{0xff}, PubLen)) }, errKeyMaterial},
+		{"SPI zero", func(o *KeyOffer) { o.A.SPI = 0 }, errKeyMaterial},
+		{"session zero", func(o *KeyOffer) { o.Session = SessionID{} }, errKeyMaterial},
+		{"unknown suite", func(o *KeyOffer) { o.Suite = 99 }, errKeyMaterial},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := *exchange(t, Want{Peer: "b"}, nil).offer
@@ -153,7 +152,7 @@ func TestOfferRefused(t *testing.T) {
 	}{"own SPI zero": {0, 7}, "own order zero": {5, 0}} {
 		o := *exchange(t, Want{Peer: "b"}, nil).offer
 		o.K = filled(32, 0x10)
-		if _, _, err := Respond(selfOf(partyB), &o, f.spi, f.order); !errors.Is(err, ErrKeyMaterial) {
+		if _, _, err := Respond(selfOf(partyB), &o, f.spi, f.order); !errors.Is(err, errKeyMaterial) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -170,7 +169,7 @@ func TestAcceptNamesBothFromTheOffer(t *testing.T) {
 	}
 }
 
-// Rule 6 and ErrSpent: a Requester serves one grant, good or bad, and a foreign na costs nothing.
+// Rule 6: a Requester serves one grant, good or bad, and a foreign na costs nothing; any other use of it is a fault.
 func TestRequesterIsUsedOnce(t *testing.T) {
 	again := func(x *attempt) *KeyGrant {
 		g := *x.grant
@@ -183,27 +182,36 @@ func TestRequesterIsUsedOnce(t *testing.T) {
 		if _, err := x.r.Grant(x.grant, AsOf{}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := x.r.Grant(second, AsOf{}); !errors.Is(err, ErrSpent) {
-			t.Fatal(err)
-		}
+		wantPanic(t, func() { x.r.Grant(second, AsOf{}) })
+		wantPanic(t, func() { x.r.Request() })
+		x.r.Abandon() // does no harm
 	})
 	t.Run("after a bad grant", func(t *testing.T) {
 		x := exchange(t, Want{Peer: "b"}, nil)
 		second := again(x)
 		x.grant.B = partyC
-		if _, err := x.r.Grant(x.grant, AsOf{}); !errors.Is(err, ErrDestination) {
+		if _, err := x.r.Grant(x.grant, AsOf{}); !errors.Is(err, errDestination) {
 			t.Fatal(err)
 		}
-		if _, err := x.r.Grant(second, AsOf{}); !errors.Is(err, ErrSpent) {
-			t.Fatal(err)
-		}
+		wantPanic(t, func() { x.r.Grant(second, AsOf{}) })
 	})
 	t.Run("after being abandoned", func(t *testing.T) {
 		x := exchange(t, Want{Peer: "b"}, nil)
 		x.r.Abandon()
-		if _, err := x.r.Grant(x.grant, AsOf{}); !errors.Is(err, ErrSpent) {
+		wantPanic(t, func() { x.r.Grant(x.grant, AsOf{}) })
+		if bytes.Count(x.grant.K, []byte{0}) != len(x.grant.K) {
+			t.Error("K was not cleared")
+		}
+	})
+	t.Run("not twice, nor before it is asked", func(t *testing.T) {
+		x := exchange(t, Want{Peer: "b"}, nil)
+		wantPanic(t, func() { x.r.Request() })
+		r, err := NewRequester(selfOf(partyA), Want{Peer: "b"}, partyA.SPI)
+		if err != nil {
 			t.Fatal(err)
 		}
+		x.grant.Na = r.Na()
+		wantPanic(t, func() { r.Grant(x.grant, AsOf{}) })
 	})
 	t.Run("not by a foreign na", func(t *testing.T) {
 		x := exchange(t, Want{Peer: "b"}, nil)
@@ -216,6 +224,16 @@ func TestRequesterIsUsedOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+func wantPanic(t *testing.T, f func()) {
+	t.Helper()
+	defer func() {
+		if recover() == nil {
+			t.Error("used out of turn without a word")
+		}
+	}()
+	f()
 }
 
 // Rule 6: na and pub are fresh for each attempt; enc is for each offer.
@@ -273,19 +291,5 @@ func TestAsOfBefore(t *testing.T) {
 				t.Errorf("%s before %s: %t", a, b, a.Before(b))
 			}
 		}
-	}
-}
-
-func TestCovers(t *testing.T) {
-	for addr, want := range map[string]bool{
-		"100.80.0.2": true, "10.2.255.1": true, "fd00::2": true, "100.80.0.3": false, "fd00::3": false,
-		"::ffff:100.80.0.2": false,
-	} {
-		if got := partyB.Covers(netip.MustParseAddr(addr)); got != want {
-			t.Errorf("%s: %t", addr, got)
-		}
-	}
-	if partyB.Covers(netip.Addr{}) {
-		t.Error("covers no address at all")
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/flynn/noise"
 
 	"ssmnet/packet/secret"
+
+	"ssmnet/packet"
 )
 
 // Fuzz targets run in processes of their own, which start from the same seeds: keys and ids in them are fixed.
@@ -168,7 +170,9 @@ func FuzzGrant(f *testing.F) {
 			return
 		}
 		g.Na = na // else nothing comes further
-		r := &Requester{self: selfOf(partyA), want: Want{Flow: flowToB()}, spi: partyA.SPI, na: na, pub: pub, private: private}
+		r := &Requester{
+			self: selfOf(partyA), want: Want{Flow: flowToB()}, spi: partyA.SPI, na: na, pub: pub, private: private, turn: asked,
+		}
 		keys, err := r.Grant(g, r.self.AsOf)
 		if err != nil {
 			if keys != nil {
@@ -176,7 +180,7 @@ func FuzzGrant(f *testing.F) {
 			}
 			return
 		}
-		if !r.self.is(keys.Self) || !keys.Peer.Covers(flowToB().Dst) || keys.Terms.AsOf.Before(r.self.AsOf) ||
+		if !r.self.is(keys.Self) || !packet.Covers(keys.Peer.Prefixes, flowToB().Dst) || keys.Terms.AsOf.Before(r.self.AsOf) ||
 			keys.Peer.SPI == 0 || keys.Seal.Equal(keys.Open) {
 			t.Fatalf("keys from %+v", g)
 		}
@@ -228,7 +232,7 @@ func FuzzTokenBody(f *testing.F) {
 		whole := append(bytes.Clone(body), sum[:checksumLen]...)
 		token, err := ParseToken(tokenPrefix + base64.RawURLEncoding.EncodeToString(whole))
 		if err != nil {
-			if err != ErrToken {
+			if err != errToken {
 				t.Errorf("%v", err)
 			}
 			return

@@ -13,13 +13,15 @@ import (
 	"ssmnet/packet/secret"
 )
 
-// The preface (package doc, "Channel"): magic(32) version(8) zero(24) key id(64).
+// The preface and the two handshake messages, whose payload is empty (package doc, "Channel"):
+//
+//	-> magic(32) version(8) zero(24) key id(64) | ephemeral public key(256) tag(128)
+//	<- ephemeral public key(256) tag(128)
 const (
 	prefaceLen   = 16
 	prefaceMagic = 0x53534d4e // "SSMN"
 	offVersion   = 4
 	offKeyID     = 8
-	// handshakeLen is one handshake message: an ephemeral public key and the tag over an empty payload.
 	handshakeLen = 32 + 16
 )
 
@@ -52,8 +54,7 @@ func Connect(ctx context.Context, nc net.Conn, id KeyID, key secret.Key) (*Conn,
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	defer stop()
 	nc.SetDeadline(time.Now().Add(HandshakeTimeout))
-	var c *Conn
-	err := initiate(nc, id, key, &c)
+	c, err := initiate(nc, id, key)
 	if err != nil {
 		nc.Close()
 		if ctx.Err() != nil {
@@ -65,7 +66,7 @@ func Connect(ctx context.Context, nc net.Conn, id KeyID, key secret.Key) (*Conn,
 	return c, nil
 }
 
-func initiate(nc net.Conn, id KeyID, key secret.Key, c **Conn) (err error) {
+func initiate(nc net.Conn, id KeyID, key secret.Key) (c *Conn, err error) {
 	secret.Do(func() {
 		var hs *noise.HandshakeState
 		p := preface(id)
@@ -90,9 +91,9 @@ func initiate(nc net.Conn, id KeyID, key secret.Key, c **Conn) (err error) {
 			err = ErrHandshake
 			return
 		}
-		*c = newConn(nc, send, receive)
+		c = newConn(nc, send, receive)
 	})
-	return err
+	return c, err
 }
 
 // KeyLookup finds the key of an id; ok is false for an id that is not known. The handshake borrows the key without a
@@ -104,7 +105,7 @@ type KeyLookup func(KeyID) (key secret.Key, ok bool)
 // nc is closed without a word, so that an unknown key id and a wrong key look the same from outside.
 func Accept(nc net.Conn, lookup KeyLookup) (c *Conn, id KeyID, first Envelope, err error) {
 	nc.SetDeadline(time.Now().Add(HandshakeTimeout))
-	if c, id, err = respond(nc, lookup); err != nil {
+	if c, id, err = answer(nc, lookup); err != nil {
 		nc.Close()
 		return nil, id, Envelope{}, err
 	}
@@ -116,7 +117,7 @@ func Accept(nc net.Conn, lookup KeyLookup) (c *Conn, id KeyID, first Envelope, e
 	return c, id, first, nil
 }
 
-func respond(nc net.Conn, lookup KeyLookup) (c *Conn, id KeyID, err error) {
+func answer(nc net.Conn, lookup KeyLookup) (c *Conn, id KeyID, err error) {
 	var opening [prefaceLen + handshakeLen]byte
 	if _, err = io.ReadFull(nc, opening[:]); err != nil {
 		return nil, id, fmt.Errorf("%w: %w", ErrHandshake, err)

@@ -2,16 +2,12 @@ package control
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/netip"
 	"reflect"
-	"strconv"
 	"strings"
 
 	"ssmnet/packet/secret"
@@ -19,8 +15,6 @@ import (
 
 const (
 	identitySchema = "ssmnet.identity/v1"
-	tokenPrefix    = "ssmnet-token-"
-	checksumLen    = 4
 	// MaxIdentity bounds an identity file or token, in bytes.
 	MaxIdentity = 64 << 10
 )
@@ -207,82 +201,4 @@ func NewIdentity(name string, id KeyID, key []byte, kdcs []string) (Identity, er
 		return Identity{}, errors.New("malformed identity: its key is not 32 bytes")
 	}
 	return Identity{Name: name, KeyID: id, Key: k, KDCs: kdcs}, nil
-}
-
-// CheckAddress says whether s is HOST:PORT. HOST is a name or the address of one host that others can reach, which a
-// link-local one is not, with a zone or without.
-func CheckAddress(s string) error {
-	host, port, err := net.SplitHostPort(s)
-	if err != nil || host == "" {
-		return fmt.Errorf("address %q is not HOST:PORT", s)
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return fmt.Errorf("address %q has no valid port", s)
-	}
-	addr, err := netip.ParseAddr(host)
-	switch {
-	case err == nil && (addr.Zone() != "" || addr.IsLinkLocalUnicast()):
-		return fmt.Errorf("address %q is good on one link only: name one without a zone, and not of fe80::/10", s)
-	case err == nil && (addr.IsMulticast() || addr.IsUnspecified()):
-		return fmt.Errorf("address %q is not of one host", s)
-	case err != nil && strings.ContainsAny(host, ":%"):
-		return fmt.Errorf("address %q is not HOST:PORT", s)
-	}
-	return nil
-}
-
-// Token is a one-time enrolment token: an identity whose key only redeems it. In text it is
-//
-//	"ssmnet-token-" base64url( CBOR [name, key id, key, KDCs] | first 4 bytes of its SHA-256 )
-//
-// so that a copying error is told apart from a token that has died.
-type Token Identity
-
-type tokenWire struct {
-	_     struct{} `cbor:",toarray"`
-	Name  string
-	KeyID KeyID
-	Key   []byte
-	KDCs  []string
-}
-
-// Reveal is the token in text, for the one person who carries it.
-func (t Token) Reveal() (string, error) {
-	b, err := encode(tokenWire{Name: t.Name, KeyID: t.KeyID, Key: t.Key.Bytes(), KDCs: t.KDCs}, usualMessage)
-	if err != nil {
-		return "", err
-	}
-	defer clear(b)
-	sum := sha256.Sum256(b)
-	return tokenPrefix + base64.RawURLEncoding.EncodeToString(append(b, sum[:checksumLen]...)), nil
-}
-
-// ErrToken: the text is not a whole token.
-var ErrToken = errors.New("not a whole enrolment token: copy it again, from " + tokenPrefix + " to its end")
-
-// ParseToken reads what Reveal wrote.
-func ParseToken(s string) (Token, error) {
-	text, ok := strings.CutPrefix(strings.TrimSpace(s), tokenPrefix)
-	if !ok || len(text) > MaxIdentity {
-		return Token{}, ErrToken
-	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) < checksumLen {
-		return Token{}, ErrToken
-	}
-	defer clear(b)
-	body, sum := b[:len(b)-checksumLen], b[len(b)-checksumLen:]
-	if want := sha256.Sum256(body); string(sum) != string(want[:checksumLen]) {
-		return Token{}, ErrToken
-	}
-	var w tokenWire
-	if decoding.Unmarshal(body, &w) != nil {
-		return Token{}, ErrToken
-	}
-	defer clear(w.Key)
-	id, err := NewIdentity(w.Name, w.KeyID, w.Key, w.KDCs)
-	if err != nil {
-		return Token{}, ErrToken
-	}
-	return Token(id), nil
 }

@@ -113,7 +113,7 @@ func TestRotatingIdentityFiles(t *testing.T) {
 func TestTokenFiles(t *testing.T) {
 	checkFiles(t, "testdata/token/*.txt", identityFixture(t), func(b []byte) (Identity, error) {
 		token, err := ParseToken(string(b))
-		if err != nil && !errors.Is(err, ErrToken) {
+		if err != nil && !errors.Is(err, errToken) {
 			t.Errorf("a fault told apart: %v", err)
 		}
 		return Identity(token), err
@@ -210,12 +210,12 @@ func TestBrokenTokens(t *testing.T) {
 			changed = 'B'
 		}
 		for _, bad := range []string{s[:i] + string(changed) + s[i+1:], s[:i] + s[i+1:], s[:i], s + s[:i+1]} {
-			if _, err := ParseToken(bad); err != ErrToken {
+			if _, err := ParseToken(bad); err != errToken {
 				t.Errorf("character %d: %v", i, err)
 			}
 		}
 	}
-	if _, err := ParseToken(tokenPrefix + strings.Repeat("A", MaxIdentity+1)); err != ErrToken {
+	if _, err := ParseToken(tokenPrefix + strings.Repeat("A", MaxIdentity+1)); err != errToken {
 		t.Errorf("over MaxIdentity: %v", err)
 	}
 }
@@ -268,7 +268,7 @@ func FuzzParseToken(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		token, err := ParseToken(s)
 		if err != nil {
-			if err != ErrToken {
+			if err != errToken {
 				t.Errorf("%v", err)
 			}
 			return

@@ -11,9 +11,7 @@ type KeyBytes []byte
 
 const redacted = "[key]"
 
-// String, GoString, Format and LogValue show that there is a key, never which.
-func (KeyBytes) String() string             { return redacted }
-func (KeyBytes) GoString() string           { return redacted }
+// Format and LogValue show that there is a key, never which.
 func (KeyBytes) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
 func (KeyBytes) LogValue() slog.Value       { return slog.StringValue(redacted) }
 

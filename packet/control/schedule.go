@@ -1,6 +1,9 @@
 package control
 
+// The key schedule (package doc, "Keys"): X from the ephemeral, then the two keys from K, X and the transcript.
+
 import (
+	"bytes"
 	"crypto/hkdf"
 	"crypto/hpke"
 	"crypto/sha256"
@@ -9,7 +12,7 @@ import (
 	"ssmnet/packet/secret"
 )
 
-// Labels of the key schedule (package doc, "Keys").
+// Labels.
 const (
 	labelInfo   = "ssmnet/1 session"
 	labelExport = "ssmnet/1 export"
@@ -28,6 +31,29 @@ var (
 	kdf        = hpke.HKDFSHA256()
 	exportOnly = hpke.ExportOnly()
 )
+
+// encapsulate makes X and enc for the requester's ephemeral. Call it inside secret.Do.
+func encapsulate(pub []byte) (x, enc []byte, err error) {
+	to, err := kem.NewPublicKey(pub)
+	if err != nil {
+		return nil, nil, err
+	}
+	enc, sender, err := hpke.NewSender(to, kdf, exportOnly, []byte(labelInfo))
+	if err != nil {
+		return nil, nil, err
+	}
+	x, err = sender.Export(labelExport, secret.Size)
+	return x, bytes.Clone(enc), err // enc is kept, and nothing that it may be a part of
+}
+
+// decapsulate makes the same X of enc. Call it inside secret.Do.
+func decapsulate(enc []byte, private hpke.PrivateKey) (x []byte, err error) {
+	from, err := hpke.NewRecipient(enc, private, kdf, exportOnly, []byte(labelInfo))
+	if err != nil {
+		return nil, err
+	}
+	return from.Export(labelExport, secret.Size)
+}
 
 // transcript is everything both sides were told about a session but K and the endpoints.
 type transcript struct {
@@ -80,22 +106,4 @@ func expand(prk []byte, label string, hash []byte) (secret.Key, error) {
 	}
 	defer clear(b)
 	return secret.KeyFrom(b)
-}
-
-// Digest is the first half of a SHA-256: it names a list of selectors in a report.
-type Digest [16]byte
-
-func (d Digest) MarshalBinary() ([]byte, error)  { return d[:], nil }
-func (d *Digest) UnmarshalBinary(b []byte) error { return fixed(d[:], b) }
-func (d *Digest) UnmarshalCBOR(b []byte) error   { return fixedCBOR(d[:], b) }
-
-// DigestSelectors names the list by its content and order.
-func DigestSelectors(ss packet.Selectors) (d Digest) {
-	b, err := encoding.Marshal(ss)
-	if err != nil {
-		panic(err) // plain values always encode
-	}
-	h := sha256.Sum256(b)
-	copy(d[:], h[:])
-	return d
 }

@@ -325,7 +325,7 @@ func BenchmarkForgedOpening(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		s.in.Reset(opening)
-		if _, _, err := respond(s, knows(id, key)); err == nil {
+		if _, _, err := answer(s, knows(id, key)); err == nil {
 			b.Fatal("accepted")
 		}
 	}

@@ -178,7 +178,9 @@ func TestHPKEVector(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := e.Message.(*KeyGrant)
-	r := &Requester{self: selfOf(partyA), want: Want{Peer: "b"}, spi: partyA.SPI, na: g.Na, pub: pub, private: private}
+	r := &Requester{
+		self: selfOf(partyA), want: Want{Peer: "b"}, spi: partyA.SPI, na: g.Na, pub: pub, private: private, turn: asked,
+	}
 	keys, err := r.Grant(g, AsOf{})
 	if err != nil {
 		t.Fatal(err)

@@ -141,8 +141,9 @@ func writeNew(path string, data []byte) error {
 		return err
 	}
 	defer f.Close() // a second Close does no harm
+	// A umask may have taken more than that.
 	if err := f.Chmod(0o600); err != nil {
-		return err // a umask may have taken more
+		return err
 	}
 	if _, err := f.Write(data); err != nil {
 		return err

@@ -31,9 +31,6 @@ import (
 // Size is the length of every key in bytes (256 bits).
 const Size = 32
 
-// ErrSize reports key material that is not Size bytes long.
-var ErrSize = errors.New("secret: a key is 32 bytes")
-
 // Key is a 256-bit key. Copies share the same memory, so Destroy ends them all. The zero Key holds nothing.
 type Key struct {
 	// memory leads to the key. It is a function because nothing sees through one: fmt ignores the methods of a field
@@ -56,7 +53,7 @@ func NewKey() Key {
 // KeyFrom copies b, which the caller still owns and should clear.
 func KeyFrom(b []byte) (Key, error) {
 	if len(b) != Size {
-		return Key{}, ErrSize
+		return Key{}, errSize
 	}
 	k := newKey()
 	copy(k.Bytes(), b)
@@ -89,14 +86,11 @@ func (k *Key) Destroy() {
 
 const redacted = "[key]"
 
-// String, GoString and Format show that there is a key, never which.
-func (Key) String() string               { return redacted }
-func (Key) GoString() string             { return redacted }
-func (Key) Format(f fmt.State, _ rune)   { fmt.Fprint(f, redacted) }
+// Format shows that there is a key, never which, whatever the verb.
+func (Key) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
+
+// MarshalText refuses, and so do all encoders: what is to carry a key says so with Bytes.
 func (Key) MarshalText() ([]byte, error) { return nil, errors.New("secret: a key is not encoded") }
 
-// MarshalJSON refuses: what is to carry a key says so with Bytes.
-func (k Key) MarshalJSON() ([]byte, error) { return k.MarshalText() }
-
-// MarshalBinary refuses likewise, and with it CBOR and gob.
-func (k Key) MarshalBinary() ([]byte, error) { return k.MarshalText() }
+func (k Key) MarshalJSON() ([]byte, error)   { return k.MarshalText() }
+func (k Key) MarshalBinary() ([]byte, error) { return k.MarshalText() } // CBOR and gob

@@ -179,7 +179,7 @@ func TestKey(t *testing.T) {
 		t.Error("IsZero")
 	}
 	for _, n := range []int{0, Size - 1, Size + 1} {
-		if _, err := KeyFrom(make([]byte, n)); !errors.Is(err, ErrSize) {
+		if _, err := KeyFrom(make([]byte, n)); !errors.Is(err, errSize) {
 			t.Errorf("KeyFrom of %d bytes: %v", n, err)
 		}
 	}

@@ -15,11 +15,11 @@ import (
 // It does so where the limit of locked memory is none or can be raised to that. Under a limit the kernel would refuse the
 // next growth of the heap, and the program would end: so there what is mapped now is locked, if CAP_IPC_LOCK allows, with
 // the first heapLocked bytes of heap among it, which Go fills from its low end; without the capability nothing changes.
-// In either case the error is ErrNotLocked with what to do.
+// In either case the error says what to do.
 func LockMemory() error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil {
-		return fmt.Errorf("%w: getrlimit: %w", ErrNotLocked, err)
+		return fmt.Errorf("%w: getrlimit: %w", errNotLocked, err)
 	}
 	none := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
 	if limit == none || unix.Setrlimit(unix.RLIMIT_MEMLOCK, &none) == nil {
@@ -37,7 +37,7 @@ func LockMemory() error {
 		part = fmt.Sprintf(" beyond %d MiB of heap", heapLocked>>20)
 	}
 	return fmt.Errorf("%w%s: the limit is %d KiB: set LimitMEMLOCK=infinity (systemd) or ulimit -l unlimited",
-		ErrNotLocked, part, limit.Cur/1024)
+		errNotLocked, part, limit.Cur/1024)
 }
 
 // heapLocked is several times what either daemon uses.
@@ -45,7 +45,7 @@ const heapLocked = 64 << 20
 
 func lockAll(which int) error {
 	if err := unix.Mlockall(which | unix.MCL_ONFAULT); err != nil {
-		return fmt.Errorf("%w: mlockall: %w", ErrNotLocked, err)
+		return fmt.Errorf("%w: mlockall: %w", errNotLocked, err)
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ var children = map[string]func() error{
 		must(unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: 65536, Max: 65536}))
 		must(cap.NewSet().SetProc())
 		err := LockMemory()
-		fmt.Println(errors.Is(err, ErrNotLocked), err)
+		fmt.Println(errors.Is(err, errNotLocked), err)
 		_ = make([]byte, 64<<20) // the heap still grows
 		return nil
 	},
@@ -95,7 +95,7 @@ func TestLockMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := strings.HasSuffix(got, "<nil>")
-	part := strings.Contains(got, ErrNotLocked.Error()+" beyond 64 MiB of heap: the limit is ")
+	part := strings.Contains(got, errNotLocked.Error()+" beyond 64 MiB of heap: the limit is ")
 	if all && locked < 256<<10 || part && locked < 64<<10 || !all && !part {
 		t.Error(got)
 	}

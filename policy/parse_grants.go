@@ -3,6 +3,7 @@ package policy
 import (
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/tailscale/hujson"
 )
@@ -10,8 +11,8 @@ import (
 func (r *reader) grants(v hujson.Value, d *Document) {
 	ids := map[string]Place{}
 	r.list(v, "grants", func(v hujson.Value) {
-		if len(d.Grants) == MaxGrants {
-			r.faultAt(v, "there are more than %d grants", MaxGrants)
+		if len(d.Grants) == maxGrants {
+			r.faultAt(v, "there are more than %d grants", maxGrants)
 			return
 		}
 		d.Grants = append(d.Grants, r.grant(v, ids))
@@ -74,14 +75,14 @@ func (r *reader) name(v hujson.Value, what string) (Name, bool) {
 }
 
 // someElements checks that a list holds at least one element, as an empty one would make the grant mean nothing, and at
-// most MaxList.
+// most maxList.
 func (r *reader) someElements(v hujson.Value, what string) {
 	array, ok := v.Value.(*hujson.Array)
 	switch {
 	case ok && len(array.Elements) == 0:
 		r.faultAt(v, "%s is empty", what)
-	case ok && len(array.Elements) > MaxList:
-		r.faultAt(v, "%s has %d elements; at most %d are read", what, len(array.Elements), MaxList)
+	case ok && len(array.Elements) > maxList:
+		r.faultAt(v, "%s has %d elements; at most %d are read", what, len(array.Elements), maxList)
 	}
 }
 
@@ -92,7 +93,7 @@ func (r *reader) allows(v hujson.Value) []Allow {
 		if !ok {
 			return
 		}
-		a, err := ParseAllow(s)
+		a, err := parseAllow(s)
 		if err != nil {
 			r.faultAt(v, "%v", err)
 			return
@@ -159,7 +160,7 @@ func (r *reader) probe(v hujson.Value, what string) (Probe, bool) {
 		r.faultAt(v, "%s does not say what is tried: write NAME:tcp/PORT", quote(s))
 		return Probe{}, false
 	}
-	allow, err := ParseAllow(s[i+1:])
+	allow, err := parseAllow(s[i+1:])
 	if err != nil {
 		r.faultAt(v, "%v", err)
 		return Probe{}, false
@@ -175,7 +176,7 @@ func (r *reader) probe(v hujson.Value, what string) (Probe, bool) {
 
 // references finds the groups and nets that are named and not defined.
 func (r *reader) references(d *Document) {
-	for n := range d.mentions() {
+	for _, n := range d.mentions() {
 		if n.Kind == NameGroup {
 			if _, ok := d.Groups[n.Text]; !ok {
 				r.fault(n.Place, "group %s is not defined", quote(n.Text))
@@ -187,4 +188,9 @@ func (r *reader) references(d *Document) {
 			}
 		}
 	}
+}
+
+// printable says whether s can be shown on a terminal as it is.
+func printable(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) })
 }
