@@ -82,7 +82,7 @@ func (a *acquirer) hold(f packet.Flow, frame []byte) bool {
 // ours says whether this SSM may send from an inner address. Before the first Welcome it cannot tell.
 func (a *acquirer) ours(src netip.Addr) bool {
 	c := &a.config
-	return len(c.Addresses) == 0 || slices.Contains(c.Addresses, src) || covers(c.Subnets, src)
+	return len(c.Addresses) == 0 || slices.Contains(c.Addresses, src) || packet.Covers(c.Subnets, src)
 }
 
 // provisional is a provisional session of ours with the flow's peer that permits the flow: another request would bring no
@@ -290,7 +290,7 @@ func (a *acquirer) release(s *session, frame []byte) {
 
 // reaches says whether what waits for dst goes out on s: its peer has dst, and no other was given that since.
 func (a *acquirer) reaches(s *session, dst netip.Addr) bool {
-	return covers(s.prefixes, dst) && a.table.Load().owner(dst) == s.peer
+	return packet.Covers(s.prefixes, dst) && a.table.Load().owner(dst) == s.peer
 }
 
 // resolves says whether s is the answer to what f waits for: it permits f, or it does not and nothing newer is known.

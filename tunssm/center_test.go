@@ -220,7 +220,7 @@ func (c *center) owner(q *control.KeyRequest) (to *line, known bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, m := range c.keys {
-		if m.name == q.Peer || q.Flow != nil && covers(m.prefixes, q.Flow.Dst) {
+		if m.name == q.Peer || q.Flow != nil && packet.Covers(m.prefixes, q.Flow.Dst) {
 			return c.lines[m.name], true
 		}
 	}

@@ -12,7 +12,7 @@ import (
 // overlay, or that the host routes into the interface, whoever made that route. The argument stays as it is.
 func (a *acquirer) reachable(candidates []netip.AddrPort) []netip.AddrPort {
 	return slices.DeleteFunc(slices.Clone(candidates), func(c netip.AddrPort) bool {
-		inside := covers(a.config.Overlays, c.Addr()) || a.host.Route.Enters(c.Addr())
+		inside := packet.Covers(a.config.Overlays, c.Addr()) || a.host.Route.Enters(c.Addr())
 		return inside || !packet.Forwardable(c.Addr()) && !c.Addr().IsLoopback()
 	})
 }

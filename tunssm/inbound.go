@@ -199,9 +199,9 @@ func (i *inbound) deliver(s *session, inner []byte, partial bool) {
 // checkInner holds the packet against what the peer may send us.
 func (i *inbound) checkInner(s *session, p packet.Packet, inner []byte) bool {
 	switch f := p.Flow; {
-	case !covers(s.prefixes, f.Src) || !packet.Forwardable(f.Src):
+	case !packet.Covers(s.prefixes, f.Src) || !packet.Forwardable(f.Src):
 		i.drops.add(dropSource)
-	case !covers(s.self, f.Dst) || !packet.Forwardable(f.Dst):
+	case !packet.Covers(s.self, f.Dst) || !packet.Forwardable(f.Dst):
 		i.drops.add(dropDestination)
 	case !s.carries(p, inner):
 		i.drops.add(dropSelector)

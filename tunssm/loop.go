@@ -102,7 +102,7 @@ func (a *acquirer) elsewhere(p *peer) {
 
 // fixed is the configured endpoint, but none where it lies inside an overlay: no peer could reach us by it.
 func (a *acquirer) fixed() netip.AddrPort {
-	if covers(a.config.Overlays, a.endpoint.Addr()) {
+	if packet.Covers(a.config.Overlays, a.endpoint.Addr()) {
 		return netip.AddrPort{}
 	}
 	return a.endpoint

@@ -7,6 +7,7 @@ package tunssm
 import (
 	"slices"
 
+	"ssmnet/packet"
 	"ssmnet/packet/control"
 )
 
@@ -31,7 +32,7 @@ func (a *acquirer) narrow(s *session, m *control.Narrow) {
 	was, lost := s.scope.Load().selectors, slices.Clone(s.scope.Load().lost)
 	now := was.Intersect(m.Selectors)
 	for _, p := range s.prefixes {
-		if !covers(a.config.Overlays, p.Addr()) && touch(was, p) && !touch(now, p) {
+		if !packet.Covers(a.config.Overlays, p.Addr()) && touch(was, p) && !touch(now, p) {
 			lost = append(lost, p)
 		}
 	}

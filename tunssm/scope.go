@@ -36,5 +36,5 @@ func (s *session) carries(p packet.Packet, b []byte) bool {
 		return true
 	}
 	quoted, ok := packet.Quoted(p, b)
-	return ok && scope.selectors.Permits(quoted) && !covers(scope.lost, p.Src)
+	return ok && scope.selectors.Permits(quoted) && !packet.Covers(scope.lost, p.Src)
 }

@@ -2,7 +2,6 @@ package tunssm
 
 import (
 	"net/netip"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -110,11 +109,6 @@ func (s *session) before(t *session) bool {
 // mayCarry says whether this side may send data on s at all (package doc, "Which session").
 func (s *session) mayCarry() bool {
 	return s.state == confirmed || s.state == provisional && s.requester
-}
-
-// covers says whether addr is inside one of the prefixes.
-func covers(prefixes []netip.Prefix, addr netip.Addr) bool {
-	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // age is the session's, on the monotonic clock.

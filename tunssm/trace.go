@@ -211,7 +211,7 @@ func (t *tracing) source(dst netip.Addr) (netip.Addr, error) {
 		return dst, fmt.Errorf("%w: this host has no %s address in the overlay", ErrQuery, family(dst.Is4()))
 	case t.From.Is4() != dst.Is4():
 		return dst, fmt.Errorf("%w: from %s to %s: one is IPv4, the other IPv6", ErrQuery, t.From, dst)
-	case !slices.Contains(own, t.From) && !covers(t.config.Subnets, t.From):
+	case !slices.Contains(own, t.From) && !packet.Covers(t.config.Subnets, t.From):
 		return dst, fmt.Errorf("%w: %s is neither an overlay address of this host nor in a subnet of its own", ErrQuery, t.From)
 	}
 	return t.From, nil
@@ -253,5 +253,5 @@ func (t *tracing) service() string {
 
 // isSelf says that the destination is this host.
 func (t *tracing) isSelf() bool {
-	return t.To == t.name || slices.Contains(t.config.Addresses, t.flow.Dst) || covers(t.config.Subnets, t.flow.Dst)
+	return t.To == t.name || slices.Contains(t.config.Addresses, t.flow.Dst) || packet.Covers(t.config.Subnets, t.flow.Dst)
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"ssmnet/packet"
 	"ssmnet/packet/control"
 )
 
@@ -92,7 +93,7 @@ func (t *tracing) peerStep() Step {
 		}
 	}
 	switch reason := t.reply.Reason; {
-	case covers(t.config.Subnets, t.flow.Dst):
+	case packet.Covers(t.config.Subnets, t.flow.Dst):
 		return Step{stepPeer, Fault, t.To + " is in a subnet of this host's own", "no tunnel leads there: see to this host's own network"}
 	case t.isSelf():
 		return Step{stepPeer, Fault, t.To + " is this host itself", "name another peer, or an address of one"}
