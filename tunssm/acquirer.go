@@ -204,7 +204,7 @@ func (a *acquirer) confirmed(s *session) {
 	if !slices.Contains(s.peer.sessions, s) {
 		return
 	}
-	a.life("session confirmed", "session", s.id, "peer", s.peer.name, "requester", s.requester)
+	a.life("session confirmed", "session", s.id, "peer", s.peer.name)
 	a.step4Release(s)
 }
 
@@ -246,7 +246,7 @@ func (a *acquirer) destroy(s *session, why string) {
 		a.timers.cancel(t)
 	}
 	a.report.closed(s)
-	a.life("destroyed a session", "session", s.id, "peer", p.name, "why", why)
+	a.life("destroyed a session", "session", s.id, "peer", p.name, "reason", why)
 }
 
 // goodbye ends everything: peers hear a close, KDCs the end of each session.

@@ -145,7 +145,7 @@ func (a *acquirer) replace(s *session, now time.Duration, why string) {
 		return
 	}
 	s.asked = now
-	a.step("acquiring again", "session", s.id, "peer", s.peer.name, "why", why)
+	a.step("acquiring again", "session", s.id, "peer", s.peer.name, "reason", why)
 	a.step2Request(&attempt{goal: g, replaces: s, began: time.Now()})
 }
 

@@ -179,7 +179,7 @@ func (s *server) ready(ctx context.Context) error {
 		return err
 	}
 	for _, l := range s.tcp {
-		s.log.Info("listening", "addr", l.Addr().String())
+		s.log.Info("listening", "address", l.Addr().String())
 	}
 	s.log.Info("serving", "dir", s.dir)
 	s.notify(daemon.Ready)
