@@ -68,7 +68,7 @@ func (k *KDC) accept(ctx context.Context, l net.Listener, fail context.CancelCau
 			fail(err)
 			return
 		case err != nil:
-			k.log.Warn("accept failed", "listener", l.Addr(), "error", err)
+			k.log.Warn("accept failed", "address", l.Addr(), "error", err)
 			select {
 			case <-time.After(100 * time.Millisecond):
 			case <-ctx.Done():

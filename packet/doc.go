@@ -39,12 +39,16 @@
 //	counter  number of the frame under its key, from 0; never 2^40 or more
 //
 // A frame is Overhead = 32 bytes longer than its payload. One that is shorter than 32 bytes, has another type, a flag
-// not listed for its type, or a non-zero lane or zero field, is dropped.
+// not listed for its type, a non-zero lane or zero field, or SPI 0, is dropped.
 //
-// The payload is sealed with the session's suite: AES-256-GCM (NIST SP 800-38D) or ChaCha20-Poly1305 (RFC 8439), both
-// with 256-bit keys, 96-bit nonces and 128-bit tags. The nonce is 32 zero bits followed by the counter. The additional
-// data is the 16-byte header. Each direction of a session has a key of its own, so no nonce repeats under a key. A key
-// refuses to seal when 2^40 frames have been sealed under it.
+// The payload is sealed with the session's suite, both with 256-bit keys, 96-bit nonces and 128-bit tags:
+//
+//	suite    1 AES-256-GCM (NIST SP 800-38D)
+//	         2 ChaCha20-Poly1305 (RFC 8439)
+//
+// The nonce is 32 zero bits followed by the counter. The additional data is the 16-byte header. Each direction of a
+// session has a key of its own, so no nonce repeats under a key. A key refuses to seal when 2^40 frames have been sealed
+// under it.
 //
 // The receiver finds the session by SPI, opens the frame, and only then consults the window. Nothing changes state
 // before the frame has been opened, and a frame that does not open is dropped in silence whatever the cause.
@@ -53,7 +57,7 @@
 //
 // Datagrams may be lost, reordered and repeated. The receiver keeps the greatest counter it has opened and a bitmap of
 // those below (RFC 6479). A frame whose counter it has opened before is dropped; so is one more than 8,128 below the
-// greatest, for which that is no longer known. Any other is accepted.
+// greatest, for which that is no longer known, and one of 2^40 or more. Any other is accepted.
 //
 // # Partial checksums
 //
@@ -93,24 +97,25 @@
 //
 //	Complete      protocol, addresses and, for TCP and UDP, ports
 //	ProtocolOnly  protocol and addresses: the ports are not in this packet
-//	Unclassified  addresses only
+//	Unclassified  addresses only; the protocol is taken for 0
 //
 // IPv4 (RFC 791). The protocol is that of the header. A fragment with an offset is ProtocolOnly. Protocol 0 is
-// Unclassified. Options may be any but source routes.
+// Unclassified. Options may be any but source routes, which are looked for up to the end of the option list.
 //
 // IPv6 (RFC 8200). Hop-by-hop options (0, only first), routing (43), fragment (44, once) and destination options (60)
 // are followed, at most 8 of them; the next header after them is the protocol, whatever its number: AH (51), ESP (50)
 // and "no next header" (59) too. A fragment with an offset is ProtocolOnly with the next header of its fragment header,
-// or Unclassified where that is 0, 43, 44 or 60.
+// or Unclassified where that is 0, 43, 44 or 60: what follows its fragment header is not read.
 //
 // Both. TCP and UDP are Complete with at least 20 and 8 bytes of transport header within the packet, ProtocolOnly with
 // fewer. Other protocols have no ports and are Complete. Bytes beyond the length in the IP header are no part of the
 // packet.
 //
-// A packet is dropped that is shorter than its header says; whose headers contradict themselves (header length below 20
-// bytes or beyond the packet, an extension header beyond it, a fragment that would end beyond 65,535 bytes, a
-// jumbogram); or that is source-routed (IPv4 options 131 and 137; an IPv6 routing header with segments left), since its
-// destination is not the one it shows.
+// A packet is dropped that is shorter than its header says; whose headers contradict themselves; or that is source-routed
+// (IPv4 options 131 and 137; an IPv6 routing header with segments left), since its destination is not the one it shows.
+// Headers that contradict themselves are an IPv4 header length below 20 bytes or beyond the total length, an IPv4 option
+// whose length is below 2 or beyond the header, an IPv6 extension header beyond the packet (so every jumbogram), in a
+// place where it is not followed or a ninth, and in both a fragment whose data would end beyond 65,535 bytes.
 //
 // # Selectors
 //
@@ -129,6 +134,6 @@
 // with it, whoever made it, if that packet's source is the error's destination (RFC 4301, section 6): without it paths
 // would swallow what is too long for them. Of the quoted packet the ports are read where they are there.
 //
-// Inner packets from or to a multicast, broadcast, link-local, loopback, unspecified or IPv4-mapped address are not
-// forwarded (Forwardable), and start nothing.
+// Inner packets from or to a multicast, limited broadcast (255.255.255.255), link-local, loopback, unspecified or
+// IPv4-mapped address are not forwarded (Forwardable), and start nothing.
 package packet

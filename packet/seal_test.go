@@ -2,14 +2,10 @@ package packet
 
 import (
 	"bytes"
-	"crypto/aes"
-	"crypto/cipher"
 	"errors"
 	"slices"
 	"sync"
 	"testing"
-
-	"golang.org/x/crypto/chacha20poly1305"
 
 	"ssmnet/packet/secret"
 )
@@ -76,37 +72,6 @@ func TestSealOpen(t *testing.T) {
 		}
 		if s.Sealed() != 70 || s.SPI() != testSPI {
 			t.Errorf("sealed %d with %#x", s.Sealed(), s.SPI())
-		}
-	}
-}
-
-// TestFrameIsAsSpecified builds a frame from the package doc with the bare ciphers.
-func TestFrameIsAsSpecified(t *testing.T) {
-	raw := bytes.Repeat([]byte{7}, secret.Size)
-	key, err := secret.KeyFrom(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, err := aes.NewCipher(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	gcm, err := cipher.NewGCM(block)
-	if err != nil {
-		t.Fatal(err)
-	}
-	chacha, err := chacha20poly1305.New(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for suite, a := range map[Suite]cipher.AEAD{AES256GCM: gcm, ChaCha20Poly1305: chacha} {
-		s, _ := pair(t, suite, key)
-		s.counter.Store(0x0102030405)
-		header := []byte{2, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 1, 2, 3, 4, 5}
-		nonce := []byte{0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5}
-		want := a.Seal(slices.Clone(header), nonce, []byte("payload"), header)
-		if got, err := s.Seal(nil, Probe, 0, []byte("payload")); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s: frame %x, %v; want %x", suite, got, err, want)
 		}
 	}
 }

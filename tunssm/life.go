@@ -132,7 +132,7 @@ func (a *acquirer) confirm(s *session) {
 		return
 	}
 	s.become(confirmed)
-	a.logSession("session confirmed", "session", s.id, "peer", s.peer.name, "requester", s.requester)
+	a.logSession("session confirmed", "session", s.id, "peer", s.peer.name)
 	a.step4Release(s)
 }
 
@@ -180,5 +180,5 @@ func (a *acquirer) destroy(s *session, why string) {
 		a.timers.cancel(t)
 	}
 	a.report.closed(s)
-	a.logSession("destroyed a session", "session", s.id, "peer", p.name, "why", why)
+	a.logSession("destroyed a session", "session", s.id, "peer", p.name, "reason", why)
 }

@@ -129,7 +129,7 @@ func (a *acquirer) learn(p *peer) (news bool) {
 	w.known, w.raise = known, time.Time{}
 	if known < int(w.limit.Load()) {
 		w.set(known)
-		a.log.Info("path MTU lowered", "peer", p.name, "endpoint", w.at, "packets", w.limit.Load(), "fragments", w.pieces.Load())
+		a.log.Info("path MTU lowered", "peer", p.name, "endpoint", w.at, "mtu", w.limit.Load(), "fragments", w.pieces.Load())
 	}
 	if w.search != nil {
 		a.endSearch(w)

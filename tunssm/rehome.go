@@ -33,7 +33,7 @@ func (a *acquirer) rehome() {
 	now := a.reach()
 	moved := !slices.Equal(now.Addresses, a.told.Addresses)
 	if moved {
-		a.log.Info("addresses changed", "from", a.told.Addresses, "to", now.Addresses)
+		a.log.Info("addresses changed", "before", a.told.Addresses, "now", now.Addresses)
 		a.told, a.homed = now, time.Now()
 	}
 	for conn := range a.links.live {

@@ -50,7 +50,7 @@ func (a *acquirer) reroute() {
 		case is == nil: // no longer offered
 		case was != nil && was.Error() == is.Error():
 		case errors.Is(is, ErrDeclined):
-			a.log.Info("declined a route", "route", prefix, "why", is)
+			a.log.Info("declined a route", "route", prefix, "reason", is)
 		case was == nil && slices.Contains(known, prefix):
 			a.log.Warn("withdrew a route", "route", prefix, "error", is)
 		default:

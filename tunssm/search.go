@@ -95,7 +95,7 @@ func (a *acquirer) carries(p *peer, length int) {
 	w.taught = false
 	a.endSearch(w)
 	if was := int(w.limit.Load()); length != was {
-		a.log.Info("path MTU found", "peer", p.name, "endpoint", w.at, "packets", length, "before", was)
+		a.log.Info("path MTU found", "peer", p.name, "endpoint", w.at, "mtu", length, "before", was)
 	}
 	a.conclude(w, length)
 	w.sure.Store(int32(length))
@@ -223,7 +223,7 @@ func (a *acquirer) fails(p *peer, q *search) {
 	if q.low == 0 {
 		q.low = leastMTU
 		p.path.set(leastMTU)
-		a.log.Info("path MTU lowered: longer frames do not arrive", "peer", p.name, "endpoint", p.path.at, "packets", leastMTU)
+		a.log.Info("path MTU lowered: longer frames do not arrive", "peer", p.name, "endpoint", p.path.at, "mtu", leastMTU)
 	}
 	q.high = q.size - 1
 	a.next(p, q)

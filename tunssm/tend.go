@@ -125,7 +125,7 @@ func (a *acquirer) replace(s *session, now time.Duration, why string) {
 		return
 	}
 	s.asked = now
-	a.logStep("acquiring again", "session", s.id, "peer", s.peer.name, "why", why)
+	a.logStep("acquiring again", "session", s.id, "peer", s.peer.name, "reason", why)
 	a.step2Request(&attempt{goal: g, replaces: s, began: time.Now()})
 }
 

@@ -62,7 +62,7 @@ func serve(c *cli.Context) error {
 	if s.fixed && s.level.UnmarshalText([]byte(c.String("log-level"))) != nil {
 		return cli.BadUsage(c, "--log-level %s: want debug, info, warn or error", c.String("log-level"))
 	}
-	s.log = slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: &s.level}))
+	s.log = daemon.NewLog(c.App.ErrWriter, &s.level)
 	if s.config == "" {
 		s.config = filepath.Join(s.dir, configName)
 	}
@@ -179,7 +179,7 @@ func (s *server) ready(ctx context.Context) error {
 		return err
 	}
 	for _, l := range s.tcp {
-		s.log.Info("listening", "addr", l.Addr().String())
+		s.log.Info("listening", "address", l.Addr().String())
 	}
 	s.log.Info("serving", "dir", s.dir)
 	s.notify(daemon.Ready)

@@ -80,7 +80,7 @@ func clearUp(c *cli.Context) (undone int, err error) {
 		return 0, err
 	}
 	defer socket.Close()
-	return undo.New(in(c, undoName), newLog(c.App.ErrWriter, slog.LevelWarn)).PutBack()
+	return undo.New(in(c, undoName), daemon.NewLog(c.App.ErrWriter, slog.LevelWarn)).PutBack()
 }
 
 // isDown prints the result: whether an SSM has run, and how many changes one that was killed had left.

@@ -126,7 +126,7 @@ func (r *routes) warn(subnets []netip.Prefix, faults map[netip.Prefix]error, not
 		r.warnings[subnet] = list
 		for _, w := range list {
 			if !slices.Contains(before[subnet], w) {
-				r.log.Warn("the way to a subnet may be barred", "subnet", subnet, "why", w)
+				r.log.Warn("the way to a subnet may be barred", "subnet", subnet, "reason", w)
 			}
 		}
 	}

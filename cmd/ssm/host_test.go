@@ -73,7 +73,7 @@ func TestHostedLeavesNothing(t *testing.T) {
 	if err := errors.Join(netlink.LinkAdd(made), netlink.LinkSetMTU(made, 1333)); err != nil {
 		t.Fatal(err)
 	}
-	log := newLog(io.Discard, slog.LevelInfo)
+	log := daemon.NewLog(io.Discard, slog.LevelInfo)
 	record := filepath.Join(t.TempDir(), undoName)
 	s := defaults()
 	s.MTU = 1400
@@ -137,7 +137,7 @@ func TestFailedAttach(t *testing.T) {
 		defer f.Close()
 	}
 	var logged bytes.Buffer
-	log := newLog(&logged, slog.LevelInfo)
+	log := daemon.NewLog(&logged, slog.LevelInfo)
 	record := filepath.Join(t.TempDir(), undoName)
 	s := defaults()
 	s.Interface, s.named, s.MTU = "tun9", true, 1400

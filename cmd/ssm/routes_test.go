@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"ssmnet/cmd/internal/daemon"
 	"ssmnet/tunssm"
 	"ssmnet/tunssm/route"
 	"ssmnet/tunssm/tun"
@@ -53,7 +54,7 @@ func connect(t *testing.T, name, address string) (leave func()) {
 // TestOffer: what the operator has decided, and what the host is connected to, decide what is installed; each time anew.
 func TestOffer(t *testing.T) {
 	openTUN(t)
-	r := &routes{name: "tun0", mtu: 1420, accept: true, log: newLog(io.Discard, slog.LevelInfo)}
+	r := &routes{name: "tun0", mtu: 1420, accept: true, log: daemon.NewLog(io.Discard, slog.LevelInfo)}
 	if err := r.Configure([]netip.Addr{netip.MustParseAddr("100.80.0.2")}, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +101,7 @@ func TestKeep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &routes{name: "tun0", log: newLog(io.Discard, slog.LevelInfo), watcher: watcher}
+	r := &routes{name: "tun0", log: daemon.NewLog(io.Discard, slog.LevelInfo), watcher: watcher}
 	judged := make(chan struct{}, 1)
 	var tasks sync.WaitGroup
 	connect(t, "br9", "10.30.7.1/24")
@@ -117,7 +118,7 @@ func TestRestore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &routes{name: "tun0", mtu: 1420, accept: true, log: newLog(io.Discard, slog.LevelInfo)}
+	r := &routes{name: "tun0", mtu: 1420, accept: true, log: daemon.NewLog(io.Discard, slog.LevelInfo)}
 	if r.restore() || r.lost() != nil {
 		t.Error("something is done before there is anything to restore")
 	}
@@ -171,7 +172,7 @@ func TestRestore(t *testing.T) {
 // TestDial: a KDC that the host routes into the interface is not dialed, and neither is a link-local address.
 func TestDial(t *testing.T) {
 	openTUN(t)
-	r := &routes{name: "tun0", mtu: 1420, log: newLog(io.Discard, slog.LevelInfo)}
+	r := &routes{name: "tun0", mtu: 1420, log: daemon.NewLog(io.Discard, slog.LevelInfo)}
 	defer connect(t, "lan0", "192.168.7.1/24")()
 	if err := netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo"}}); err != nil {
 		t.Fatal(err)
@@ -208,7 +209,7 @@ func TestDial(t *testing.T) {
 // TestIPv6SwitchedOff: the interface goes on with IPv4 where an operator switches IPv6 off, and that is no fault.
 func TestIPv6SwitchedOff(t *testing.T) {
 	openTUN(t)
-	r := &routes{name: "tun0", mtu: 1420, accept: true, log: newLog(io.Discard, slog.LevelInfo)}
+	r := &routes{name: "tun0", mtu: 1420, accept: true, log: daemon.NewLog(io.Discard, slog.LevelInfo)}
 	four, six := netip.MustParseAddr("100.80.0.2"), netip.MustParseAddr("fd80::2")
 	overlays := []netip.Prefix{netip.MustParsePrefix("100.80.0.0/16"), netip.MustParsePrefix("fd80::/48")}
 	site := []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16"), netip.MustParsePrefix("fd20::/48")}

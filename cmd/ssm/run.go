@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -54,7 +53,7 @@ func run(c *cli.Context) error {
 	}
 	var level slog.LevelVar
 	level.Set(s.level)
-	log := newLog(c.App.ErrWriter, &level)
+	log := daemon.NewLog(c.App.ErrWriter, &level)
 	ctx, stop := daemon.SignalContext()
 	defer stop()
 	defer onHangup(func() { relevel(c, &level, log) })()
@@ -156,10 +155,6 @@ func locked(dir string, f func() error) error {
 	}
 	defer unlock()
 	return f()
-}
-
-func newLog(w io.Writer, level slog.Leveler) *slog.Logger {
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
 }
 
 // The admin server's limits: one operator's programs use it, over a socket.

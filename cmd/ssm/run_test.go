@@ -72,7 +72,7 @@ func startServing(t *testing.T, log io.Writer) *serving {
 		life:   &life{hung: make(chan struct{}), socket: path, fail: make(chan error, 1), putBack: make(chan bool, 1)},
 		cancel: cancel, socket: socket, ended: make(chan error, 1),
 	}
-	go func() { s.ended <- serve(ctx, s.life, socket, newLog(log, slog.LevelInfo)) }()
+	go func() { s.ended <- serve(ctx, s.life, socket, daemon.NewLog(log, slog.LevelInfo)) }()
 	return s
 }
 
@@ -225,7 +225,7 @@ func TestHangup(t *testing.T) {
 		app := program()
 		app.Commands = []*cli.Command{{Name: "run", Flags: settingsFlags(), Action: func(c *cli.Context) error {
 			var level slog.LevelVar
-			stop := onHangup(func() { relevel(c, &level, newLog(w, &level)) })
+			stop := onHangup(func() { relevel(c, &level, daemon.NewLog(w, &level)) })
 			defer stop()
 			if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
 				return err

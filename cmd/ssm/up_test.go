@@ -92,7 +92,7 @@ func serveModule(t *testing.T, m module) (dir string) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- serve(ctx, m, socket, newLog(io.Discard, slog.LevelInfo)) }()
+	go func() { ended <- serve(ctx, m, socket, daemon.NewLog(io.Discard, slog.LevelInfo)) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {

@@ -13,13 +13,14 @@
 //	                                                         install inbound state
 //	                                     <- KeyAccept(id, A, B, enc, spiB, order)
 //	<- KeyGrant(id, A, B, na, K, enc, spiB, order, terms)     audit the outcome, forget K
-//	4 install, release the held packet
+//	install
+//	4 release the held packet
 //
-// or, where the KDC or the responder says no, a KeyDenial with its reason in place of the KeyGrant. The responder
-// installs and accepts before the requester has the key, so the first packet finds its SPI. The KDC waits 4 s
-// (AcceptTimeout) for the KeyAccept and then answers offline. After 2 s of silence (RequestTimeout) the requester turns to
-// another KDC; where there is none it goes on waiting, for 5 s in all (HoldTimeout). What is lost on the way TCP repeats:
-// a second request would only queue behind the first.
+// or, where the KDC or the responder says no, a KeyDenial with its reason in place of the KeyGrant. Suite, candidates
+// and as_of, which are not drawn, travel with them. The responder installs and accepts before the requester has the
+// key, so the first packet finds its SPI. The KDC waits 4 s (AcceptTimeout) for the KeyAccept and then answers offline.
+// After 2 s of silence (RequestTimeout) the requester turns to another KDC; where there is none it goes on waiting, for
+// 5 s in all (HoldTimeout). What is lost on the way TCP repeats: a second request would only queue behind the first.
 //
 // # Channel
 //
@@ -33,11 +34,7 @@
 //
 //	ephemeral public key(256) | tag(128)
 //
-// so each is 48 bytes and needs no length. The KDC reads preface and first message, 64 bytes, before it judges either,
-// and answers an unknown key id, a wrong key and a malformed preface alike: it closes without a byte. It learns which
-// before it computes any Diffie-Hellman, because psk0 mixes the key in first.
-//
-// After the handshake each side sends transport messages
+// so each is 48 bytes and needs no length. After the handshake each side sends transport messages
 //
 //	length(16) | Noise transport message of that many bytes, 16 to 65,535
 //
@@ -47,18 +44,26 @@
 // connection, the KDC keeps nothing. A side pings after PingInterval (15 s), and sooner where an answer is late,
 // and takes the connection for dead when nothing has arrived for DeadAfter (45 s).
 //
+//	client                                KDC
+//	64 bytes: preface, message 1 ->
+//	                                      judges both, having read both
+//	                                   <- 48 bytes: message 2
+//	2 + n bytes: Hello or Enrol ->
+//	                                      keeps state for the connection
+//	2 + n bytes each: messages   <->      2 + n bytes each: messages
+//
+// The KDC answers an unknown key id, a wrong key and a malformed preface alike: it closes without a byte. It learns which
+// before it computes any Diffie-Hellman, because psk0 mixes the key in first.
+//
 // # Messages
 //
 // A message is the CBOR array (RFC 8949, core deterministic encoding)
 //
 //	[type, request id, body]
 //
-// where body is a map whose keys are the numbers of its fields: in the list below, and in the structs of messages.go, a
-// body's first field has key 1 and each further field the next. A call carries a request id other than zero, chosen by
-// its sender, and its reply repeats it; all else carries zero. A field that is absent is zero or empty. Unknown keys in
-// a body are ignored; an unknown type, of 8 bits, is answered with a Refusal that names it and otherwise ignored.
-// Indefinite lengths, tags, duplicate keys, nesting over 8, maps over 64 pairs, lists over MaxList and more than 512
-// selectors are malformed, as are arrays with a field too few or too many; a malformed message ends the connection.
+// where body is a map whose keys are the numbers of its fields: in the table below a body's first field has key 1 and each
+// further one the next. A call carries a request id other than zero, chosen by its sender, and its reply repeats it; all
+// else carries zero.
 //
 //	Hello, SessionReport...  ->          on connecting: boot, port, addresses; then every live session, 256 a report
 //	                         <- Welcome  name, addresses, overlays, routes, KDCs, as_of, detached
@@ -76,52 +81,106 @@
 //	Enrol                    ->          <- EnrolGrant                under a token: the permanent key
 //	                         <- Refusal                               not understood, or a displaced boot
 //
-// Their numbers and fields:
+// Their numbers, fields and the types of these, where the type is not the struct of the same name:
 //
-//	 1 Hello          Boot, Reach, AES, Sessions, Software
-//	 2 Welcome        Config, KDC, Detached
+//	 1 Hello          Boot b16, Reach, AES bool, Sessions u32, Software text
+//	 2 Welcome        Config, KDC b16, Detached bool
 //	 3 Update         Config
-//	 4 SessionReport  Opened, Closed, Last
-//	 5 KeyRequest     Flow, Peer, Na, Pub, SPI, AsOf
-//	 6 KeyOffer       Session, A, B, Na, K, Pub, Suite, Terms, Candidates
-//	 7 KeyAccept      Session, A, B, Enc, SPI, Order
-//	 8 KeyGrant       Session, A, B, Na, K, Enc, Suite, Order, Terms, Candidates
-//	 9 KeyDenial      Na, Reason
-//	10 Narrow         Session, Selectors, AsOf
-//	11 NarrowAck      Session, AsOf, Selectors
-//	12 Revoke         Sessions, Reason, AsOf
-//	13 RevokeAck      Sessions
-//	14 Endpoint       Reach, Peer, Candidates
-//	15 Lookup         Name, Flow
-//	16 LookupReply    Peer, Addresses, Prefixes, Online, Permitted, Grant, Reason, Replies
-//	17 RotateKey      KeyID, Key
-//	18 Enrol          Software
-//	19 EnrolGrant     Name, KeyID, Key, KDCs
+//	 4 SessionReport  Opened []SessionEntry, Closed []b16, Last bool
+//	 5 KeyRequest     Flow ?Flow, Peer text, Na b16, Pub bytes, SPI u32, AsOf
+//	 6 KeyOffer       Session b16, A Party, B Party, Na b16, K bytes, Pub bytes, Suite u8, Terms, Candidates []candidate
+//	 7 KeyAccept      Session b16, A text, B text, Enc bytes, SPI u32, Order u64
+//	 8 KeyGrant       Session b16, A Party, B Party, Na b16, K bytes, Enc bytes, Suite u8, Order u64, Terms,
+//	                  Candidates []candidate
+//	 9 KeyDenial      Na b16, Reason u8
+//	10 Narrow         Session b16, Selectors []Selector, AsOf
+//	11 NarrowAck      Session b16, AsOf, Selectors b16 (their digest)
+//	12 Revoke         Sessions []b16, Reason u8, AsOf
+//	13 RevokeAck      Sessions []b16
+//	14 Endpoint       Reach ?Reach, Peer text, Candidates []candidate
+//	15 Lookup         Name text, Flow ?Flow
+//	16 LookupReply    Peer text, Addresses []address, Prefixes []prefix, Online bool, Permitted bool, Grant text,
+//	                  Reason u8, Replies bool
+//	17 RotateKey      KeyID b8, Key bytes
+//	18 Enrol          Software text
+//	19 EnrolGrant     Name text, KeyID b8, Key bytes, KDCs []text
 //	20 Ping
-//	21 Pong           AsOf, Detached
-//	22 Refusal        Refused, Reason
+//	21 Pong           AsOf, Detached bool
+//	22 Refusal        Refused u8, Reason u8
 //
 // The structs within them are likewise maps
 //
-//	Reach         Port, Addresses, Fixed
-//	Config        Name, Addresses, Subnets, Overlays, Routes, KDCs, AsOf
-//	SessionEntry  ID, Requester, Responder, BootA, BootB, Selectors, AgeMillis, AsOf
-//	Flow          Protocol, Class, Src, Dst, SrcPort, DstPort
-//	Selector      Src, Dst, Protocol, Ports
-//	PortRange     Lo, Hi
+//	Reach         Port u16, Addresses []address, Fixed candidate
+//	Config        Name text, Addresses []address, Subnets []prefix, Overlays []prefix, Routes []prefix, KDCs []text, AsOf
+//	SessionEntry  ID b16, Requester text, Responder text, BootA b16, BootB b16, Selectors b16 (their digest),
+//	              AgeMillis u64, AsOf
+//	Flow          Protocol u8, Class u8, Src address, Dst address, SrcPort u16, DstPort u16
+//	Selector      Src prefix, Dst prefix, Protocol u8, Ports PortRange
+//	PortRange     Lo u16, Hi u16
 //
 // or, where every field counts, arrays
 //
-//	Party  [Name, KeyID, Boot, Prefixes, SPI]
-//	Terms  [Selectors, RekeyMillis, IdleMillis, GraceMillis, Until, AsOf]
-//	AsOf   [Epoch, Revision]
+//	Party  [Name text, KeyID b8, Boot b16, Prefixes []prefix, SPI u32]
+//	Terms  [Selectors []Selector, RekeyMillis u32, IdleMillis u32, GraceMillis u32, Until i64, AsOf]
+//	AsOf   [Epoch u64, Revision u64]
 //
-// A session id, a boot, na and a digest are byte strings of 16 bytes, a key id of 8, K and keys of 32. An address is a
-// byte string of 4 or 16 bytes, a prefix one of its address (with no bit set behind the prefix) and its length in one
-// byte, a candidate one of its address and its port in two bytes, little-endian; two zero bytes are no candidate. IPv4
-// is never written as IPv6, nor with a zone. A list or byte string of nothing is written empty; a Flow or Reach that is
-// not there is null. The ports of a Flow are left out where they are zero; its class is 0 where the protocol could not
-// be read, 1 where only the protocol could, 2 where everything could. Protocol 0 in a selector stands for all.
+// where
+//
+//	u8, u16, u32, u64  is an unsigned integer of that many bits, i64 one with a sign
+//	b8, b16            is a byte string of that many bytes, bytes one of any length
+//	address            is a byte string of 4 or 16 bytes
+//	prefix             is one of its address, with no bit set behind the prefix, and its length in one byte
+//	candidate          is one of its address and its port in two bytes, little-endian; two zero bytes are none
+//	[]T                is a list of T, and ?T is a T or null, for none
+//
+// IPv4 is never written as IPv6, nor with a zone. A field that is absent is zero or empty; a sender leaves out only the
+// ports of a Flow, where they are zero. A Flow's Class is 0 where the protocol could not be read, 1 where only the
+// protocol could, 2 where everything could. Protocol 0 in a selector stands for all. Until is in Unix seconds, zero for
+// never. Suite is one of package packet's: 1 where both sides' Hello says AES, that their CPUs have instructions for
+// it, otherwise 2. Sessions in Hello says how many the reports will list; KDC in Welcome is the id of this run of the
+// KDC. K and keys are 32 bytes.
+//
+// # Malformed
+//
+// A malformed message ends the connection. Malformed is what is not well-formed CBOR or not the array of three that is
+// above; indefinite lengths, tags, duplicate keys, text that is not UTF-8; nesting over 8, the array and its body
+// counted; maps over 64 pairs; lists over 1,024 (MaxList); a value of another type than the table's; a struct's array
+// with a field too few or too many. A receiver need not check that the encoding is the deterministic one, nor refuse
+// null for a value that is absent, a list of numbers for a byte string, a map for an address, prefix or candidate that
+// is none, or a zone in a prefix, which it drops. Unknown keys in a body or struct are ignored; an unknown type, of 8
+// bits, is answered with a Refusal that names it and otherwise ignored. Malformed are moreover
+//
+//   - more than 8 Addresses in a Reach, 10 Candidates, 256 Sessions in a Revoke, 256 Opened or Closed in a SessionReport,
+//     8 KDCs in a Config, 512 selectors
+//   - a candidate without a port in Candidates, or in Fixed where it has an address
+//   - an address, prefix or candidate that is not as above in a Reach, Config, Party, Flow, Selector or in Candidates, but
+//     for a Fixed that is none; a Flow between two address families
+//   - a name that does not match [a-z0-9][a-z0-9-]{0,62} in a Party, as Requester or Responder, or as the Peer of a
+//     KeyRequest without a Flow
+//   - Software of more than 128 bytes, or with what cannot be printed
+//   - an entry of Config's KDCs that is not HOST:PORT with a port from 1 to 65535, where HOST is a name, or an address
+//     without a zone and neither link-local, multicast nor unspecified
+//
+// # Reasons
+//
+//	 1 Denied         policy permits no such flow between the two
+//	 2 Unknown        no peer has the destination
+//	 3 Offline      * the responder is not connected, or did not accept in time
+//	 4 Behind       * this KDC has not yet seen what the requester has
+//	 5 Detached     * this KDC is cut off from its store
+//	 6 Unavailable  * this KDC cannot record its decision
+//	 7 Busy         * too many requests in flight
+//	 8 Malformed      the request makes no sense
+//	 9 Conflict       this boot was displaced by a newer one
+//	10 Refused        the responder would not accept the offer
+//	11 Unsupported    a message type this side does not know
+//	12 Suspended      an operator suspended or removed a peer
+//	13 Changed        policy changed
+//	14 Operator       an operator revoked the session
+//	15 Restarted      the other side has another boot
+//	16 NoKDC          no KDC answers: an SSM's own finding, never on the wire
+//
+// Those with a star (AskAnother) are one KDC's alone: the requester turns to another.
 //
 // # Snapshots
 //
@@ -177,6 +236,20 @@
 // while an SSM has connections under two keys, and what it says in an exchange (Party) names the key of the connection
 // that the exchange travels on.
 //
+// # Tokens and identities
+//
+// What carries a key to an SSM is a token, in text, or an identity, in a file:
+//
+//	token     "ssmnet-token-" base64url( [name text, key id b8, key bytes, KDCs []text] | checksum(32) )
+//	identity  {"schema": "ssmnet.identity/v1", "name": NAME, "key_id": HEX, "key": BASE64, "kdcs": [HOST:PORT, ...],
+//	          "next": {"key_id": HEX, "key": BASE64}}
+//
+// The array of a token is CBOR as in messages, the checksum the first 4 bytes of its SHA-256; base64url (RFC 4648, section
+// 5) goes without padding, and its unused bits are zero. White space around a token is no part of it. An identity is one
+// JSON object (RFC 8259) with no field but these, its base64 that of section 4, with padding; next is there only while a
+// rotation is under way, and neither its id nor its key is the other one, nor its id zero. In both the name is a peer's, a
+// key has 32 bytes and there are 1 to 8 KDCs, as in Config; neither is longer than 64 KiB.
+//
 // # Keys
 //
 // pub is a fresh public key of HPKE's MLKEM768-X25519 (X-Wing; RFC 9180, draft-ietf-hpke-pq), 1,216 bytes; the
@@ -211,7 +284,7 @@
 //  4. One key per direction. K goes into the derivation; so does the transcript.
 //  5. A session is provisional at the requester until it has opened a frame on it: it may send, but does not drain the
 //     session before it. The responder answers the requester's first valid frame with a probe and sends nothing before
-//     that frame. Either side destroys a session unconfirmed after ConfirmTimeout.
+//     that frame. Either side destroys a session unconfirmed after ConfirmTimeout (10 s).
 //  6. na and pub are fresh for each attempt and never sent twice.
 //
 // Which session to send on: the responder sets order = 1 + the highest it has had with that peer's present boot; both

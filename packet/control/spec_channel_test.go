@@ -1,7 +1,6 @@
-package control
+package control_test
 
 import (
-	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdh"
@@ -10,134 +9,150 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"io"
-	"net"
-	"reflect"
-	"testing"
-
-	"ssmnet/packet/secret"
 )
 
-// noiseKDC is the KDC's side of Noise_NNpsk0_25519_AESGCM_SHA256, from the Noise specification, revision 34.
-type noiseKDC struct{ ck, h, k []byte }
+// The channel: Noise_NNpsk0_25519_AESGCM_SHA256 (Noise, revision 34, sections 5, 7 and 9) behind the preface, and records.
 
-func (n *noiseKDC) mixHash(b []byte) {
-	s := sha256.Sum256(append(bytes.Clone(n.h), b...))
-	n.h = s[:]
+// specNoise is a handshake of either side. Its functions panic with an error.
+type specNoise struct {
+	ck, h []byte
+	aead  cipher.AEAD
 }
 
-func (n *noiseKDC) derive(ikm []byte, outputs int) [][]byte {
-	out, err := hkdf.Key(sha256.New, ikm, n.ck, "", 32*outputs)
+func specMust[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
 	}
-	var keys [][]byte
-	for ; len(out) > 0; out = out[32:] {
+	return v
+}
+
+func specGCM(key []byte) cipher.AEAD { return specMust(cipher.NewGCM(specMust(aes.NewCipher(key)))) }
+
+func specNonce(n uint64) []byte { return binary.BigEndian.AppendUint64(make([]byte, 4), n) }
+
+// specStart is the state once psk0 has been mixed in, which comes before everything.
+func specStart(preface, psk []byte) *specNoise {
+	s := &specNoise{h: []byte("Noise_NNpsk0_25519_AESGCM_SHA256")}
+	s.ck = s.h
+	s.mixHash(preface)
+	keys := s.derive(psk, 3)
+	s.ck, s.aead = keys[0], specGCM(keys[2])
+	s.mixHash(keys[1])
+	return s
+}
+
+func (s *specNoise) mixHash(b []byte) {
+	h := sha256.Sum256(append(append([]byte{}, s.h...), b...))
+	s.h = h[:]
+}
+
+func (s *specNoise) derive(ikm []byte, outputs int) (keys [][]byte) {
+	for out := specMust(hkdf.Key(sha256.New, ikm, s.ck, "", 32*outputs)); len(out) > 0; out = out[32:] {
 		keys = append(keys, out[:32])
 	}
 	return keys
 }
 
-func (n *noiseKDC) mixKey(ikm []byte) {
-	keys := n.derive(ikm, 2)
-	n.ck, n.k = keys[0], keys[1]
+func (s *specNoise) mixKey(ikm []byte) {
+	keys := s.derive(ikm, 2)
+	s.ck, s.aead = keys[0], specGCM(keys[1])
 }
 
-func gcm(key []byte, count uint64) (cipher.AEAD, []byte) {
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		panic(err)
-	}
-	aead, err := cipher.NewGCM(block)
-	if err != nil {
-		panic(err)
-	}
-	return aead, binary.BigEndian.AppendUint64(make([]byte, 4), count)
+// ephemeral is the token e, of either side: in a handshake with a PSK it is mixed into the key too.
+func (s *specNoise) ephemeral(public []byte) {
+	s.mixHash(public)
+	s.mixKey(public)
 }
 
-// answer takes the first handshake message and gives the second, with the keys of the two directions.
-func (n *noiseKDC) answer(t *testing.T, prologue, psk, first []byte) (second, up, down []byte) {
-	n.h = []byte("Noise_NNpsk0_25519_AESGCM_SHA256")
-	n.ck = n.h
-	n.mixHash(prologue)
-	keys := n.derive(psk, 3)
-	n.ck = keys[0]
-	n.mixHash(keys[1])
-	n.k = keys[2]
-	n.mixHash(first[:32])
-	n.mixKey(first[:32])
-	aead, nonce := gcm(n.k, 0)
-	if payload, err := aead.Open(nil, nonce, first[32:], n.h); err != nil || len(payload) != 0 {
-		t.Errorf("first message: payload %x, %v", payload, err)
-	}
-	n.mixHash(first[32:])
-	e, err := ecdh.X25519().GenerateKey(rand.Reader)
-	if err != nil {
-		t.Error(err)
-	}
-	theirs, err := ecdh.X25519().NewPublicKey(first[:32])
-	if err != nil {
-		t.Error(err)
-	}
-	dh, err := e.ECDH(theirs)
-	if err != nil {
-		t.Error(err)
-	}
-	n.mixHash(e.PublicKey().Bytes())
-	n.mixKey(e.PublicKey().Bytes())
-	n.mixKey(dh)
-	aead, nonce = gcm(n.k, 0)
-	second = aead.Seal(e.PublicKey().Bytes(), nonce, nil, n.h)
-	keys = n.derive(nil, 2)
-	return second, keys[0], keys[1]
+// seal and open are an empty payload, the only one under its key.
+func (s *specNoise) seal() []byte {
+	tag := s.aead.Seal(nil, specNonce(0), nil, s.h)
+	s.mixHash(tag)
+	return tag
 }
 
-// A client of ours talks to a KDC that was written from the specifications alone.
-func TestSpecReadsChannel(t *testing.T) {
-	key, id := secret.NewKey(), NewKeyID()
-	near, far := net.Pipe()
-	up := make(chan []byte, 3)
-	go func() {
-		defer close(up)
-		opening := make([]byte, 64)
-		io.ReadFull(far, opening)
-		if want := append([]byte("SSMN\x01\x00\x00\x00"), id[:]...); !bytes.Equal(opening[:16], want) {
-			t.Errorf("preface %x, want %x", opening[:16], want)
-		}
-		second, kup, kdown := new(noiseKDC).answer(t, opening[:16], key.Bytes(), opening[16:])
-		far.Write(second)
-		for count := range uint64(3) {
-			length := make([]byte, 2)
-			io.ReadFull(far, length)
-			record := make([]byte, binary.BigEndian.Uint16(length))
-			io.ReadFull(far, record)
-			aead, nonce := gcm(kup, count)
-			plain, err := aead.Open(nil, nonce, record, nil)
-			if err != nil {
-				t.Errorf("record %d: %v", count, err)
-			}
-			up <- plain
-		}
-		aead, nonce := gcm(kdown, 0)
-		pong := aead.Seal(nil, nonce, []byte{0x83, 21, 5, 0xa2, 1, 0x82, 2, 3, 2, 0xf5}, nil)
-		far.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(pong))), pong...))
-	}()
-	c, err := Connect(t.Context(), near, id, key)
-	if err != nil {
-		t.Fatal(err)
+func (s *specNoise) open(tag []byte) {
+	specMust(s.aead.Open(nil, specNonce(0), tag, s.h))
+	s.mixHash(tag)
+}
+
+func (s *specNoise) exchange(own *ecdh.PrivateKey, theirs []byte) {
+	s.mixKey(specMust(own.ECDH(specMust(ecdh.X25519().NewPublicKey(theirs)))))
+}
+
+// specConn is the channel once the handshake is done.
+type specConn struct {
+	nc               io.ReadWriter
+	sealing, opening cipher.AEAD
+	sent, received   uint64
+}
+
+func (s *specNoise) channel(nc io.ReadWriter, client bool) *specConn {
+	keys := s.derive(nil, 2)
+	c := &specConn{nc: nc, sealing: specGCM(keys[0]), opening: specGCM(keys[1])}
+	if !client {
+		c.sealing, c.opening = c.opening, c.sealing
 	}
-	defer c.Close()
-	sent := everyMessage()
-	for i, m := range []Message{sent[0], sent[4], &Ping{}} {
-		if err := c.Send(uint64(i), m); err != nil {
-			t.Fatal(err)
-		}
-		if got := <-up; !bytes.Equal(got, mustMarshal(t, uint64(i), m)) {
-			t.Errorf("record %d reads %x", i, got)
-		}
+	return c
+}
+
+func specPreface(keyID []byte) []byte {
+	return append([]byte{'S', 'S', 'M', 'N', 1, 0, 0, 0}, keyID...)
+}
+
+// specOpening is what a client sends first.
+func specOpening(keyID, key []byte) (s *specNoise, own *ecdh.PrivateKey, opening []byte) {
+	opening = specPreface(keyID)
+	s, own = specStart(opening, key), specMust(ecdh.X25519().GenerateKey(rand.Reader))
+	s.ephemeral(own.PublicKey().Bytes())
+	opening = append(opening, own.PublicKey().Bytes()...)
+	return s, own, append(opening, s.seal()...)
+}
+
+// specConnect is a client.
+func specConnect(nc io.ReadWriter, keyID, key []byte) *specConn {
+	s, own, opening := specOpening(keyID, key)
+	specMust(nc.Write(opening))
+	answer := specRead(nc, 48)
+	s.ephemeral(answer[:32])
+	s.exchange(own, answer[:32])
+	s.open(answer[32:])
+	return s.channel(nc, true)
+}
+
+// specAccept is a KDC with one key.
+func specAccept(nc io.ReadWriter, key []byte) (c *specConn, keyID []byte) {
+	opening := specRead(nc, 64)
+	preface, first := opening[:16], opening[16:]
+	if string(preface[:8]) != "SSMN\x01\x00\x00\x00" {
+		panic("not a preface")
 	}
-	e, err := c.Receive()
-	want := Envelope{ID: 5, Message: &Pong{AsOf: AsOf{Epoch: 2, Revision: 3}, Detached: true}}
-	if err != nil || !reflect.DeepEqual(e, want) {
-		t.Errorf("received %+v, %v", e.Message, err)
-	}
+	s := specStart(preface, key)
+	s.ephemeral(first[:32])
+	s.open(first[32:])
+	own := specMust(ecdh.X25519().GenerateKey(rand.Reader))
+	public := own.PublicKey().Bytes()
+	s.ephemeral(public)
+	s.exchange(own, first[:32])
+	specMust(nc.Write(append(public, s.seal()...)))
+	return s.channel(nc, false), preface[8:]
+}
+
+func specRead(r io.Reader, n int) []byte {
+	b := make([]byte, n)
+	specMust(io.ReadFull(r, b))
+	return b
+}
+
+func (c *specConn) send(message []byte) {
+	record := c.sealing.Seal(nil, specNonce(c.sent), message, nil)
+	c.sent++
+	specMust(c.nc.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(record))), record...)))
+}
+
+func (c *specConn) receive() []byte {
+	record := specRead(c.nc, int(binary.BigEndian.Uint16(specRead(c.nc, 2))))
+	message := specMust(c.opening.Open(nil, specNonce(c.received), record, nil))
+	c.received++
+	return message
 }

@@ -183,8 +183,8 @@ func (s *Sink) leave(c net.Conn) {
 	defer s.mu.Unlock()
 	delete(s.streams, c)
 	if r := s.run; len(s.streams) == 0 && r.streams > 0 && s.lines.Allow() {
-		s.log.Info("served 'ssm bench'", "from", r.from, "streams", r.streams, "received", r.received, "sent", r.sent,
-			"took", time.Since(r.began).Round(time.Millisecond))
+		s.log.Info("served 'ssm bench'", "source", r.from, "streams", r.streams, "received", r.received, "sent", r.sent,
+			"after", time.Since(r.began).Round(time.Millisecond))
 	}
 }
 

@@ -236,7 +236,7 @@ func (j *Journal) undo(changes []Change) (undone int, err error) {
 			value = is
 		}
 		if value != c.Now && value != c.Was {
-			j.log.Warn("left as it is: somebody else has changed it", "what", c, "was", c.Was, "now", value)
+			j.log.Warn("left as it is: somebody else has changed it", "what", c, "before", c.Was, "now", value)
 			continue
 		}
 		ours, values[c.String()] = append(ours, c), c.Was
@@ -248,7 +248,7 @@ func (j *Journal) undo(changes []Change) (undone int, err error) {
 		}
 		if done {
 			undone++
-			j.log.Info("put back", "what", c, "value", c.Was)
+			j.log.Info("put back", "what", c, "now", c.Was)
 		}
 	}
 	return undone, err

@@ -35,7 +35,7 @@ func TestOneWay(t *testing.T) {
 	sessions := n.installed(t)
 	log := a.Log(t)
 	due, any := strings.Count(log, `msg="acquiring again"`), strings.Count(log, " step=2 ")
-	if rekeys := strings.Count(log, " why=rekey"); due != sessions-1 || rekeys != due || any != sessions {
+	if rekeys := strings.Count(log, " reason=rekey"); due != sessions-1 || rekeys != due || any != sessions {
 		t.Errorf("h1 had %d sessions, acquired again %d times, of that %d for a rekey, and made %d requests", sessions, due,
 			rekeys, any)
 	}

@@ -88,7 +88,7 @@ func TestSubnetSet(t *testing.T) {
 	}
 	stays.lostNothing(t)
 	goes.end()
-	if log := a.Log(t); strings.Contains(log, "why=\"policy changed\"") {
+	if log := a.Log(t); strings.Contains(log, "reason=\"policy changed\"") {
 		t.Errorf("a session was revoked:\n%s", log)
 	}
 }
