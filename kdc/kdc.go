@@ -54,7 +54,7 @@ type KDC struct {
 	listening   []string
 	rate        perSecond
 	redemptions map[control.KeyID]*rate.Limiter // by token
-	repeats     map[denied]*repeated
+	repeats     map[denialKey]*repeated
 	repeatsDue  bool // tellRepeats will run
 
 	counts struct{ requests, grants, denials, lookups, failed, turnedAway atomic.Uint64 }
@@ -99,7 +99,7 @@ func New(o Options) (*KDC, error) {
 		peers: map[string]*livePeer{}, sessions: map[control.SessionID]*session{},
 		pending: map[control.SessionID]*exchange{}, waiting: map[*exchange]struct{}{},
 		revoked:     revokedIDs{reasons: map[control.SessionID]control.Reason{}},
-		redemptions: map[control.KeyID]*rate.Limiter{}, repeats: map[denied]*repeated{},
+		redemptions: map[control.KeyID]*rate.Limiter{}, repeats: map[denialKey]*repeated{},
 		warnings: rate.NewLimiter(warnRate, warnBurst),
 
 		collectors: map[*collector]struct{}{}, watchers: map[*watcher]struct{}{}, published: make(chan struct{}), transports: map[net.Conn]struct{}{},

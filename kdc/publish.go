@@ -117,13 +117,10 @@ func (k *KDC) publish(s *snapshot, changed bool) {
 	k.mu.Lock()
 	ready := k.caughtUp(s)
 	k.mu.Unlock()
-	k.gate.Unlock()
-
-	k.gate.RLock()
 	for _, x := range ready {
-		k.step3(s, x)
+		k.begin(s, x)
 	}
-	k.gate.RUnlock()
+	k.gate.Unlock()
 	k.update(changed)
 
 	k.mu.Lock()
@@ -198,13 +195,13 @@ func (k *KDC) bar(c *connection) {
 // reviewExchanges begins the exchanges in flight again, under the new snapshot. KDC.gate is held for writing.
 func (k *KDC) reviewExchanges(s *snapshot) {
 	k.mu.Lock()
-	list := make([]*exchange, 0, len(k.pending))
-	for _, x := range k.pending {
-		list = append(list, x)
+	list := slices.Collect(maps.Values(k.pending))
+	for _, x := range list {
+		k.take(x)
 	}
 	k.mu.Unlock()
 	for _, x := range list {
-		k.reissue(s, x)
+		k.again(s, x)
 	}
 }
 

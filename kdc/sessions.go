@@ -160,7 +160,7 @@ func (k *KDC) reported(c *connection, m *control.SessionReport) {
 	k.mu.Unlock()
 	if len(refuse) > 0 {
 		e := event{Event: "report.refused", Peer: c.name, Count: uint64(len(refuse)), Reason: reason.String()}
-		k.auditDenial(e, denied{requester: c.name, reason: e.Event + ": " + e.Reason})
+		k.auditDenial(e, denialKey{requester: c.name, reason: e.Event + ": " + e.Reason})
 		c.conn.Send(0, &control.Revoke{Sessions: refuse, Reason: reason, AsOf: s.asOf})
 	}
 	k.revoke(doomed, control.Changed)
