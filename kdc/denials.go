@@ -34,6 +34,14 @@ type repeated struct {
 	count uint64
 }
 
+// repetition is what has been denied within denialsFor.
+type repetition struct {
+	repeats    map[denialKey]*repeated
+	repeatsDue bool // tellRepeats will run
+}
+
+func newRepetition() repetition { return repetition{repeats: map[denialKey]*repeated{}} }
+
 // auditDenial records a denial, or of e.Count sessions of a report that they are refused. The first of equal ones gets its
 // line at once, and those that follow within denialsFor one line together, with their count.
 func (k *KDC) auditDenial(e event, d denialKey) {

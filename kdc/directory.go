@@ -234,6 +234,9 @@ func (d *directory) decided() store.Revision {
 	return max(d.made, d.decisive, d.head, d.allotment)
 }
 
+// decidesLike says that whatever decisions depend on is the same in both, but for the clock.
+func (s *snapshot) decidesLike(o *snapshot) bool { return s.compiled == o.compiled && s.asOf == o.asOf }
+
 func (s *snapshot) addKeys(p *peer) {
 	for role, key := range map[keyRole]*keyRecord{
 		roleCurrent: p.record.Current, roleNext: p.record.Next, roleToken: p.record.Token,

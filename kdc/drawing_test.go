@@ -70,3 +70,24 @@ func TestPhases(t *testing.T) {
 		t.Error("an exchange that has ended goes on")
 	}
 }
+
+// TestHolds: the table drawn for a side's hold on a session is the one that is used.
+func TestHolds(t *testing.T) {
+	names := map[string]hold{"supposed": supposed, "holds": holds, "closed": closed, "lacks": lacks}
+	lines := drawn(t, "sessions.go", "hold")
+	if got := strings.Fields(lines[0]); !slices.Equal(got, []string{"tells", "closes", "misses"}) {
+		t.Fatalf("columns %v", got)
+	}
+	if len(lines) != 1+len(holdAfter) {
+		t.Fatalf("%d lines for %d states", len(lines)-1, len(holdAfter))
+	}
+	for _, line := range lines[1:] {
+		row := strings.Fields(line)
+		for i, name := range row[1:] {
+			want, known := names[name]
+			if got := holdAfter[names[row[0]]][word(i)]; !known || got != want {
+				t.Errorf("drawn %q, but the side of column %d comes to %d", line, i, got)
+			}
+		}
+	}
+}

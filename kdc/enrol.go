@@ -29,10 +29,10 @@ func (k *KDC) enrol(ctx context.Context, conn *control.Conn, who keyOwner, first
 	key, next := k.newKey(name)
 	defer key.Destroy()
 	again, replaced := false, ""
-	err := k.change(ctx, func(s *snapshot) (change, error) {
+	_, err := k.change(ctx, func(s *snapshot) (write, error) {
 		p, err := s.holder(who, roleToken)
 		if err != nil {
-			return change{}, err
+			return write{}, err
 		}
 		record := p.record.clone()
 		again, replaced = record.Next != nil && record.rotating() == nil, replacing(record)
@@ -61,13 +61,13 @@ func (k *KDC) enrol(ctx context.Context, conn *control.Conn, who keyOwner, first
 
 // promote makes the next key current: a message has verified under it.
 func (k *KDC) promote(ctx context.Context, who keyOwner) error {
-	err := k.change(ctx, func(s *snapshot) (change, error) {
+	_, err := k.change(ctx, func(s *snapshot) (write, error) {
 		if p := s.peers[who.peer.name]; p != nil && sameKey(p.record.Current, who.key.ID) {
-			return change{}, nil // by another connection, meanwhile
+			return write{}, nil // by another connection, meanwhile
 		}
 		p, err := s.holder(who, roleNext)
 		if err != nil {
-			return change{}, err
+			return write{}, err
 		}
 		record := p.record.clone()
 		record.promote()

@@ -12,7 +12,8 @@ import (
 	"ssmnet/policy"
 )
 
-// Step 3 of the four (packet/control, "The four steps"). The functions follow in the order of the figure:
+// Step 3 of the textbook's four (1 hold, 2 request, 3 decide and deliver, 4 release; packet/control, "The four steps"), which
+// is what step=3 in a log line means. It has five parts, and the functions follow in their order:
 //
 //	A's SSM                       KDC                                    B's SSM
 //	KeyRequest ---------------->  1. identify  who asks, and who has the destination
@@ -68,8 +69,8 @@ func (v verdict) same(o verdict) bool {
 		a.GraceMillis == b.GraceMillis && slices.Equal(a.Selectors, b.Selectors)
 }
 
-// requested takes a KeyRequest.
-func (k *KDC) requested(c *connection, call uint64, r *control.KeyRequest) {
+// onKeyRequest takes a KeyRequest.
+func (k *KDC) onKeyRequest(c *connection, call uint64, r *control.KeyRequest) {
 	x := &exchange{request: r, call: call, from: c, arrived: time.Now()}
 	s := k.snapshot.Load()
 	switch {
@@ -204,8 +205,8 @@ func party(p *peer, c *connection) control.Party {
 	return control.Party{Name: p.name, KeyID: c.keyID, Boot: c.boot, Prefixes: p.prefixes}
 }
 
-// accepted takes a KeyAccept. It checks session id, A and B (rule 2), and that it comes from where the offer went.
-func (k *KDC) accepted(c *connection, m *control.KeyAccept) {
+// onKeyAccept takes a KeyAccept. It checks session id, A and B (rule 2), and that it comes from where the offer went.
+func (k *KDC) onKeyAccept(c *connection, m *control.KeyAccept) {
 	x, foreign := k.answered(c, m.Session)
 	switch {
 	case foreign:
@@ -238,7 +239,7 @@ func (k *KDC) deliver(x *exchange, m *control.KeyAccept) {
 		return
 	}
 	k.mu.Lock()
-	if reason == 0 && !k.addSession(x.live(k.now())) {
+	if reason == 0 && !k.addSession(k.granted(x)) {
 		reason = control.Busy
 	}
 	if reason == 0 {
@@ -261,6 +262,16 @@ func (k *KDC) deliver(x *exchange, m *control.KeyAccept) {
 	}
 	clear(grant.K)
 	k.record(x, 0)
+}
+
+// granted is the session that an exchange has made.
+func (k *KDC) granted(x *exchange) *session {
+	terms := x.verdict.terms
+	return &session{
+		id: x.session, sides: [2]side{{x.a.Name, x.a.Boot, holds}, {x.b.Name, x.b.Boot, holds}}, by: x.a.Name,
+		since: k.now(), began: time.Now(), asOf: terms.AsOf, digest: control.DigestSelectors(terms.Selectors),
+		selectors: terms.Selectors, suite: x.suite, grant: x.verdict.grant,
+	}
 }
 
 // record audits the outcome, zero for a grant, and forgets K.

@@ -46,10 +46,10 @@ func (k *KDC) excessive(c *connection, e control.Envelope) bool {
 		k.warn("too many reports of sessions", "peer", c.name, "source", c.source)
 		c.hangUp()
 		return true
-	case *control.KeyAccept, *control.KeyDenial, *control.RevokeAck, *control.NarrowAck, *control.Pong:
-		return false // they answer what the KDC has asked
+	case *control.KeyAccept, *control.KeyDenial, *control.Pong:
+		return false // they answer what the KDC has asked, as acks do
 	}
-	return !c.limits.asks.Allow()
+	return !isAck(e.Message) && !c.limits.asks.Allow()
 }
 
 // warn logs what a peer can make happen as often as it likes.

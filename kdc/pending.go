@@ -1,7 +1,6 @@
 package kdc
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -42,6 +41,17 @@ var phases = map[phase][]phase{
 
 // behindTimeout is how long a request waits for the state that it was made under.
 const behindTimeout = time.Second
+
+// exchanges are those in flight.
+type exchanges struct {
+	pending  map[control.SessionID]*exchange // offered
+	waiting  map[*exchange]struct{}          // for a newer snapshot
+	reissued int                             // that a new snapshot made begin again
+}
+
+func newExchanges() exchanges {
+	return exchanges{pending: map[control.SessionID]*exchange{}, waiting: map[*exchange]struct{}{}}
+}
 
 // move takes an exchange to its next phase. Which, its caller knows: it has it in hand, or holds k.mu since it looked.
 // k.mu is held.
@@ -115,8 +125,9 @@ func (k *KDC) answered(c *connection, id control.SessionID) (x *exchange, foreig
 	return x, false
 }
 
-// refused takes the responder's KeyDenial, which names na alone. Offers that wait for one responder are few.
-func (k *KDC) refused(c *connection, m *control.KeyDenial) {
+// onKeyDenial takes the responder's KeyDenial, which names na alone. Offers that wait for one responder are few. A responder
+// does not speak for the KDC: it is behind, or it refuses, and the requester and the audit record are told no other reason.
+func (k *KDC) onKeyDenial(c *connection, m *control.KeyDenial) {
 	var found *exchange
 	k.mu.Lock()
 	for x := range c.offers {
@@ -127,9 +138,14 @@ func (k *KDC) refused(c *connection, m *control.KeyDenial) {
 		}
 	}
 	k.mu.Unlock()
-	if found != nil {
-		k.deny(found, cmp.Or(m.Reason, control.Refused))
+	if found == nil {
+		return
 	}
+	reason := control.Refused
+	if m.Reason == control.Behind {
+		reason = control.Behind
+	}
+	k.deny(found, reason)
 }
 
 // deny ends an exchange and answers the requester with the reason.

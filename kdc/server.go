@@ -180,3 +180,16 @@ func (k *KDC) closeAll() {
 	}
 	k.timers.stopAll()
 }
+
+// isServing says why an operation cannot be done, if so.
+func (k *KDC) isServing() error {
+	select {
+	case <-k.stopped:
+		return ErrNotServing
+	default:
+	}
+	if !k.serving.Load() {
+		return ErrNotServing
+	}
+	return nil
+}

@@ -165,13 +165,13 @@ func TestGrantReplacesReport(t *testing.T) {
 			Selectors: control.DigestSelectors(pair.Selectors), AsOf: asOf,
 		}}})
 		synctest.Wait()
-		if n := len(p.peers["c"].sessions); n != 1 {
+		if n := len(p.live["c"].sessions); n != 1 {
 			t.Fatalf("the report was not taken: %d sessions", n)
 		}
 		p.b.acceptOffer(offer)
 		p.a.granted(r)
-		if n := len(p.peers["c"].sessions); n != 0 || p.peers["b"].budget != 0 {
-			t.Errorf("%d sessions are left with the third peer, budget %d", n, p.peers["b"].budget)
+		if n := len(p.live["c"].sessions); n != 0 || p.live["b"].budget != 0 {
+			t.Errorf("%d sessions are left with the third peer, budget %d", n, p.live["b"].budget)
 		}
 		if list := p.Sessions(SessionFilter{}); len(list) != 1 || list[0].Requester != "a" {
 			t.Errorf("live sessions %+v", list)

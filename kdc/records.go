@@ -21,7 +21,6 @@ import (
 //	state/allotment    a number that changes with every address or subnet given or taken: a condition on it makes
 //	                   sure that nobody else has meanwhile been given the same
 //	state/decisive     a number that changes with everything else that decisions depend on: tags, suspension
-//	state/prefixes/... by NAME, a number that changes with what the peer may use inside
 //	state/peer/NAME    peerRecord
 //	policy/REVISION    policyRecord, 16 hexadecimal digits
 const (
@@ -134,4 +133,15 @@ func decode(key string, value []byte, record any) error {
 		return fmt.Errorf("store: the record %q does not decode: restore a backup", key)
 	}
 	return nil
+}
+
+// replace is the write of one peer's record, provided that it is still the one that was read. Where decisions depend
+// on what is new in it, it says so.
+func (k *KDC) replace(p *peer, record peerRecord) write {
+	key := peerKey(p.name)
+	w := write{[]store.Condition{{Key: key, Revision: p.revision}}, []store.Op{put(key, record)}}
+	if !samePolicy(p.record, record) {
+		w.ops = append(w.ops, put(decisiveKey, uint64(p.revision)))
+	}
+	return w
 }
