@@ -39,21 +39,6 @@ type peer struct {
 	prefixes []netip.Prefix // what it may use inside: addresses as /32 and /128, then subnets
 }
 
-// keyRole says which of a peer's keys an id names.
-type keyRole uint8
-
-const (
-	roleCurrent keyRole = iota + 1
-	roleNext
-	roleToken
-)
-
-type keyOwner struct {
-	peer *peer
-	role keyRole
-	key  *keyRecord
-}
-
 // owner finds the peer that has an inner address, or nil.
 func (s *snapshot) owner(a netip.Addr) *peer {
 	p, _ := s.owners.Lookup(a)

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"ssmnet/packet/control"
 )
 
 // drawn gives the tab-indented lines of a declaration's comment, which are a drawing.
@@ -87,6 +89,69 @@ func TestHolds(t *testing.T) {
 			want, known := names[name]
 			if got := holdAfter[names[row[0]]][word(i)]; !known || got != want {
 				t.Errorf("drawn %q, but the side of column %d comes to %d", line, i, got)
+			}
+		}
+	}
+}
+
+// has says which keys there are, in the words of the drawing.
+func (p *peerKeys) has() string {
+	var list []string
+	for _, k := range []struct {
+		name string
+		is   bool
+	}{
+		{"current", p.Current != nil}, {"token", p.Token != nil}, {"next", p.Next != nil && !p.Rotation},
+		{"rotating", p.rotating() != nil},
+	} {
+		if k.is {
+			list = append(list, k.name)
+		}
+	}
+	return strings.Join(list, "+")
+}
+
+// TestPeerKeys: what is drawn for a peer's keys is what each step makes of them, and a step that needs a key that is not
+// there is not drawn.
+func TestPeerKeys(t *testing.T) {
+	key := func() *keyRecord { return &keyRecord{ID: control.NewKeyID()} }
+	steps := map[string]struct {
+		does  func(*peerKeys)
+		needs string
+	}{
+		"newToken": {func(p *peerKeys) { p.newToken(key()) }, ""},
+		"redeem":   {func(p *peerKeys) { p.redeem(key()) }, "token"},
+		"rotate":   {func(p *peerKeys) { p.rotate(key()) }, "current"},
+		"promote":  {func(p *peerKeys) { p.promote() }, "next rotating"},
+	}
+	lines := drawn(t, "keys.go", "peerKeys")
+	columns := strings.Fields(lines[0])
+	if len(columns) != len(steps) || len(lines) != 8 {
+		t.Fatalf("%d steps and %d states are drawn", len(columns), len(lines)-1)
+	}
+	for _, line := range lines[1:] {
+		row := strings.Fields(line)
+		for i, step := range columns {
+			var p peerKeys
+			for _, has := range strings.Split(row[0], "+") {
+				switch has {
+				case "current":
+					p.Current = key()
+				case "token":
+					p.Token = key()
+				case "next", "rotating":
+					p.Next, p.Rotation = key(), has == "rotating"
+				}
+			}
+			needs := steps[step].needs
+			can := needs == "" || slices.ContainsFunc(strings.Fields(needs), func(n string) bool { return strings.Contains(row[0], n) })
+			got := "-"
+			if can {
+				steps[step].does(&p)
+				got = p.has()
+			}
+			if got != row[1+i] {
+				t.Errorf("%s of %s comes to %s, drawn %s", step, row[0], got, row[1+i])
 			}
 		}
 	}

@@ -156,10 +156,7 @@ func (k *KDC) NewToken(ctx context.Context, name string, ttl time.Duration) (Enr
 		key, token := k.newKey(name)
 		defer key.Destroy()
 		token.Expires = k.expiry(ttl)
-		r.Token = token
-		if r.rotating() == nil {
-			r.setNext(nil, false) // what the older token was redeemed for dies with it
-		}
+		r.newToken(token)
 		enrolment, err = k.enrolment(name, *r, key, token)
 		return err
 	})

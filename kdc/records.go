@@ -9,7 +9,6 @@ import (
 
 	"ssmnet/kdc/store"
 	"ssmnet/packet/control"
-	"ssmnet/packet/secret"
 	"ssmnet/policy"
 )
 
@@ -52,8 +51,7 @@ type policyRecord struct {
 	Text    []byte    `json:"text"`
 }
 
-// peerRecord is a peer at rest. Of its keys, current is the one in use; next was delivered, or is being, and becomes
-// current at the first message that verifies under it; token is what is redeemed for next, unless a rotation made that.
+// peerRecord is a peer at rest. What its keys are for, and how they follow each other, is in keys.go.
 type peerRecord struct {
 	UID       control.KeyID  `json:"uid"` // tells a peer from an earlier one of the same name
 	Created   time.Time      `json:"created"`
@@ -61,10 +59,7 @@ type peerRecord struct {
 	Subnets   []netip.Prefix `json:"subnets,omitempty"`
 	Tags      []string       `json:"tags,omitempty"`
 	Suspended bool           `json:"suspended,omitempty"`
-	Current   *keyRecord     `json:"current,omitempty"`
-	Next      *keyRecord     `json:"next,omitempty"`
-	Rotation  bool           `json:"rotation,omitempty"` // what made next
-	Token     *keyRecord     `json:"token,omitempty"`
+	peerKeys
 }
 
 // keyRecord is a permanent key or a token, sealed by the keyring.
@@ -89,34 +84,6 @@ func (p peerRecord) forPolicy(name string) policy.Peer {
 	return policy.Peer{
 		Name: name, Addresses: p.Addresses, Subnets: p.Subnets, Tags: p.Tags, Suspended: p.Suspended,
 	}
-}
-
-// setNext makes key, which a rotation or the redemption of a token has made, the next one.
-func (p *peerRecord) setNext(key *keyRecord, rotation bool) {
-	p.Next, p.Rotation = key, rotation && key != nil
-}
-
-// rotating is the next key that a rotation has made, nil where none is under way.
-func (p *peerRecord) rotating() *keyRecord {
-	if !p.Rotation {
-		return nil
-	}
-	return p.Next
-}
-
-// promote makes next the current key. The token that it was redeemed for dies with the key before it.
-func (p *peerRecord) promote() {
-	p.Current = p.Next
-	if !p.Rotation {
-		p.Token = nil
-	}
-	p.setNext(nil, false)
-}
-
-// newKey makes a key and its record.
-func (k *KDC) newKey(name string) (secret.Key, *keyRecord) {
-	key, id := secret.NewKey(), control.NewKeyID()
-	return key, &keyRecord{ID: id, Sealed: k.ring.seal(name, id, key), Made: k.now().UTC()}
 }
 
 // put encodes a record; ours always encode.

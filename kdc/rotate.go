@@ -89,10 +89,10 @@ func (k *KDC) rotate(ctx context.Context, names []string) (begun Rotations, err 
 			key, next := k.newKey(name)
 			key.Destroy() // opened again when it is sent
 			record := p.record.clone()
-			record.setNext(next, true)
+			record.rotate(next)
 			w.add(k.replace(p, record))
 			begun.Rotations = append(begun.Rotations, Rotation{Peer: name, KeyID: next.ID, State: RotationPending})
-			events = append(events, event{Event: "key.rotate", Peer: name, KeyID: next.ID, Note: replacing(p.record)})
+			events = append(events, event{Event: "key.rotate", Peer: name, KeyID: next.ID, Note: p.record.replacing()})
 		}
 		return w, nil
 	})
@@ -104,17 +104,6 @@ func (k *KDC) rotate(ctx context.Context, names []string) (begun Rotations, err 
 		k.log.Info("rotating a permanent key", "peer", e.Peer, "key_id", e.KeyID)
 	}
 	return begun, nil
-}
-
-// replacing says what becomes of a next key that was never used.
-func replacing(r peerRecord) string {
-	switch {
-	case r.Next == nil:
-		return ""
-	case r.rotating() != nil:
-		return "replaces a rotation"
-	}
-	return "replaces a redeemed key"
 }
 
 // sendNext sends a connection the next key that a rotation has made for its peer, if it runs under the current one and
