@@ -116,8 +116,6 @@ func (k *KDC) follow(ctx context.Context) error {
 	}
 }
 
-var errStoreEnded = errors.New("the store has ended; no decision can be made without it")
-
 // nap is how long to sleep until a moment of the wall clock: never more than a minute, for that clock may be set.
 func (k *KDC) nap(until time.Time) time.Duration {
 	if until.IsZero() {

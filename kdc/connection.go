@@ -68,7 +68,7 @@ func (k *KDC) attend(conn *control.Conn, who keyOwner, first control.Envelope) {
 	for {
 		e, err := conn.Receive()
 		if err != nil {
-			k.log.Info("disconnected", "peer", c.name, "source", c.source, "why", err)
+			k.log.Info("disconnected", "peer", c.name, "source", c.source, "error", err)
 			k.leave(c) // not deferred: a panic that holds KDC.mu must end the program, not wait for itself
 			return
 		}
@@ -244,7 +244,7 @@ func (k *KDC) handle(c *connection, e control.Envelope) {
 		k.pong(c, e.ID)
 	case *control.Pong:
 	case *control.Refusal:
-		k.warn("refused by the SSM", "peer", c.name, "type", m.Refused, "reason", m.Reason)
+		k.warn("refused by the SSM", "peer", c.name, "source", c.source, "type", m.Refused, "reason", m.Reason)
 	default:
 		c.conn.Send(e.ID, &control.Refusal{Refused: m.Type(), Reason: control.Unsupported})
 	}

@@ -98,7 +98,7 @@ func (k *KDC) tellContact() {
 		return
 	}
 	if detached {
-		k.log.Warn("detached: without contact with the store no key is issued", "store", why)
+		k.log.Warn("detached: without contact with the store no key is issued", "error", why)
 	} else {
 		k.log.Warn("in contact with the store again")
 	}

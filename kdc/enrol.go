@@ -38,7 +38,7 @@ func (k *KDC) enrol(ctx context.Context, conn *control.Conn, who keyOwner, first
 		if errors.Is(err, ErrNotFound) {
 			reason = control.Denied // the token has died meanwhile
 		}
-		k.warn("enrolment failed", "peer", name, "error", err)
+		k.warn("token not redeemed", "peer", name, "key_id", who.key.ID, "error", err)
 		conn.Send(first.ID, &control.Refusal{Refused: control.TypeEnrol, Reason: reason})
 		return
 	}

@@ -31,7 +31,7 @@ func TestInit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	read, err := LoadConfig(filepath.Join(dir, ConfigFile))
+	read, err := LoadConfig(filepath.Join(dir, configFile))
 	if err != nil || !reflect.DeepEqual(read, made) {
 		t.Errorf("read %+v (%v), made %+v", read, err, made)
 	}
@@ -43,7 +43,7 @@ func TestInit(t *testing.T) {
 		!netip.MustParsePrefix("fd00::/8").Contains(o[1].Addr()) {
 		t.Errorf("overlays %v", o)
 	}
-	for name, mode := range map[string]os.FileMode{".": 0o700, keyFile: 0o600, storeFile: 0o600, ConfigFile: 0o600} {
+	for name, mode := range map[string]os.FileMode{".": 0o700, keyFile: 0o600, storeFile: 0o600, configFile: 0o600} {
 		info, err := os.Stat(filepath.Join(dir, name))
 		if err != nil || info.Mode().Perm() != mode {
 			t.Errorf("%s: %v, %v; want %v", name, info.Mode(), err, mode)
@@ -148,7 +148,7 @@ func TestOpenRefuses(t *testing.T) {
 			check(t, errors.Join(err, s.Close()))
 		}, nil, "holds no KDC"},
 		"faulty configuration": {func(t *testing.T, dir string) {
-			check(t, os.WriteFile(filepath.Join(dir, ConfigFile), []byte("x = 1\n"), 0o600))
+			check(t, os.WriteFile(filepath.Join(dir, configFile), []byte("x = 1\n"), 0o600))
 		}, nil, "kdc.toml: line 1 column 1"},
 	} {
 		t.Run(name, func(t *testing.T) {

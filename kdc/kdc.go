@@ -2,7 +2,6 @@ package kdc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -113,20 +112,6 @@ func New(o Options) (*KDC, error) {
 	k.snapshot.Store(s)
 	k.swept.Store(uint64(s.revision))
 	return k, nil
-}
-
-// InitStore makes an empty store a KDC's: epoch 1, no peer, no policy. ErrExists: it is one already.
-func InitStore(ctx context.Context, s store.Store, key secret.Key) error {
-	ring, err := newKeyring(key)
-	if err != nil {
-		return err
-	}
-	_, err = s.Apply(ctx, []store.Condition{{Key: metaKey}},
-		[]store.Op{put(metaKey, metaRecord{Schema: storeSchema, Epoch: 1, Check: ring.check()}), put(decisiveKey, 0)})
-	if errors.Is(err, store.ErrConflict) {
-		return ErrExists
-	}
-	return err
 }
 
 // Config is the configuration in force.

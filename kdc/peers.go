@@ -17,10 +17,10 @@ import (
 // sees it. They are safe for concurrent use and need Serve to be running (ErrNotServing). Errors are one line; callers
 // branch on the sentinels in errors.go.
 
-// DefaultTokenTTL and MaxTokenTTL bound how long a token can be redeemed, by the wall clock.
+// defaultTokenTTL and maxTokenTTL bound how long a token can be redeemed, by the wall clock.
 const (
-	DefaultTokenTTL = 24 * time.Hour
-	MaxTokenTTL     = 30 * 24 * time.Hour
+	defaultTokenTTL = 24 * time.Hour
+	maxTokenTTL     = 30 * 24 * time.Hour
 )
 
 // Limits of one peer.
@@ -36,7 +36,7 @@ type NewPeer struct {
 	Addresses []netip.Addr   `json:"addresses,omitempty"` // none: the first free of each overlay
 	Subnets   []netip.Prefix `json:"subnets,omitempty"`
 	Tags      []string       `json:"tags,omitempty"`
-	TokenTTL  time.Duration  `json:"token_ttl,omitempty"` // nanoseconds; zero: DefaultTokenTTL
+	TokenTTL  time.Duration  `json:"token_ttl,omitempty"` // nanoseconds; zero: a day
 	Identity  bool           `json:"identity,omitempty"`  // no token: the identity itself, to carry by hand
 }
 
@@ -110,8 +110,8 @@ func (k *KDC) newPeer(s *snapshot, n NewPeer) (record peerRecord, err error) {
 	if s.peers[n.Name] != nil {
 		return record, fmt.Errorf("%w: there is a peer %s already", ErrConflict, n.Name)
 	}
-	if n.TokenTTL < 0 || n.TokenTTL > MaxTokenTTL {
-		return record, fmt.Errorf("%w token lifetime %s: at most %s", ErrInvalid, n.TokenTTL, MaxTokenTTL)
+	if err := checkTTL(n.TokenTTL); err != nil {
+		return record, err
 	}
 	record = peerRecord{UID: control.NewKeyID(), Created: k.now().UTC()}
 	if record.Tags, err = addTags(nil, n.Tags); err != nil {
@@ -126,9 +126,16 @@ func (k *KDC) newPeer(s *snapshot, n NewPeer) (record peerRecord, err error) {
 	return record, k.carried(s, n.Name, record)
 }
 
+func checkTTL(ttl time.Duration) error {
+	if ttl < 0 || ttl > maxTokenTTL {
+		return fmt.Errorf("%w token lifetime %s: at most %s", ErrInvalid, ttl, maxTokenTTL)
+	}
+	return nil
+}
+
 func (k *KDC) expiry(ttl time.Duration) time.Time {
 	if ttl == 0 {
-		ttl = DefaultTokenTTL
+		ttl = defaultTokenTTL
 	}
 	return k.now().Add(ttl).UTC()
 }
@@ -146,10 +153,10 @@ func (k *KDC) enrolment(name string, r peerRecord, key secret.Key, kept *keyReco
 }
 
 // NewToken makes a new token for a peer; an older one dies. A key that is already in use goes on until the new one is
-// redeemed and used; so does a rotation. A ttl of zero is DefaultTokenTTL.
+// redeemed and used; so does a rotation. A ttl of zero is a day.
 func (k *KDC) NewToken(ctx context.Context, name string, ttl time.Duration) (Enrolment, error) {
-	if ttl < 0 || ttl > MaxTokenTTL {
-		return Enrolment{}, fmt.Errorf("%w token lifetime %s: at most %s", ErrInvalid, ttl, MaxTokenTTL)
+	if err := checkTTL(ttl); err != nil {
+		return Enrolment{}, err
 	}
 	var enrolment Enrolment
 	_, err := k.changePeer(ctx, name, func(s *snapshot, r *peerRecord) (err error) {

@@ -97,7 +97,7 @@ func TestAddPeerRefuses(t *testing.T) {
 			"broadcast":           {NewPeer{Name: "n", Subnets: subnetsOf("255.255.255.255/32")}, ErrInvalid},
 			"tag":                 {NewPeer{Name: "n", Tags: []string{"tag:web"}}, ErrInvalid},
 			"token lifetime":      {NewPeer{Name: "n", TokenTTL: -time.Second}, ErrInvalid},
-			"token for ever":      {NewPeer{Name: "n", TokenTTL: MaxTokenTTL + 1}, ErrInvalid},
+			"token for ever":      {NewPeer{Name: "n", TokenTTL: maxTokenTTL + 1}, ErrInvalid},
 		} {
 			_, err := c.AddPeer(t.Context(), tc.n)
 			if !errors.Is(err, tc.want) || strings.Contains(err.Error(), "\n") {

@@ -123,7 +123,7 @@ func (k *KDC) sendNext(s *snapshot, c *connection) {
 	}
 	key, err := k.ring.open(c.name, next.ID, next.Sealed)
 	if err != nil {
-		k.log.Error("a key cannot be used", "peer", c.name, "error", err)
+		k.log.Error("a key cannot be used", "peer", c.name, "key_id", next.ID, "error", err)
 		return
 	}
 	defer key.Destroy()

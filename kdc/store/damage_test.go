@@ -90,7 +90,7 @@ func TestSound(t *testing.T) {
 		s.db.NoSync = true // thousands of changes, and no power cut in this test
 		for range 60 {
 			var ops []Op
-			for _, k := range rnd.Perm(3000)[:MaxOps] {
+			for _, k := range rnd.Perm(3000)[:maxOps] {
 				op := Put(fmt.Sprintf("%05d%s", k, strings.Repeat("k", k%300)), make([]byte, rnd.IntN(300)))
 				if round%3 == 1 || round%3 == 2 && rnd.IntN(2) == 0 {
 					op = Delete(op.Key)
