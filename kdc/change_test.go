@@ -3,6 +3,7 @@ package kdc
 import (
 	"context"
 	"errors"
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,13 +13,17 @@ import (
 	"ssmnet/packet/secret"
 )
 
-// slowStore takes its time over changes.
+// slowStore takes its time over changes, or does not take them.
 type slowStore struct {
 	*store.Memory
 	takes time.Duration
+	fails error
 }
 
 func (s *slowStore) Apply(ctx context.Context, conditions []store.Condition, ops []store.Op) (store.Revision, error) {
+	if s.fails != nil {
+		return 0, s.fails
+	}
 	select {
 	case <-time.After(s.takes):
 		return s.Memory.Apply(ctx, conditions, ops)
@@ -109,5 +114,87 @@ func TestDecidedAgainBeforeGrant(t *testing.T) {
 			t.Errorf("granted %s with %v, offered %v and then %v", keys.Session, keys.Terms.Selectors,
 				wide.Terms.Selectors, narrow.Terms.Selectors)
 		}
+	})
+}
+
+// TestStoreRefuses: where the store cannot take a change its error is the operator's, or the SSM is told that the KDC cannot
+// serve it now; and nothing has changed.
+func TestStoreRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newSlowPair(t, aToB)
+		p.wall.set(0)
+		slow := p.KDC.store.(*slowStore)
+		slow.takes = 0
+		token := p.addToken("c")
+		slow.fails = errDiskFull
+		for name, err := range map[string]error{
+			"policy":  second(p.ApplyPolicy(t.Context(), []byte(allowAll), nil, "")),
+			"peer":    second(p.AddPeer(t.Context(), NewPeer{Name: "d"})),
+			"token":   second(p.NewToken(t.Context(), "c", 0)),
+			"tags":    second(p.ChangePeer(t.Context(), "a", PeerChange{AddTags: []string{"t"}})),
+			"suspend": second(p.SuspendPeer(t.Context(), "a")),
+			"remove":  second(p.RemovePeer(t.Context(), "a")),
+			"rotate":  second(p.RotatePeer(t.Context(), "a", 0)),
+			"all":     second(p.RotateAll(t.Context(), 0)),
+		} {
+			if !errors.Is(err, errDiskFull) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if _, err := p.redeem(token); err == nil || p.stateOf("c") != StateToken {
+			t.Errorf("a token is redeemed without a store: %v, %s", err, p.stateOf("c"))
+		}
+		slow.fails = nil
+		id, err := p.redeem(token)
+		check(t, err)
+		slow.fails = errDiskFull
+		first := p.knock(id, "198.51.100.3", &control.Hello{Boot: control.NewBoot()})
+		if r, ok := first.next().(*control.Refusal); !ok || r.Reason != control.Unavailable {
+			t.Error("a key is put in use that the store does not have")
+		}
+		slow.fails = nil
+		p.join(id, "198.51.100.3")
+	})
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// TestNotServing: before Serve and after it nothing can be changed or followed, and a KDC serves once.
+func TestNotServing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCenter(t)
+		if err := c.Serve(t.Context()); !errors.Is(err, errServed) {
+			t.Errorf("serving twice: %v", err)
+		}
+		c.stop()
+		after, err := New(Options{Store: c.store, StoreKey: c.key, Config: c.Config(), Audit: c.ledger})
+		check(t, err)
+		for _, k := range []*KDC{c.KDC, after} {
+			for name, err := range map[string]error{
+				"apply":  second(k.ApplyPolicy(t.Context(), []byte(allowAll), nil, "")),
+				"revoke": second(k.RevokeSessions(t.Context(), SessionFilter{All: true}, 0)),
+				"watch":  second(k.WatchSessions(t.Context(), SessionFilter{})),
+			} {
+				if !errors.Is(err, ErrNotServing) {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		}
+		if err := InitStore(t.Context(), c.store, c.key); !errors.Is(err, ErrExists) {
+			t.Errorf("a store that is a KDC's is made one again: %v", err)
+		}
+		check(t, after.Close()) // it has nothing of its own to release
+	})
+}
+
+// TestListenerEnds: a listener that is closed behind the KDC's back ends it, with the reason.
+func TestListenerEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCenter(t)
+		c.wire.Close()
+		if err := <-c.served; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Serve returned %v", err)
+		}
+		c.served <- nil
 	})
 }

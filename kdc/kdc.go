@@ -87,7 +87,7 @@ func New(o Options) (*KDC, error) {
 		return nil, fmt.Errorf("store key: %w", err)
 	}
 	k := &KDC{
-		store: o.Store, ring: ring, audit: newAudit(o.Audit, o.Now), log: o.Log, now: o.Now,
+		store: o.Store, ring: ring, audit: newAudit(o.Audit, o.Now, o.Log), log: o.Log, now: o.Now,
 		boot: control.NewBoot(), since: o.Now(), began: time.Now(), directory: directory{store: o.Store},
 		exchanges: newExchanges(), registry: newRegistry(), repetition: newRepetition(),
 		redemptions: map[control.KeyID]*rate.Limiter{}, warnings: rate.NewLimiter(warnRate, warnBurst),

@@ -2,6 +2,7 @@ package kdc
 
 import (
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -257,7 +258,7 @@ func TestAuditUndo(t *testing.T) {
 	f, err := openAudit(filepath.Join(t.TempDir(), auditFile))
 	check(t, err)
 	defer f.Close()
-	a := newAudit(f, time.Now)
+	a := newAudit(f, time.Now, slog.New(slog.DiscardHandler))
 	a.add(event{Event: "whole"})
 	check(t, a.flush())
 	before, err := f.Stat()
