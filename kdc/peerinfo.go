@@ -62,8 +62,8 @@ func (k *KDC) Peer(name string) (PeerInfo, error) {
 func (k *KDC) describe(p *peer) PeerInfo {
 	r := p.record
 	info := PeerInfo{
-		Name: p.name, Addresses: r.Addresses, Subnets: orEmpty(r.Subnets), Tags: orEmpty(r.Tags), State: k.state(r),
-		Created: r.Created, Endpoints: []netip.AddrPort{},
+		Name: p.name, Addresses: r.Addresses, Subnets: r.Subnets, Tags: r.Tags, State: k.state(r),
+		Created: r.Created,
 	}
 	if r.Current != nil {
 		info.KeyID = r.Current.ID
@@ -83,7 +83,7 @@ func (k *KDC) describe(p *peer) PeerInfo {
 	info.Sessions, info.Boot = len(live.sessions), live.boot
 	seen := live.lastSeen
 	if c := live.conn; c != nil {
-		info.Online, info.Endpoints, info.Boot = true, orEmpty(c.candidates), c.boot
+		info.Online, info.Endpoints, info.Boot = true, c.candidates, c.boot
 		info.Source, info.Since, info.Software = c.conn.RemoteAddr().String(), c.since.UTC(), c.software
 		seen = c.lastSeen.Load()
 	}
@@ -103,11 +103,4 @@ func (k *KDC) state(r peerRecord) PeerState {
 		return StateExpired
 	}
 	return StateToken
-}
-
-func orEmpty[E any](list []E) []E {
-	if list == nil {
-		return []E{}
-	}
-	return list
 }

@@ -37,7 +37,7 @@ func (k *KDC) CheckPolicy(ctx context.Context, text []byte) (PolicyReport, error
 }
 
 func (k *KDC) checkPolicy(s *snapshot, text []byte) (PolicyReport, error) {
-	report := noReport()
+	var report PolicyReport
 	if len(text) > MaxPolicy {
 		return report, fmt.Errorf("%w: the policy has %d bytes, at most %d (%d KiB) can be stored", ErrInvalid, len(text),
 			MaxPolicy, MaxPolicy>>10)
@@ -65,11 +65,6 @@ func (k *KDC) checkPolicy(s *snapshot, text []byte) (PolicyReport, error) {
 	return report, nil
 }
 
-// noReport is the report of nothing, with no list that is null in JSON.
-func noReport() PolicyReport {
-	return PolicyReport{Warnings: []string{}, Revoked: []Receipt{}, Narrowed: []Receipt{}}
-}
-
 // carried refuses a state of a peer with which the grants between it and another, which had fewer before, could not be
 // carried any more.
 func (k *KDC) carried(s *snapshot, name string, record peerRecord) error {
@@ -92,7 +87,7 @@ func (k *KDC) carried(s *snapshot, name string, record peerRecord) error {
 // changes nothing and reports ErrConflict.
 func (k *KDC) ApplyPolicy(ctx context.Context, text []byte, ifRevision *uint64, note string) (PolicyReport, error) {
 	if len(note) > maxNote || note != printable(note, maxNote) {
-		return noReport(),
+		return PolicyReport{},
 			fmt.Errorf("%w note: it must be one printable line of at most %d bytes", ErrInvalid, maxNote)
 	}
 	var report PolicyReport
@@ -115,7 +110,7 @@ func (k *KDC) ApplyPolicy(ctx context.Context, text []byte, ifRevision *uint64, 
 		}, nil
 	})
 	if err != nil {
-		return noReport(), err
+		return PolicyReport{}, err
 	}
 	k.audit.add(event{Event: "policy.apply", Revision: report.Revision, Note: note})
 	k.log.Info("policy applied", "revision", report.Revision, "grants", report.Grants)

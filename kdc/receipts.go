@@ -74,7 +74,7 @@ func (k *KDC) wait(ctx context.Context, r *receipts, limit time.Duration) []Rece
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	list := append([]Receipt{}, r.list...)
+	list := slices.Clone(r.list)
 	slices.SortFunc(list, func(a, b Receipt) int {
 		return cmp.Or(a.Session.Compare(b.Session), strings.Compare(a.Peer, b.Peer))
 	})

@@ -59,7 +59,7 @@ func (k *KDC) RotatePeer(ctx context.Context, name string, wait time.Duration) (
 
 // RotateAll is RotatePeer of every peer that has a key.
 func (k *KDC) RotateAll(ctx context.Context, wait time.Duration) (Rotations, error) {
-	all := Rotations{Rotations: []Rotation{}}
+	var all Rotations
 	names := slices.Sorted(maps.Keys(k.snapshot.Load().peers))
 	for some := range slices.Chunk(names, rotateAtOnce) {
 		begun, err := k.rotate(ctx, some)

@@ -39,7 +39,7 @@ func (k *KDC) Status() Status {
 		Requests: k.counts.requests.Load(), Grants: k.counts.grants.Load(), Denials: k.counts.denials.Load(),
 		Lookups:        k.counts.lookups.Load(),
 		PolicyRevision: s.policyRevision, AsOf: s.asOf, Audit: "ok",
-		Addresses: orEmpty(config.Addresses), Overlays: orEmpty(config.Overlays),
+		Addresses: config.Addresses, Overlays: config.Overlays,
 	}
 	if err := k.audit.failing(); err != nil {
 		st.Audit = err.Error()
@@ -53,7 +53,7 @@ func (k *KDC) Status() Status {
 		}
 	}
 	st.Sessions, st.RequestsPerSecond = len(k.sessions), k.rate.average(up)
-	st.Listen = orEmpty(slices.Clone(k.listening))
+	st.Listen = slices.Clone(k.listening)
 	return st
 }
 
