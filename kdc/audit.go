@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -56,6 +57,7 @@ type event struct {
 type audit struct {
 	sink AuditSink
 	now  func() time.Time
+	log  *slog.Logger
 	wake chan struct{} // one slot
 
 	mu    sync.Mutex
@@ -64,8 +66,8 @@ type audit struct {
 	err   error
 }
 
-func newAudit(sink AuditSink, now func() time.Time) *audit {
-	return &audit{sink: sink, now: now, wake: make(chan struct{}, 1)}
+func newAudit(sink AuditSink, now func() time.Time, log *slog.Logger) *audit {
+	return &audit{sink: sink, now: now, log: log, wake: make(chan struct{}, 1)}
 }
 
 // add queues one event; it never blocks.
@@ -82,10 +84,7 @@ func (a *audit) add(e event) {
 		a.lost++
 	}
 	a.mu.Unlock()
-	select {
-	case a.wake <- struct{}{}:
-	default:
-	}
+	a.rouse()
 }
 
 // failing says why decisions cannot be recorded, or nil.
@@ -142,6 +141,12 @@ func (a *audit) flush() error {
 	if err != nil {
 		a.queue = append(group[n:], a.queue...)
 		err = fmt.Errorf("audit: %w", err)
+	}
+	switch {
+	case err != nil && a.err == nil:
+		a.log.Error("the audit record cannot be written: no key is issued", "error", err)
+	case err == nil && a.err != nil:
+		a.log.Warn("the audit record is written again")
 	}
 	a.err = err
 	return err

@@ -3,6 +3,8 @@ package kdc
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,7 +35,7 @@ func (w *shortWriter) Sync() error { return nil }
 // TestAuditAfterFullDisk: lines are neither lost nor doubled nor broken.
 func TestAuditAfterFullDisk(t *testing.T) {
 	w := &shortWriter{room: 100}
-	a := newAudit(w, time.Now)
+	a := newAudit(w, time.Now, slog.New(slog.DiscardHandler))
 	for range 5 {
 		a.add(event{Event: "grant", Requester: "a"})
 	}
@@ -53,7 +55,7 @@ func TestAuditAfterFullDisk(t *testing.T) {
 
 func TestAuditQueueIsBounded(t *testing.T) {
 	l := new(ledger)
-	a := newAudit(l, time.Now)
+	a := newAudit(l, time.Now, slog.New(slog.DiscardHandler))
 	note := strings.Repeat("x", 64<<10)
 	for range auditLimit/len(note) + 10 {
 		a.add(event{Event: "big", Note: note})
@@ -76,7 +78,7 @@ func TestAuditQueueIsBounded(t *testing.T) {
 func TestAuditGroups(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := new(syncCounter)
-		a := newAudit(s, time.Now)
+		a := newAudit(s, time.Now, slog.New(slog.DiscardHandler))
 		stop, done := make(chan struct{}), make(chan struct{})
 		go func() { a.run(stop); close(done) }()
 		a.add(event{Event: "first"})
@@ -98,6 +100,27 @@ func TestAuditGroups(t *testing.T) {
 	})
 }
 
+// TestAuditFailureIsLogged: once when it begins, with the cause, and once when it is over.
+func TestAuditFailureIsLogged(t *testing.T) {
+	var text bytes.Buffer
+	var l ledger
+	a := newAudit(&l, time.Now, slog.New(slog.NewTextHandler(&text, nil)))
+	for _, fails := range []error{nil, errDiskFull, errDiskFull, nil, nil} {
+		l.breakDown(fails)
+		a.add(event{Event: "x"})
+		if err := a.flush(); !errors.Is(err, fails) {
+			t.Errorf("flush: %v, want %v", err, fails)
+		}
+	}
+	if n := len(l.events(t, "x")); n != 5 {
+		t.Errorf("%d events in the record, want 5", n)
+	}
+	lines := strings.Split(strings.TrimSpace(text.String()), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[0], errDiskFull.Error()) || !strings.Contains(lines[1], "again") {
+		t.Errorf("logged %q", lines)
+	}
+}
+
 type syncCounter struct {
 	ledger
 	syncs int
@@ -114,7 +137,7 @@ func TestOpenAuditMendsTornLine(t *testing.T) {
 		check(t, os.WriteFile(path, []byte("{\"event\":\"whole\"}\n"+torn), 0o600))
 		f, err := openAudit(path)
 		check(t, err)
-		a := newAudit(f, time.Now)
+		a := newAudit(f, time.Now, slog.New(slog.DiscardHandler))
 		a.add(event{Event: "next"})
 		check(t, a.flush())
 		check(t, f.Close())
@@ -151,7 +174,7 @@ func mends(t *testing.T, tail []byte) {
 	for range 2 {
 		f, err := openAudit(path)
 		check(t, err)
-		a := newAudit(f, time.Now)
+		a := newAudit(f, time.Now, slog.New(slog.DiscardHandler))
 		a.add(event{Event: "next"})
 		check(t, a.flush())
 		check(t, f.Close())

@@ -23,7 +23,7 @@ func TestLateAck(t *testing.T) {
 			if got := states(rs); err != nil || got["a"] != ReceiptPending || got["b"] != ReceiptAcked {
 				t.Fatalf("%s: receipts %+v, %v", name, rs, err)
 			}
-			time.Sleep(ackWait - 2*revocationWait)
+			time.Sleep(ackWait - 2*receiptWait)
 			p.a.acks()
 			<-p.a.ended
 			time.Sleep(2 * auditSync)
@@ -75,6 +75,26 @@ func TestAckOfSuspended(t *testing.T) {
 		last := p.knock(p.a.id, "198.51.100.1", &control.Hello{Boot: p.a.boot})
 		if r, ok := last.next().(*control.Refusal); !ok || r.Reason != control.Suspended {
 			t.Error("a suspended peer that owes nothing is not refused")
+		}
+	})
+}
+
+// TestBarredNarrowAck: a peer that owes the ack of a Narrow when it is suspended gives it, and has nothing more to wait for.
+func TestBarredNarrowAck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, aToB)
+		keys := acquire(p.a, p.b)
+		p.apply(onlyPing)
+		p.b.send(0, &control.SessionReport{Closed: []control.SessionID{keys.Session}})
+		again := p.joinAs(p.a.id, "198.51.100.1", &control.Hello{Boot: p.a.boot})
+		n := await[*control.Narrow](again)
+		if _, err := p.SuspendPeer(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		again.send(0, &control.NarrowAck{Session: n.Session, AsOf: n.AsOf})
+		if r := await[*control.Refusal](again); r.Reason != control.Suspended || time.Since(start) != 0 {
+			t.Errorf("refused as %s after %s", r.Reason, time.Since(start))
 		}
 	})
 }

@@ -21,7 +21,7 @@ import (
 
 // Names in the state directory.
 const (
-	ConfigFile = "kdc.toml"
+	configFile = "kdc.toml"
 	storeFile  = "store.db"
 	keyFile    = "store.key"
 	auditFile  = "audit.log"
@@ -51,8 +51,8 @@ type Config struct {
 	LogLevel  slog.Level
 }
 
-// configFile is the file; its types refuse what they do not understand, so that the error has line and column.
-type configFile struct {
+// tomlFile is the file; its types refuse what they do not understand, so that the error has line and column.
+type tomlFile struct {
 	Listen    []listenText  `toml:"listen"`
 	Addresses []addressText `toml:"addresses"`
 	Overlays  []overlayText `toml:"overlays"`
@@ -167,7 +167,7 @@ func LoadConfig(path string) (Config, error) {
 }
 
 func parseConfig(text []byte) (Config, error) {
-	f := configFile{Store: storeText{storeBolt}, Grace: graceText{defaultGrace}}
+	f := tomlFile{Store: storeText{storeBolt}, Grace: graceText{defaultGrace}}
 	d := toml.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&f); err != nil {
@@ -278,4 +278,16 @@ func tomlList(list []string) string {
 func sameButAddresses(a, b Config) bool {
 	return slices.Equal(a.Listen, b.Listen) && slices.Equal(a.Overlays, b.Overlays) &&
 		a.Store == b.Store && a.Grace == b.Grace
+}
+
+// Reload takes a new configuration while serving: the addresses that SSMs are told; the log level is the caller's to change.
+// What else changed needs a restart, and is ErrInvalid.
+func (k *KDC) Reload(c Config) error {
+	now := k.Config()
+	if !sameButAddresses(now, c) {
+		return fmt.Errorf("%w: only addresses and log_level can change while serving: restart kdc serve for the rest", ErrInvalid)
+	}
+	k.settings.Store(&c)
+	k.update(false)
+	return nil
 }

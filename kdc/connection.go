@@ -9,10 +9,7 @@ import (
 	"ssmnet/packet/control"
 )
 
-const (
-	farewell    = time.Second // for what was sent last to leave before a connection is closed
-	maxSoftware = 64          // bytes of what an SSM says about its version
-)
+const farewell = time.Second // for what was sent last to leave before a connection is closed
 
 // connection is one SSM's, once its Hello has been taken. Its own goroutine reads it; anybody may send.
 type connection struct {
@@ -57,7 +54,7 @@ func (k *KDC) attend(conn *control.Conn, who keyOwner, first control.Envelope) {
 	}
 	c := &connection{
 		k: k, conn: conn, name: who.peer.name, uid: who.peer.record.UID, keyID: who.key.ID,
-		boot: hello.Boot, aes: hello.AES, software: printable(hello.Software, maxSoftware),
+		boot: hello.Boot, aes: hello.AES, software: hello.Software,
 		source: source(conn.RemoteAddr()), since: k.now(), began: time.Now(),
 		roll:     map[control.SessionID]struct{}{},
 		limits:   newLimits(),
@@ -94,7 +91,7 @@ func (k *KDC) admit(c *connection, call uint64, hello *control.Hello) control.Re
 	c.candidates = candidates(hello.Reach, c.source, k.Config().Overlays)
 	c.config = k.configure(s, s.peers[c.name], k.routes(s, s.peers[c.name]))
 	k.mu.Lock()
-	p := k.liveAs(c.name, c.uid)
+	p := k.livePeerAs(c.name, c.uid)
 	if !p.visits.Allow() {
 		k.mu.Unlock()
 		k.warn("a peer connects too often", "peer", c.name, "source", c.source)
@@ -129,27 +126,9 @@ func (k *KDC) admit(c *connection, call uint64, hello *control.Hello) control.Re
 	}
 	k.audit.add(event{Event: "online", Peer: c.name, Boot: c.boot, KeyID: c.keyID, Source: c.source.String()})
 	k.log.Info("connected", "peer", c.name, "source", c.source, "boot", c.boot)
-	k.revoke(stranded, control.Restarted)
+	k.revoke(stranded, control.Restarted, newReceipts())
 	k.remind(c)
 	k.sendNext(s, c)
-	return 0
-}
-
-// readmit takes a suspended peer's connection where the run owes acks, for those alone: the revocations did not reach it
-// on the one before. KDC.gate is held.
-func (k *KDC) readmit(c *connection) control.Reason {
-	k.mu.Lock()
-	p := k.liveAs(c.name, c.uid)
-	if !p.owes(c.boot) {
-		k.mu.Unlock()
-		return control.Suspended
-	}
-	old := p.barred
-	p.barred = c
-	k.mu.Unlock()
-	old.hangUp()
-	k.bar(c)
-	k.remind(c)
 	return 0
 }
 
@@ -181,7 +160,7 @@ func (k *KDC) retire(c *connection) {
 func (p *livePeer) stranded(c *connection) (list []*session) {
 	for _, s := range p.sessions {
 		if end := s.of(c.name); end.boot != c.boot {
-			end.held = false
+			end.hold = lacks
 			list = append(list, s)
 		}
 	}
@@ -211,7 +190,7 @@ func (k *KDC) leave(c *connection) {
 	s := k.snapshot.Load()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	p := k.peers[c.name]
+	p := k.live[c.name]
 	if p == nil || p.uid != c.uid {
 		return
 	}
@@ -233,7 +212,7 @@ func (k *KDC) leave(c *connection) {
 	}
 	if s.peers[c.name] == nil && p.conn == nil && p.barred == nil {
 		p.excuse()
-		delete(k.peers, c.name)
+		delete(k.live, c.name)
 	}
 }
 
@@ -241,31 +220,31 @@ func (k *KDC) leave(c *connection) {
 func (k *KDC) handle(c *connection, e control.Envelope) {
 	k.gate.RLock()
 	defer k.gate.RUnlock()
-	if _, ack := e.Message.(*control.RevokeAck); c.barred.Load() && !ack || k.excessive(c, e) {
+	if c.barred.Load() && !isAck(e.Message) || k.excessive(c, e) {
 		return
 	}
 	switch m := e.Message.(type) {
 	case *control.KeyRequest:
-		k.requested(c, e.ID, m)
+		k.onKeyRequest(c, e.ID, m)
 	case *control.KeyAccept:
-		k.accepted(c, m)
+		k.onKeyAccept(c, m)
 	case *control.KeyDenial:
-		k.refused(c, m)
+		k.onKeyDenial(c, m)
 	case *control.SessionReport:
-		k.reported(c, m)
+		k.onSessionReport(c, m)
 	case *control.RevokeAck:
-		k.acked(c, m)
+		k.onRevokeAck(c, m)
 	case *control.NarrowAck:
-		k.narrowed(c, m)
+		k.onNarrowAck(c, m)
 	case *control.Endpoint:
-		k.moved(c, e.ID, m)
+		k.onEndpoint(c, e.ID, m)
 	case *control.Lookup:
 		c.conn.Send(e.ID, k.lookup(c, m))
 	case *control.Ping:
 		k.pong(c, e.ID)
 	case *control.Pong:
 	case *control.Refusal:
-		k.warn("refused by the SSM", "peer", c.name, "message", m.Refused, "reason", m.Reason)
+		k.warn("refused by the SSM", "peer", c.name, "source", c.source, "message", m.Refused, "reason", m.Reason)
 	default:
 		c.conn.Send(e.ID, &control.Refusal{Refused: m.Type(), Reason: control.Unsupported})
 	}

@@ -71,7 +71,7 @@ func (k *KDC) prove(ctx context.Context) bool {
 	k.contact.mu.Lock()
 	k.contact.fault = err
 	k.contact.mu.Unlock()
-	return err == nil && k.reach(ctx, revision) == nil
+	return err == nil && k.decidesBy(ctx, revision) == nil
 }
 
 // inContact notes a proof.

@@ -39,21 +39,6 @@ type peer struct {
 	prefixes []netip.Prefix // what it may use inside: addresses as /32 and /128, then subnets
 }
 
-// keyRole says which of a peer's keys an id names.
-type keyRole uint8
-
-const (
-	roleCurrent keyRole = iota + 1
-	roleNext
-	roleToken
-)
-
-type keyOwner struct {
-	peer *peer
-	role keyRole
-	key  *keyRecord
-}
-
 // owner finds the peer that has an inner address, or nil.
 func (s *snapshot) owner(a netip.Addr) *peer {
 	p, _ := s.owners.Lookup(a)
@@ -69,18 +54,15 @@ func (s *snapshot) holds(name string, uid, id control.KeyID) bool {
 // directory collects the records that snapshots are compiled from. It is owned by New and then by the goroutine that
 // follows the store.
 type directory struct {
-	store     store.Store
-	revision  store.Revision
-	meta      metaRecord
-	peers     map[string]*peer
-	allotment store.Revision
-	head      store.Revision
-	made      store.Revision // of metaKey
-	decisive  store.Revision // of decisiveKey; zero in a store of a version that had none
-	policy    uint64
-	document  *policy.Document
-	compiled  *policy.Compiled
-	stale     bool // compiled does not follow from peers and document any more
+	store    store.Store
+	revision store.Revision
+	meta     metaRecord
+	peers    map[string]*peer
+	changed  map[string]store.Revision // by key, of those that there is one of: when it last was
+	policy   uint64                    // revision of the one in force
+	document *policy.Document
+	compiled *policy.Compiled
+	stale    bool // compiled does not follow from peers and document any more
 }
 
 // load reads all of the state.
@@ -89,8 +71,8 @@ func (d *directory) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.meta, d.peers, d.allotment, d.head, d.stale = metaRecord{}, map[string]*peer{}, 0, 0, true
-	d.policy, d.document, d.made, d.decisive = 0, nil, 0, 0
+	d.meta, d.peers, d.changed = metaRecord{}, map[string]*peer{}, map[string]store.Revision{}
+	d.policy, d.document, d.stale = 0, nil, true
 	for _, e := range entries {
 		if err := d.put(ctx, e.Key, e.Value, e.Revision); err != nil {
 			return err
@@ -120,19 +102,18 @@ func (d *directory) apply(ctx context.Context, b store.Batch) error {
 }
 
 func (d *directory) put(ctx context.Context, key string, value []byte, at store.Revision) error {
-	switch {
-	case key == metaKey:
-		d.made = at
+	if name, is := strings.CutPrefix(key, peerPrefix); is {
+		return d.putPeer(name, value, at)
+	}
+	if !strings.HasPrefix(key, statePrefix) {
+		return nil // the text of a policy is read when it comes in force
+	}
+	d.changed[key] = at
+	switch key {
+	case metaKey:
 		return decode(key, value, &d.meta)
-	case key == decisiveKey:
-		d.decisive = at
-	case key == allotmentKey:
-		d.allotment = at
-	case key == headKey:
-		d.head = at
+	case headKey:
 		return d.putPolicy(ctx, value)
-	case strings.HasPrefix(key, peerPrefix):
-		return d.putPeer(strings.TrimPrefix(key, peerPrefix), value, at)
 	}
 	return nil
 }
@@ -204,7 +185,8 @@ func (d *directory) compile() (*snapshot, error) {
 		revision: d.revision, asOf: control.AsOf{Epoch: d.meta.Epoch, Revision: uint64(d.decided())},
 		peers: make(map[string]*peer, len(d.peers)), keys: make(map[control.KeyID]keyOwner, len(d.peers)),
 		owners:   new(bart.Table[*peer]),
-		document: d.document, policyRevision: d.policy, head: d.head, allotment: d.allotment,
+		document: d.document, policyRevision: d.policy,
+		head: d.changed[headKey], allotment: d.changed[allotmentKey],
 	}
 	for name, p := range d.peers {
 		s.peers[name] = p
@@ -228,11 +210,14 @@ func (d *directory) compile() (*snapshot, error) {
 // that every KDC on it, however long it has run, gives a snapshot the same age; a token redeemed or a key put in use
 // changes no decision, and leaves alone what is in flight.
 func (d *directory) decided() store.Revision {
-	if d.decisive == 0 {
+	if d.changed[decisiveKey] == 0 { // a store of a version that had none
 		return d.revision
 	}
-	return max(d.made, d.decisive, d.head, d.allotment)
+	return max(d.changed[metaKey], d.changed[decisiveKey], d.changed[headKey], d.changed[allotmentKey])
 }
+
+// decidesLike says that whatever decisions depend on is the same in both, but for the clock.
+func (s *snapshot) decidesLike(o *snapshot) bool { return s.compiled == o.compiled && s.asOf == o.asOf }
 
 func (s *snapshot) addKeys(p *peer) {
 	for role, key := range map[keyRole]*keyRecord{

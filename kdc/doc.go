@@ -6,15 +6,15 @@
 //
 // Step 3 of the four is exchange.go, in the order of its figure: identify, decide, issue, deliver, record. One
 // goroutine reads each connection and handles what it reads to the end; none waits for another SSM. Between offer and
-// accept an exchange is an entry in a map with a timer.
+// accept an exchange is an entry in a map with a timer: its phases are drawn in pending.go.
 //
 // # Snapshots
 //
-// Decisions are made from memory: an immutable snapshot of policy and peers, compiled whenever the store changes, with
-// an age, as_of = (epoch, store revision): that of the last change that decisions depend on, which is to policy and to
-// the peers' addresses, subnets, tags and suspension, and not to their tokens and keys. One goroutine follows the store.
-// It publishes each snapshot, and where as_of has risen, or a grant has ended by time, decides again about everything
-// that the one before permitted:
+// Decisions are made from memory: an immutable snapshot of policy and peers, compiled whenever the store changes,
+// with an age, as_of = (epoch, store revision): that of the last change that decisions depend on, which is to policy
+// and to the peers' addresses, subnets, tags and suspension, and not to their tokens and keys. One goroutine follows
+// the store: change.go has the way of a change from the operator to the receipts. It publishes each snapshot, and
+// where as_of has risen, or a grant has ended by time, decides again about everything that the one before permitted:
 //
 //	exchanges in flight    begin again under the new as_of, or are denied; the next change waits for them a moment
 //	live sessions          go on where the pair's selectors and both sides' prefixes still cover what they allow; are
@@ -32,13 +32,13 @@
 //
 // # Live sessions
 //
-// The KDC stores no session. It knows those that it granted and those that the SSMs report, which after Hello is all of
-// them; a KDC that was restarted knows every live session within a second, and revokes what is not permitted any more.
-// A side is believed about itself alone. The ack of a Revoke or Narrow is owed by each side until it acks or shows
-// another boot: a side that comes back is told again. A side whose report says other selectors than are known may have
-// crossed with a Narrow, or been narrowed by another KDC: it is sent a Narrow, and only if what the acks then say differs is
-// the session revoked. What one side reports and the other, which has reported everything, does not hold, is revoked
-// (oneside.go).
+// The KDC stores no session. It knows those that it granted and those that the SSMs report, which after Hello is all
+// of them; a KDC that was restarted knows every live session within a second, and revokes what is not permitted any
+// more. A side is believed about itself alone: sessions.go draws what it may say. The ack of a Revoke or Narrow is
+// owed by each side until it acks or shows another boot: a side that comes back is told again (receipts.go). A side
+// whose report says other selectors than are known may have crossed with a Narrow, or been narrowed by another KDC:
+// it is sent a Narrow, and only if what the acks then say differs is the session revoked. What one side reports and
+// the other, which has reported everything, does not hold, is revoked (reports.go).
 //
 // # Clocks
 //
@@ -61,12 +61,12 @@
 //
 //	kdc.toml     configuration (config.go)
 //	store.key    seals the keys in the store, 0600
-//	store.db     peers and policy (record.go), 0600
+//	store.db     peers and policy (records.go), 0600
 //	audit.log    one JSON line for each decision and each change, never a key (audit.go), 0600
 //
 // # Locks
 //
 // In the order in which they are taken: KDC.changing, held by an operation that changes the store; KDC.telling, while
-// Updates go out; KDC.gate; KDC.mu, for operations on the maps of what is live; contact.mu. Nobody waits for the network
-// or the disk under the last three: control.Conn.Send does not, and the audit record is a queue.
+// Updates go out; KDC.gate; KDC.mu, for operations on the maps of what is live; contact.mu. Nobody waits for the
+// network or the disk under the last three: control.Conn.Send does not, and the audit record is a queue.
 package kdc

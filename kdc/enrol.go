@@ -8,12 +8,6 @@ import (
 	"ssmnet/packet/control"
 )
 
-// A peer's permanent key is delivered and replaced by one mechanism. A redeemed token, or a rotation (rotate.go), makes a
-// next key, which is stored before it is sent. At the first transport message that verifies under next it becomes
-// current, and the key before it and the token that it was redeemed for die; an ack would prove nothing. Until then the
-// token can be redeemed again, which replaces next: so an EnrolGrant that is lost does no harm, and a hundred redemptions
-// yield one peer with one key.
-
 // enrol redeems a token.
 func (k *KDC) enrol(ctx context.Context, conn *control.Conn, who keyOwner, first control.Envelope) {
 	name := who.peer.name
@@ -29,14 +23,14 @@ func (k *KDC) enrol(ctx context.Context, conn *control.Conn, who keyOwner, first
 	key, next := k.newKey(name)
 	defer key.Destroy()
 	again, replaced := false, ""
-	err := k.change(ctx, func(s *snapshot) (change, error) {
+	_, err := k.change(ctx, func(s *snapshot) (write, error) {
 		p, err := s.holder(who, roleToken)
 		if err != nil {
-			return change{}, err
+			return write{}, err
 		}
 		record := p.record.clone()
-		again, replaced = record.Next != nil && record.rotating() == nil, replacing(record)
-		record.setNext(next, false)
+		again, replaced = record.Next != nil && record.rotating() == nil, record.replacing()
+		record.redeem(next)
 		return k.replace(p, record), nil
 	})
 	if err != nil {
@@ -44,7 +38,7 @@ func (k *KDC) enrol(ctx context.Context, conn *control.Conn, who keyOwner, first
 		if errors.Is(err, ErrNotFound) {
 			reason = control.Denied // the token has died meanwhile
 		}
-		k.warn("enrolment failed", "peer", name, "error", err)
+		k.warn("token not redeemed", "peer", name, "key_id", who.key.ID, "error", err)
 		conn.Send(first.ID, &control.Refusal{Refused: control.TypeEnrol, Reason: reason})
 		return
 	}
@@ -61,13 +55,13 @@ func (k *KDC) enrol(ctx context.Context, conn *control.Conn, who keyOwner, first
 
 // promote makes the next key current: a message has verified under it.
 func (k *KDC) promote(ctx context.Context, who keyOwner) error {
-	err := k.change(ctx, func(s *snapshot) (change, error) {
+	_, err := k.change(ctx, func(s *snapshot) (write, error) {
 		if p := s.peers[who.peer.name]; p != nil && sameKey(p.record.Current, who.key.ID) {
-			return change{}, nil // by another connection, meanwhile
+			return write{}, nil // by another connection, meanwhile
 		}
 		p, err := s.holder(who, roleNext)
 		if err != nil {
-			return change{}, err
+			return write{}, err
 		}
 		record := p.record.clone()
 		record.promote()
@@ -78,13 +72,4 @@ func (k *KDC) promote(ctx context.Context, who keyOwner) error {
 		k.log.Info("key in use", "peer", who.peer.name, "key_id", who.key.ID)
 	}
 	return err
-}
-
-// holder finds the peer whose key of that role a connection has shown to hold, as it is in s.
-func (s *snapshot) holder(who keyOwner, role keyRole) (*peer, error) {
-	now, ok := s.keys[who.key.ID]
-	if !ok || now.role != role || now.peer.record.UID != who.peer.record.UID || now.peer.record.Suspended {
-		return nil, ErrNotFound
-	}
-	return now.peer, nil
 }

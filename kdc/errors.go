@@ -25,4 +25,8 @@ var (
 	ErrInUse = errors.New("another KDC is serving")
 	// ErrStoreKey: the store was made with another store key than the one in the directory.
 	ErrStoreKey = errors.New("store.db was made with another store key than store.key: put back the one that belongs to it")
+
+	errServed     = errors.New("the KDC has served already")
+	errStoreEnded = errors.New("the store has ended; no decision can be made without it")
+	errSealed     = errors.New("a sealed key does not open: the store is damaged, or was made with another store key")
 )

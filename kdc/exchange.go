@@ -12,16 +12,21 @@ import (
 	"ssmnet/policy"
 )
 
-// Step 3 of the four (packet/control, "The four steps"), in this file's order:
+// Step 3 of the textbook's four (1 hold, 2 request, 3 decide and deliver, 4 release; packet/control, "The four steps"), which
+// is what step=3 in a log line means. It has five parts, and the functions follow in their order:
 //
-//	identify   who asks, and who has the destination
-//	decide     does policy permit it, under which terms
-//	issue      session id and K; KeyOffer to the responder
-//	deliver    on its KeyAccept decide again; KeyGrant to the requester
-//	record     audit the outcome, forget K
+//	A's SSM                       KDC                                    B's SSM
+//	KeyRequest ---------------->  1. identify  who asks, and who has the destination
+//	                              2. decide    does policy permit it, under which terms
+//	                              3. issue     session id and K
+//	                                           KeyOffer -------------->  installs
+//	                                           <-------------- KeyAccept
+//	                              4. deliver   decide again, and grant
+//	installs  <------------------ KeyGrant
+//	                              5. record    audit the outcome, forget K
 //
-// No goroutine waits for an exchange: between issue and deliver it is an entry in KDC.pending with a timer. Each step
-// runs with KDC.gate held for reading, so that one message is handled under one snapshot.
+// No goroutine waits for an exchange: between issue and deliver it is an entry in KDC.pending with a timer (pending.go).
+// Each step runs under KDC.gate, so that one message is handled under one snapshot.
 const (
 	maxRequests = 256   // exchanges in flight that one connection asked for
 	maxOffers   = 1024  // exchanges in flight that wait for one responder
@@ -47,8 +52,8 @@ type exchange struct {
 	key      secret.Key // K
 	reissued bool       // under KDC.mu: a new snapshot made it begin again
 
-	timer *timer // under KDC.mu: AcceptTimeout after issue, or after a request that is ahead of us
-	done  bool   // under KDC.mu: it has been answered, or needs no answer
+	phase phase  // under KDC.mu, like the timer: see move
+	timer *timer // of the phases in which nobody has it in hand
 }
 
 // verdict is a yes: the grant that permits, and the terms.
@@ -64,8 +69,8 @@ func (v verdict) same(o verdict) bool {
 		a.GraceMillis == b.GraceMillis && slices.Equal(a.Selectors, b.Selectors)
 }
 
-// requested takes a KeyRequest.
-func (k *KDC) requested(c *connection, call uint64, r *control.KeyRequest) {
+// onKeyRequest takes a KeyRequest.
+func (k *KDC) onKeyRequest(c *connection, call uint64, r *control.KeyRequest) {
 	x := &exchange{request: r, call: call, from: c, arrived: time.Now()}
 	s := k.snapshot.Load()
 	switch {
@@ -76,13 +81,13 @@ func (k *KDC) requested(c *connection, call uint64, r *control.KeyRequest) {
 	case s.asOf.Before(r.AsOf):
 		k.await(x)
 	default:
-		k.step3(s, x)
+		k.begin(s, x)
 	}
 }
 
-// step3 does the first three, or denies. It serves fresh requests, those that waited for a snapshot, and those that a
-// new snapshot makes begin again.
-func (k *KDC) step3(s *snapshot, x *exchange) {
+// begin takes an exchange through the first three steps, or denies it: a fresh request, one that waited for a snapshot,
+// and one that a new snapshot makes begin again.
+func (k *KDC) begin(s *snapshot, x *exchange) {
 	reason := k.identify(s, x)
 	if reason == 0 {
 		x.verdict, reason = k.decide(s, x)
@@ -161,12 +166,7 @@ func (k *KDC) issue(x *exchange) control.Reason {
 	key := secret.NewKey()
 	k.mu.Lock()
 	to := k.connected(x.responder.name)
-	switch {
-	case x.done: // its requester has gone
-		k.mu.Unlock()
-		key.Destroy()
-		return 0
-	case to == nil || len(to.offers) >= maxOffers:
+	if to == nil || len(to.offers) >= maxOffers {
 		k.mu.Unlock()
 		key.Destroy()
 		if to == nil {
@@ -185,12 +185,17 @@ func (k *KDC) issue(x *exchange) control.Reason {
 		Session: x.session, A: x.a, B: x.b, Na: x.request.Na, K: bytes.Clone(key.Bytes()), Pub: x.request.Pub,
 		Suite: x.suite, Terms: x.verdict.terms, Candidates: x.from.candidates,
 	}
-	k.pend(x)
+	k.move(x, phaseOffered)
 	k.mu.Unlock()
 	err := to.conn.Send(0, offer)
 	clear(offer.K)
 	if err != nil {
-		return control.Offline
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if k.take(x) { // otherwise the end of that connection has come first
+			return control.Offline
+		}
+		return 0
 	}
 	k.log.Debug("offered", "step", 3, "session", offer.Session, "requester", offer.A.Name, "responder", offer.B.Name)
 	return 0
@@ -200,8 +205,8 @@ func party(p *peer, c *connection) control.Party {
 	return control.Party{Name: p.name, KeyID: c.keyID, Boot: c.boot, Prefixes: p.prefixes}
 }
 
-// accepted takes a KeyAccept. It checks session id, A and B (rule 2), and that it comes from where the offer went.
-func (k *KDC) accepted(c *connection, m *control.KeyAccept) {
+// onKeyAccept takes a KeyAccept. It checks session id, A and B (rule 2), and that it comes from where the offer went.
+func (k *KDC) onKeyAccept(c *connection, m *control.KeyAccept) {
 	x, foreign := k.answered(c, m.Session)
 	switch {
 	case foreign:
@@ -230,18 +235,20 @@ func (k *KDC) deliver(x *exchange, m *control.KeyAccept) {
 	s := k.snapshot.Load()
 	v, reason := k.decide(s, x)
 	if reason == 0 && !v.same(x.verdict) {
-		k.reissue(s, x)
+		k.again(s, x)
 		return
 	}
 	k.mu.Lock()
-	if reason == 0 && !x.done && !k.addSession(x.live(k.now())) {
+	if reason == 0 && !k.addSession(k.granted(x)) {
 		reason = control.Busy
 	}
-	gone := reason == 0 && !k.finish(x)
+	if reason == 0 {
+		k.move(x, phaseGranted)
+	}
 	candidates := x.to.candidates
 	k.mu.Unlock()
-	if gone || reason != 0 {
-		k.withdraw(x.to, x.session, cmp.Or(reason, control.Offline))
+	if reason != 0 {
+		k.withdraw(x.to, x.session, reason)
 		k.deny(x, reason)
 		return
 	}
@@ -257,32 +264,35 @@ func (k *KDC) deliver(x *exchange, m *control.KeyAccept) {
 	k.record(x, 0)
 }
 
+// granted is the session that an exchange has made.
+func (k *KDC) granted(x *exchange) *session {
+	terms := x.verdict.terms
+	return &session{
+		id: x.session, sides: [2]side{{x.a.Name, x.a.Boot, holds}, {x.b.Name, x.b.Boot, holds}}, by: x.a.Name,
+		since: k.now(), began: time.Now(), asOf: terms.AsOf, digest: control.DigestSelectors(terms.Selectors),
+		selectors: terms.Selectors, suite: x.suite, grant: x.verdict.grant,
+	}
+}
+
 // record audits the outcome, zero for a grant, and forgets K.
 func (k *KDC) record(x *exchange, reason control.Reason) {
 	x.key.Destroy()
-	e := event{Event: "grant", Requester: x.from.name, Grant: x.verdict.grant, AsOf: k.snapshot.Load().asOf}
+	e := event{Requester: x.from.name, Responder: x.request.Peer, Grant: x.verdict.grant}
 	if x.responder != nil {
 		e.Responder = x.responder.name
-	} else {
-		e.Responder = x.request.Peer
 	}
 	if x.request.Flow != nil {
 		e.Flow = x.request.Flow.String()
 	}
 	if reason == 0 {
 		k.counts.grants.Add(1)
-		e.Session, e.AsOf = x.session, x.verdict.terms.AsOf
+		e.Event, e.Session, e.AsOf = "grant", x.session, x.verdict.terms.AsOf
+		k.audit.add(e)
 		k.log.Debug("granted", "step", 3, "session", x.session, "requester", e.Requester, "responder", e.Responder)
-	} else {
-		k.counts.denials.Add(1)
-		e.Event, e.Reason = "denial", cmp.Or(x.why, reason.String())
-		k.log.Debug("denied", "step", 3, "requester", e.Requester, "responder", e.Responder, "reason", e.Reason)
-		d := denied{requester: e.Requester, responder: e.Responder, reason: e.Reason}
-		if f := x.request.Flow; f != nil {
-			d.v6, d.protocol, d.port = f.Dst.Is6(), uint8(f.Protocol), f.DstPort
-		}
-		k.auditDenial(e, d)
 		return
 	}
-	k.audit.add(e)
+	k.counts.denials.Add(1)
+	e.Event, e.Reason, e.AsOf = "denial", cmp.Or(x.why, reason.String()), k.snapshot.Load().asOf
+	k.auditDenial(e, sameDenial(e, x.request.Flow))
+	k.log.Debug("denied", "step", 3, "requester", e.Requester, "responder", e.Responder, "reason", e.Reason)
 }

@@ -172,17 +172,27 @@ func TestResponderSlow(t *testing.T) {
 	}
 }
 
+// TestResponderRefuses: whatever reason the responder gives, policy and suspension are the KDC's to name.
 func TestResponderRefuses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newPair(t, aToB)
-		p.a.request(p.b.address())
-		offer := await[*control.KeyOffer](p.b)
-		p.b.send(0, &control.KeyDenial{Na: control.Nonce{1}, Reason: control.Busy}) // of no exchange
-		p.b.send(0, &control.KeyDenial{Na: offer.Na, Reason: control.Busy})
-		if got := p.a.denied(); got != control.Busy {
-			t.Errorf("denied for %s", got)
-		}
-	})
+	for said, want := range map[control.Reason]control.Reason{
+		control.Refused: control.Refused, control.Behind: control.Behind, control.Denied: control.Refused,
+		control.Suspended: control.Refused, control.Busy: control.Refused, 0: control.Refused,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPair(t, aToB)
+			p.a.request(p.b.address())
+			offer := await[*control.KeyOffer](p.b)
+			p.b.send(0, &control.KeyDenial{Na: control.Nonce{1}, Reason: said}) // of no exchange
+			p.b.send(0, &control.KeyDenial{Na: offer.Na, Reason: said})
+			if got := p.a.denied(); got != want {
+				t.Errorf("the responder says %s, and the requester is told %s, want %s", said, got, want)
+			}
+			p.stop()
+			if got := p.ledger.events(t, "denial"); len(got) != 1 || got[0].Reason != want.String() {
+				t.Errorf("the responder says %s, and the audit record %+v, want %s", said, got, want)
+			}
+		})
+	}
 }
 
 // TestAcceptIsChecked breaks rule 2 in each way.

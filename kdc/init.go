@@ -5,8 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -36,7 +34,7 @@ func Init(dir string, o InitOptions) (Config, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return Config{}, fmt.Errorf("state directory: %w", err)
 	}
-	for _, name := range []string{ConfigFile, keyFile, storeFile} {
+	for _, name := range []string{configFile, keyFile, storeFile} {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
 			return Config{}, fmt.Errorf("%w: %s exists: start it with kdc serve, or name another directory", ErrExists,
 				filepath.Join(dir, name))
@@ -69,7 +67,7 @@ func initFiles(dir string, c Config) (err error) {
 	if err := errors.Join(InitStore(context.Background(), s, key), s.Close()); err != nil {
 		return err
 	}
-	return secret.WriteFile(filepath.Join(dir, ConfigFile), c.text())
+	return secret.WriteFile(filepath.Join(dir, configFile), c.text())
 }
 
 func (o InitOptions) config() (Config, error) {
@@ -110,89 +108,16 @@ func withPort(a string) string {
 	return net.JoinHostPort(strings.Trim(a, "[]"), strconv.Itoa(control.DefaultPort))
 }
 
-// Open assembles the KDC of a directory. configPath "" is DIR/kdc.toml. Its errors are one line and say what to do:
-// ErrNotInitialised, ErrInUse, ErrStoreKey, secret.ErrLoose, store.ErrForeign, store.ErrDamaged.
-func Open(dir, configPath string, log *slog.Logger) (*KDC, error) {
-	if configPath == "" {
-		configPath = filepath.Join(dir, ConfigFile)
-	}
-	config, err := LoadConfig(configPath)
+// InitStore makes an empty store a KDC's: epoch 1, no peer, no policy. ErrExists: it is one already.
+func InitStore(ctx context.Context, s store.Store, key secret.Key) error {
+	ring, err := newKeyring(key)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	key, err := readStoreKey(storeKey(dir))
-	if err != nil {
-		return nil, err
+	_, err = s.Apply(ctx, []store.Condition{{Key: metaKey}},
+		[]store.Op{put(metaKey, metaRecord{Schema: storeSchema, Epoch: 1, Check: ring.check()}), put(decisiveKey, 0)})
+	if errors.Is(err, store.ErrConflict) {
+		return ErrExists
 	}
-	defer key.Destroy()
-	s, err := openStore(filepath.Join(dir, storeFile))
-	if err != nil {
-		return nil, err
-	}
-	f, err := openAudit(filepath.Join(dir, auditFile))
-	if err != nil {
-		s.Close()
-		return nil, err
-	}
-	k, err := New(Options{Store: s, StoreKey: key, Config: config, Audit: f, Log: log})
-	if err != nil {
-		f.Close()
-		s.Close()
-		return nil, fmt.Errorf("%s: %w", dir, err)
-	}
-	k.close = func() error { return errors.Join(s.Close(), f.Close()) }
-	return k, nil
-}
-
-// storeKey is the path of the store key: in the state directory or, where it was taken out of it, the credential of that
-// name that systemd hands over (systemd.exec(5), LoadCredential). It is never written after Init.
-func storeKey(dir string) string {
-	path, from := filepath.Join(dir, keyFile), os.Getenv("CREDENTIALS_DIRECTORY")
-	if _, err := os.Lstat(path); from == "" || !errors.Is(err, fs.ErrNotExist) {
-		return path
-	}
-	return filepath.Join(from, keyFile)
-}
-
-func readStoreKey(path string) (secret.Key, error) {
-	b, err := secret.ReadFile(path, secret.Size)
-	if errors.Is(err, fs.ErrNotExist) {
-		return secret.Key{}, fmt.Errorf("%w: store key %s is missing: put it back, without it the store opens nothing",
-			ErrNotInitialised, path)
-	}
-	if err != nil {
-		return secret.Key{}, fmt.Errorf("store key %w", err)
-	}
-	defer clear(b)
-	key, err := secret.KeyFrom(b)
-	if err != nil {
-		return secret.Key{}, fmt.Errorf("store key %s is truncated: %d bytes, want %d: put it back", path,
-			len(b), secret.Size)
-	}
-	return key, nil
-}
-
-func openStore(path string) (*store.Bolt, error) {
-	s, err := store.Open(path)
-	switch {
-	case errors.Is(err, store.ErrInUse):
-		return nil, fmt.Errorf("%w from %s: stop it first", ErrInUse, filepath.Dir(path))
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: store %s is missing: restore a backup, or run kdc init in another directory",
-			ErrNotInitialised, path)
-	}
-	return s, err
-}
-
-// Reload takes a new configuration while serving: the addresses that SSMs are told; the log level is
-// the caller's to change. What else changed needs a restart,
-// and is ErrInvalid.
-func (k *KDC) Reload(c Config) error {
-	now := k.Config()
-	if !sameButAddresses(now, c) {
-		return fmt.Errorf("%w: only addresses and log_level can change while serving: restart kdc serve for the rest", ErrInvalid)
-	}
-	k.settings.Store(&c)
-	k.update(false)
-	return nil
+	return err
 }

@@ -2,7 +2,6 @@ package kdc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -39,23 +38,17 @@ type KDC struct {
 	// publish and by leave. Nobody waits for the network under it: Conn.Send never does.
 	gate sync.RWMutex
 
-	mu          sync.Mutex // after gate; held for map operations only
-	peers       map[string]*livePeer
-	sessions    map[control.SessionID]*session
-	pending     map[control.SessionID]*exchange // offered, not yet accepted
-	waiting     map[*exchange]struct{}          // for a newer snapshot
-	reissued    int                             // exchanges in flight that a new snapshot made begin again
-	early       bool                            // there may be sessions of a newer state than the snapshot's
-	revoked     revokedIDs
-	collectors  map[*collector]struct{}
+	mu          sync.Mutex // after gate; held for map operations only, on all down to the counts
+	exchanges              // in flight
+	registry               // of the peers and sessions that are live
+	repetition             // of denials
 	watchers    map[*watcher]struct{}
 	published   chan struct{} // closed, and replaced, when a snapshot and its consequences are out
+	outcomes    []outcome     // of the snapshots since the change under way began; nil: none is
 	transports  map[net.Conn]struct{}
 	listening   []string
 	rate        perSecond
 	redemptions map[control.KeyID]*rate.Limiter // by token
-	repeats     map[denied]*repeated
-	repeatsDue  bool // tellRepeats will run
 
 	counts struct{ requests, grants, denials, lookups, failed, turnedAway atomic.Uint64 }
 
@@ -94,15 +87,11 @@ func New(o Options) (*KDC, error) {
 		return nil, fmt.Errorf("store key: %w", err)
 	}
 	k := &KDC{
-		store: o.Store, ring: ring, audit: newAudit(o.Audit, o.Now), log: o.Log, now: o.Now,
+		store: o.Store, ring: ring, audit: newAudit(o.Audit, o.Now, o.Log), log: o.Log, now: o.Now,
 		boot: control.NewBoot(), since: o.Now(), began: time.Now(), directory: directory{store: o.Store},
-		peers: map[string]*livePeer{}, sessions: map[control.SessionID]*session{},
-		pending: map[control.SessionID]*exchange{}, waiting: map[*exchange]struct{}{},
-		revoked:     revokedIDs{reasons: map[control.SessionID]control.Reason{}},
-		redemptions: map[control.KeyID]*rate.Limiter{}, repeats: map[denied]*repeated{},
-		warnings: rate.NewLimiter(warnRate, warnBurst),
-
-		collectors: map[*collector]struct{}{}, watchers: map[*watcher]struct{}{}, published: make(chan struct{}), transports: map[net.Conn]struct{}{},
+		exchanges: newExchanges(), registry: newRegistry(), repetition: newRepetition(),
+		redemptions: map[control.KeyID]*rate.Limiter{}, warnings: rate.NewLimiter(warnRate, warnBurst),
+		watchers: map[*watcher]struct{}{}, published: make(chan struct{}), transports: map[net.Conn]struct{}{},
 		changing: make(chan struct{}, 1), stopped: make(chan struct{}),
 		strangers: newStrangers(), vouched: newStrangers(),
 	}
@@ -123,20 +112,6 @@ func New(o Options) (*KDC, error) {
 	k.snapshot.Store(s)
 	k.swept.Store(uint64(s.revision))
 	return k, nil
-}
-
-// InitStore makes an empty store a KDC's: epoch 1, no peer, no policy. ErrExists: it is one already.
-func InitStore(ctx context.Context, s store.Store, key secret.Key) error {
-	ring, err := newKeyring(key)
-	if err != nil {
-		return err
-	}
-	_, err = s.Apply(ctx, []store.Condition{{Key: metaKey}},
-		[]store.Op{put(metaKey, metaRecord{Schema: storeSchema, Epoch: 1, Check: ring.check()}), put(decisiveKey, 0)})
-	if errors.Is(err, store.ErrConflict) {
-		return ErrExists
-	}
-	return err
 }
 
 // Config is the configuration in force.

@@ -3,7 +3,6 @@ package kdc
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"errors"
 	"fmt"
 
 	"ssmnet/packet/control"
@@ -30,8 +29,6 @@ func bind(name string, id control.KeyID) []byte { return append(append([]byte(na
 func (r keyring) seal(name string, id control.KeyID, key secret.Key) []byte {
 	return r.aead.Seal(nil, nil, key.Bytes(), bind(name, id))
 }
-
-var errSealed = errors.New("a sealed key does not open: the store is damaged, or was made with another store key")
 
 // open gives a key that the caller destroys.
 func (r keyring) open(name string, id control.KeyID, sealed []byte) (secret.Key, error) {

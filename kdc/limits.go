@@ -1,8 +1,6 @@
 package kdc
 
 import (
-	"time"
-
 	"golang.org/x/time/rate"
 
 	"ssmnet/packet/control"
@@ -48,10 +46,10 @@ func (k *KDC) excessive(c *connection, e control.Envelope) bool {
 		k.warn("too many reports of sessions", "peer", c.name, "source", c.source)
 		c.hangUp()
 		return true
-	case *control.KeyAccept, *control.KeyDenial, *control.RevokeAck, *control.NarrowAck, *control.Pong:
-		return false // they answer what the KDC has asked
+	case *control.KeyAccept, *control.KeyDenial, *control.Pong:
+		return false // they answer what the KDC has asked, as acks do
 	}
-	return !c.limits.asks.Allow()
+	return !isAck(e.Message) && !c.limits.asks.Allow()
 }
 
 // warn logs what a peer can make happen as often as it likes.
@@ -76,57 +74,4 @@ func (k *KDC) mayRedeem(token control.KeyID) bool {
 		k.redemptions[token] = l
 	}
 	return l.Allow()
-}
-
-// denialsFor is how long equal denials are one line of the audit record.
-const denialsFor = time.Second
-
-const maxRepeated = 65536 // different denials that are counted at a time; with more, the rest gets a line each
-
-// denied is what makes two denials equal: who asked for which service of whom, and why not.
-type denied struct {
-	requester, responder, reason string
-	v6                           bool
-	protocol                     uint8
-	port                         uint16
-}
-
-// repeated is a denial that stands in the audit record already, and how much of the same came again.
-type repeated struct {
-	event event
-	count uint64
-}
-
-// auditDenial records a denial, or of e.Count sessions of a report that they are refused. The first of equal ones gets its
-// line at once, and those that follow within denialsFor one line together, with their count.
-func (k *KDC) auditDenial(e event, d denied) {
-	k.mu.Lock()
-	r := k.repeats[d]
-	switch {
-	case r != nil:
-		r.event, r.count = e, r.count+max(1, e.Count)
-	case len(k.repeats) < maxRepeated:
-		k.repeats[d] = new(repeated)
-		if k.repeatsDue = k.repeatsDue || k.after(denialsFor, k.tellRepeats).t != nil; !k.repeatsDue {
-			delete(k.repeats, d) // nobody will come to tell: Serve is ending
-		}
-	}
-	k.mu.Unlock()
-	if r == nil {
-		k.audit.add(e)
-	}
-}
-
-// tellRepeats writes the counts of the denials that came again.
-func (k *KDC) tellRepeats() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, r := range k.repeats {
-		if r.count > 0 {
-			r.event.Count = r.count
-			k.audit.add(r.event)
-		}
-	}
-	clear(k.repeats)
-	k.repeatsDue = false
 }

@@ -15,12 +15,12 @@ func (k *KDC) kept() map[string]int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	n := map[string]int{
-		"peers": len(k.peers), "sessions": len(k.sessions), "pending": len(k.pending), "waiting": len(k.waiting),
-		"reissued": k.reissued, "collectors": len(k.collectors), "transports": len(k.transports),
+		"peers": len(k.live), "sessions": len(k.sessions), "pending": len(k.pending), "waiting": len(k.waiting),
+		"reissued": k.reissued, "outcomes": len(k.outcomes), "transports": len(k.transports),
 		"redemptions": len(k.redemptions), "repeats": len(k.repeats), "timers": len(k.timers.set), "strangers": k.strangers.all + k.vouched.all,
 		"revoked": len(k.revoked.reasons) - len(k.revoked.order),
 	}
-	for _, p := range k.peers {
+	for _, p := range k.live {
 		n["of peers"] += len(p.sessions) + len(p.owed) + p.budget
 		if c := p.conn; c != nil {
 			n["of connections"] += len(c.requests) + len(c.offers) + len(c.roll)

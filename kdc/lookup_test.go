@@ -122,3 +122,17 @@ func TestLookupAtDetached(t *testing.T) {
 		}
 	})
 }
+
+// TestLookupUnrecorded: nor is a key promised that could not be recorded.
+func TestLookupUnrecorded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, aToB)
+		p.ledger.breakDown(errDiskFull)
+		p.audit.add(event{Event: "anything"})
+		time.Sleep(2 * auditSync)
+		p.a.send(3, &control.Lookup{Name: "b"})
+		if got := await[*control.LookupReply](p.a); got.Reason != control.Unavailable || got.Permitted {
+			t.Errorf("%+v", got)
+		}
+	})
+}

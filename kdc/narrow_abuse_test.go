@@ -26,8 +26,8 @@ func TestNarrowTwiceInOneReport(t *testing.T) {
 		p.a.send(0, &control.SessionReport{Opened: []control.SessionEntry{e, e}})
 		n := await[*control.Narrow](p.a)
 		p.a.send(0, &control.NarrowAck{Session: n.Session, AsOf: n.AsOf, Selectors: e.Selectors})
-		if got := p.a.drained(); len(got) != 0 || len(p.peers["a"].owed) != 0 {
-			t.Errorf("told %+v, %d acks owed", got, len(p.peers["a"].owed))
+		if got := p.a.drained(); len(got) != 0 || len(p.live["a"].owed) != 0 {
+			t.Errorf("told %+v, %d acks owed", got, len(p.live["a"].owed))
 		}
 	})
 }

@@ -116,7 +116,7 @@ func TestNarrowOvertaken(t *testing.T) {
 			})
 		}
 		p.lives(keys.Session)
-		if n := len(p.peers["a"].owed) + len(p.peers["b"].owed); n != 0 {
+		if n := len(p.live["a"].owed) + len(p.live["b"].owed); n != 0 {
 			t.Errorf("%d acks owed", n)
 		}
 	})
@@ -133,7 +133,7 @@ func TestNarrowFarSide(t *testing.T) {
 		asOf.Revision--
 		p.a.send(0, p.told(id, carries, asOf))
 		n := await[*control.Narrow](p.a)
-		if got := p.b.drained(); len(got) != 0 || len(p.live("b").owed) != 0 {
+		if got := p.b.drained(); len(got) != 0 || len(p.livePeer("b").owed) != 0 {
 			t.Errorf("told %+v", got)
 		}
 		p.b.send(0, p.told(id, carries, asOf))
@@ -166,8 +166,8 @@ func TestManyNarrowAcks(t *testing.T) {
 		}()
 		r := p.apply(onlyPing)
 		late := slices.DeleteFunc(r.Narrowed, func(r Receipt) bool { return r.State == ReceiptAcked })
-		if len(late) != 0 || len(p.peers["a"].owed) != 0 {
-			t.Errorf("%d receipts are pending, %d acks owed", len(late), len(p.peers["a"].owed))
+		if len(late) != 0 || len(p.live["a"].owed) != 0 {
+			t.Errorf("%d receipts are pending, %d acks owed", len(late), len(p.live["a"].owed))
 		}
 	})
 }

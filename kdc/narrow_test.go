@@ -100,8 +100,8 @@ func TestNarrowOwed(t *testing.T) {
 			t.Errorf("told %+v", n)
 		}
 		synctest.Wait()
-		if list := p.Sessions(SessionFilter{}); len(list) != 1 || len(p.peers["b"].owed) != 0 {
-			t.Errorf("live sessions %+v, %d acks owed", list, len(p.peers["b"].owed))
+		if list := p.Sessions(SessionFilter{}); len(list) != 1 || len(p.live["b"].owed) != 0 {
+			t.Errorf("live sessions %+v, %d acks owed", list, len(p.live["b"].owed))
 		}
 		entry := report(keys, p.a.boot, b.boot, false)
 		entry.Opened[0].Selectors, entry.Opened[0].AsOf = control.DigestSelectors(p.between()), n.AsOf
@@ -126,13 +126,13 @@ func TestNarrowedTwice(t *testing.T) {
 		left := keys.Terms.Selectors.Intersect(first.Selectors)
 		p.a.send(0, &control.NarrowAck{Session: keys.Session, AsOf: first.AsOf, Selectors: control.DigestSelectors(left)})
 		synctest.Wait()
-		if len(p.peers["a"].owed) != 1 {
+		if len(p.live["a"].owed) != 1 {
 			t.Fatal("the ack of the first was taken for that of the second")
 		}
 		left = left.Intersect(second.Selectors)
 		p.a.send(0, &control.NarrowAck{Session: keys.Session, AsOf: second.AsOf, Selectors: control.DigestSelectors(left)})
 		synctest.Wait()
-		if n := len(p.peers["a"].owed); n != 0 || len(p.Sessions(SessionFilter{})) != 1 {
+		if n := len(p.live["a"].owed); n != 0 || len(p.Sessions(SessionFilter{})) != 1 {
 			t.Errorf("%d acks owed", n)
 		}
 	})
@@ -167,7 +167,7 @@ func TestNarrowGone(t *testing.T) {
 		n := await[*control.Narrow](p.a)
 		p.a.send(0, &control.NarrowAck{Session: n.Session, AsOf: n.AsOf})
 		synctest.Wait()
-		if s := p.sessions[keys.Session]; s == nil || s.of("a").held || !s.of("b").held {
+		if s := p.sessions[keys.Session]; s == nil || s.of("a").hold.has() || !s.of("b").hold.has() {
 			t.Errorf("held by %+v", s)
 		}
 	})

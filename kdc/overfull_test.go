@@ -64,7 +64,7 @@ func TestOverfullPairIsAudited(t *testing.T) {
 		text := strings.ReplaceAll(manyPorts(policy.MaxSelectors+1), "tag:many", "a")
 		_, err := p.store.Apply(t.Context(), nil, overrule(text)) // as a version would that did not look
 		check(t, err)
-		check(t, p.reach(t.Context(), p.snapshot.Load().revision+1))
+		check(t, p.decidesBy(t.Context(), p.snapshot.Load().revision+1))
 		flow := ping(p.a.address(), p.b.address())
 		flow.Protocol, flow.DstPort = packet.UDP, 1
 		r := p.a.anyRequest(p.b)

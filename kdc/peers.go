@@ -3,7 +3,6 @@ package kdc
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -18,10 +17,10 @@ import (
 // sees it. They are safe for concurrent use and need Serve to be running (ErrNotServing). Errors are one line; callers
 // branch on the sentinels in errors.go.
 
-// DefaultTokenTTL and MaxTokenTTL bound how long a token can be redeemed, by the wall clock.
+// defaultTokenTTL and maxTokenTTL bound how long a token can be redeemed, by the wall clock.
 const (
-	DefaultTokenTTL = 24 * time.Hour
-	MaxTokenTTL     = 30 * 24 * time.Hour
+	defaultTokenTTL = 24 * time.Hour
+	maxTokenTTL     = 30 * 24 * time.Hour
 )
 
 // Limits of one peer.
@@ -31,13 +30,40 @@ const (
 	maxTags      = 64
 )
 
+// NewPeer is what AddPeer makes a peer of.
+type NewPeer struct {
+	Name      string         `json:"name"`
+	Addresses []netip.Addr   `json:"addresses,omitempty"` // none: the first free of each overlay
+	Subnets   []netip.Prefix `json:"subnets,omitempty"`
+	Tags      []string       `json:"tags,omitempty"`
+	TokenTTL  time.Duration  `json:"token_ttl,omitempty"` // nanoseconds; zero: a day
+	Identity  bool           `json:"identity,omitempty"`  // no token: the identity itself, to carry by hand
+}
+
+// Enrolment is what a new peer needs. It is the only answer that carries a secret; whoever holds it keeps it so.
+type Enrolment struct {
+	Name      string       `json:"name"`
+	Addresses []netip.Addr `json:"addresses"`
+	Token     string       `json:"token,omitempty"`
+	Expires   time.Time    `json:"expires,omitzero"`
+	Identity  []byte       `json:"identity,omitempty"` // contents of an identity file, where it was asked for
+}
+
+// PeerChange is what ChangePeer adds and removes; removing what is not there changes nothing.
+type PeerChange struct {
+	AddTags       []string       `json:"add_tags,omitempty"`
+	RemoveTags    []string       `json:"remove_tags,omitempty"`
+	AddSubnets    []netip.Prefix `json:"add_subnets,omitempty"`
+	RemoveSubnets []netip.Prefix `json:"remove_subnets,omitempty"`
+}
+
 // AddPeer makes a peer, and its token or identity. ErrConflict: the name, an address or a subnet is taken.
 func (k *KDC) AddPeer(ctx context.Context, n NewPeer) (Enrolment, error) {
 	var enrolment Enrolment
-	err := k.change(ctx, func(s *snapshot) (c change, err error) {
+	_, err := k.change(ctx, func(s *snapshot) (w write, err error) {
 		record, err := k.newPeer(s, n)
 		if err != nil {
-			return change{}, err
+			return write{}, err
 		}
 		key, kept := k.newKey(n.Name)
 		defer key.Destroy()
@@ -47,12 +73,11 @@ func (k *KDC) AddPeer(ctx context.Context, n NewPeer) (Enrolment, error) {
 			record.Token, kept.Expires = kept, k.expiry(n.TokenTTL)
 		}
 		if enrolment, err = k.enrolment(n.Name, record, key, kept); err != nil {
-			return change{}, err
+			return write{}, err
 		}
-		c = allot(s)
-		c.conditions = append(c.conditions, store.Condition{Key: peerKey(n.Name)})
-		c.ops = append(c.ops, put(peerKey(n.Name), record))
-		return c, nil
+		w = allot(s)
+		w.add(write{[]store.Condition{{Key: peerKey(n.Name)}}, []store.Op{put(peerKey(n.Name), record)}})
+		return w, nil
 	})
 	if err != nil {
 		return Enrolment{}, err
@@ -69,8 +94,8 @@ func noteIdentity(direct bool) string {
 }
 
 // allot is the condition that no address or subnet has been given or taken since s, and the change that says so.
-func allot(s *snapshot) change {
-	return change{
+func allot(s *snapshot) write {
+	return write{
 		[]store.Condition{{Key: allotmentKey, Revision: s.allotment}},
 		[]store.Op{put(allotmentKey, uint64(s.revision))},
 	}
@@ -85,8 +110,8 @@ func (k *KDC) newPeer(s *snapshot, n NewPeer) (record peerRecord, err error) {
 	if s.peers[n.Name] != nil {
 		return record, fmt.Errorf("%w: there is a peer %s already", ErrConflict, n.Name)
 	}
-	if n.TokenTTL < 0 || n.TokenTTL > MaxTokenTTL {
-		return record, fmt.Errorf("%w token lifetime %s: at most %s", ErrInvalid, n.TokenTTL, MaxTokenTTL)
+	if err := checkTTL(n.TokenTTL); err != nil {
+		return record, err
 	}
 	record = peerRecord{UID: control.NewKeyID(), Created: k.now().UTC()}
 	if record.Tags, err = addTags(nil, n.Tags); err != nil {
@@ -101,9 +126,16 @@ func (k *KDC) newPeer(s *snapshot, n NewPeer) (record peerRecord, err error) {
 	return record, k.carried(s, n.Name, record)
 }
 
+func checkTTL(ttl time.Duration) error {
+	if ttl < 0 || ttl > maxTokenTTL {
+		return fmt.Errorf("%w token lifetime %s: at most %s", ErrInvalid, ttl, maxTokenTTL)
+	}
+	return nil
+}
+
 func (k *KDC) expiry(ttl time.Duration) time.Time {
 	if ttl == 0 {
-		ttl = DefaultTokenTTL
+		ttl = defaultTokenTTL
 	}
 	return k.now().Add(ttl).UTC()
 }
@@ -121,20 +153,17 @@ func (k *KDC) enrolment(name string, r peerRecord, key secret.Key, kept *keyReco
 }
 
 // NewToken makes a new token for a peer; an older one dies. A key that is already in use goes on until the new one is
-// redeemed and used; so does a rotation. A ttl of zero is DefaultTokenTTL.
+// redeemed and used; so does a rotation. A ttl of zero is a day.
 func (k *KDC) NewToken(ctx context.Context, name string, ttl time.Duration) (Enrolment, error) {
-	if ttl < 0 || ttl > MaxTokenTTL {
-		return Enrolment{}, fmt.Errorf("%w token lifetime %s: at most %s", ErrInvalid, ttl, MaxTokenTTL)
+	if err := checkTTL(ttl); err != nil {
+		return Enrolment{}, err
 	}
 	var enrolment Enrolment
-	err := k.changePeer(ctx, name, func(s *snapshot, r *peerRecord) (err error) {
+	_, err := k.changePeer(ctx, name, func(s *snapshot, r *peerRecord) (err error) {
 		key, token := k.newKey(name)
 		defer key.Destroy()
 		token.Expires = k.expiry(ttl)
-		r.Token = token
-		if r.rotating() == nil {
-			r.setNext(nil, false) // what the older token was redeemed for dies with it
-		}
+		r.newToken(token)
 		enrolment, err = k.enrolment(name, *r, key, token)
 		return err
 	})
@@ -146,22 +175,21 @@ func (k *KDC) NewToken(ctx context.Context, name string, ttl time.Duration) (Enr
 }
 
 // changePeer applies edit to the record of one peer.
-func (k *KDC) changePeer(ctx context.Context, name string, edit func(*snapshot, *peerRecord) error) error {
-	return k.change(ctx, func(s *snapshot) (change, error) {
+func (k *KDC) changePeer(ctx context.Context, name string, edit func(*snapshot, *peerRecord) error) (*receipts, error) {
+	return k.change(ctx, func(s *snapshot) (write, error) {
 		p := s.peers[name]
 		if p == nil {
-			return change{}, noPeer(name)
+			return write{}, noPeer(name)
 		}
 		record := p.record.clone()
 		if err := edit(s, &record); err != nil {
-			return change{}, err
+			return write{}, err
 		}
-		c := k.replace(p, record)
+		w := k.replace(p, record)
 		if !slices.Equal(record.Subnets, p.record.Subnets) {
-			a := allot(s)
-			c.conditions, c.ops = append(c.conditions, a.conditions...), append(c.ops, a.ops...)
+			w.add(allot(s))
 		}
-		return c, nil
+		return w, nil
 	})
 }
 
@@ -170,7 +198,7 @@ func noPeer(name string) error { return fmt.Errorf("peer %q: %w", name, ErrNotFo
 // ChangePeer changes tags and subnets. Sessions that policy no longer permits are revoked, those of which it permits less
 // narrowed.
 func (k *KDC) ChangePeer(ctx context.Context, name string, c PeerChange) (PeerInfo, error) {
-	err := k.changePeer(ctx, name, func(s *snapshot, r *peerRecord) (err error) {
+	_, err := k.changePeer(ctx, name, func(s *snapshot, r *peerRecord) (err error) {
 		r.Tags = slices.DeleteFunc(r.Tags, func(t string) bool { return slices.Contains(c.RemoveTags, t) })
 		if r.Tags, err = addTags(r.Tags, c.AddTags); err != nil {
 			return err
@@ -191,26 +219,24 @@ func (k *KDC) ChangePeer(ctx context.Context, name string, c PeerChange) (PeerIn
 
 // SuspendPeer revokes the peer's sessions at both sides, closes its connection and refuses it from now on.
 func (k *KDC) SuspendPeer(ctx context.Context, name string) ([]Receipt, error) {
-	collector := k.collect()
-	err := k.setSuspended(ctx, name, true)
-	revocations := k.collected(collector)
+	r, err := k.setSuspended(ctx, name, true)
 	if err != nil {
 		return nil, err
 	}
 	k.audit.add(event{Event: "peer.suspend", Peer: name})
-	return k.receiptsFor(ctx, name, revocations), nil
+	return k.receiptsFor(ctx, name, r), nil
 }
 
 // ResumePeer lets a suspended peer in again.
 func (k *KDC) ResumePeer(ctx context.Context, name string) error {
-	err := k.setSuspended(ctx, name, false)
+	_, err := k.setSuspended(ctx, name, false)
 	if err == nil {
 		k.audit.add(event{Event: "peer.resume", Peer: name})
 	}
 	return err
 }
 
-func (k *KDC) setSuspended(ctx context.Context, name string, to bool) error {
+func (k *KDC) setSuspended(ctx context.Context, name string, to bool) (*receipts, error) {
 	return k.changePeer(ctx, name, func(_ *snapshot, r *peerRecord) error {
 		r.Suspended = to
 		return nil
@@ -219,28 +245,27 @@ func (k *KDC) setSuspended(ctx context.Context, name string, to bool) error {
 
 // RemovePeer forgets the peer and its keys; its sessions are revoked as SuspendPeer does.
 func (k *KDC) RemovePeer(ctx context.Context, name string) ([]Receipt, error) {
-	collector := k.collect()
-	err := k.change(ctx, func(s *snapshot) (change, error) {
+	r, err := k.change(ctx, func(s *snapshot) (write, error) {
 		p := s.peers[name]
 		if p == nil {
-			return change{}, noPeer(name)
+			return write{}, noPeer(name)
 		}
-		c := allot(s)
-		c.conditions = append(c.conditions, store.Condition{Key: peerKey(name), Revision: p.revision})
-		c.ops = append(c.ops, store.Delete(peerKey(name)))
-		return c, nil
+		w := allot(s)
+		w.add(write{
+			[]store.Condition{{Key: peerKey(name), Revision: p.revision}}, []store.Op{store.Delete(peerKey(name))},
+		})
+		return w, nil
 	})
-	revocations := k.collected(collector)
 	if err != nil {
 		return nil, err
 	}
 	k.audit.add(event{Event: "peer.remove", Peer: name})
-	return k.receiptsFor(ctx, name, revocations), nil
+	return k.receiptsFor(ctx, name, r), nil
 }
 
 // receiptsFor waits for the acks and picks the receipts of sessions that the peer took part in.
-func (k *KDC) receiptsFor(ctx context.Context, name string, rs []*revocation) []Receipt {
-	all := k.wait(ctx, rs, revocationWait)
+func (k *KDC) receiptsFor(ctx context.Context, name string, r *receipts) []Receipt {
+	all := k.wait(ctx, r, receiptWait)
 	its := map[control.SessionID]bool{}
 	for _, r := range all {
 		if r.Peer == name {
@@ -248,78 +273,6 @@ func (k *KDC) receiptsFor(ctx context.Context, name string, rs []*revocation) []
 		}
 	}
 	return slices.DeleteFunc(all, func(r Receipt) bool { return !its[r.Session] })
-}
-
-// Peers lists all peers by name.
-func (k *KDC) Peers() []PeerInfo {
-	s := k.snapshot.Load()
-	list := make([]PeerInfo, 0, len(s.peers))
-	for _, name := range slices.Sorted(maps.Keys(s.peers)) {
-		list = append(list, k.describe(s.peers[name]))
-	}
-	return list
-}
-
-// Peer gives one peer, or ErrNotFound.
-func (k *KDC) Peer(name string) (PeerInfo, error) {
-	p := k.snapshot.Load().peers[name]
-	if p == nil {
-		return PeerInfo{}, noPeer(name)
-	}
-	return k.describe(p), nil
-}
-
-func (k *KDC) describe(p *peer) PeerInfo {
-	r := p.record
-	info := PeerInfo{
-		Name: p.name, Addresses: r.Addresses, Subnets: orEmpty(r.Subnets), Tags: orEmpty(r.Tags), State: k.state(r),
-		Created: r.Created, Endpoints: []netip.AddrPort{},
-	}
-	if r.Current != nil {
-		info.KeyID = r.Current.ID
-	}
-	if next := r.rotating(); next != nil {
-		info.NextKeyID = next.ID
-	}
-	if r.Token != nil {
-		info.TokenExpires = r.Token.Expires
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	live := k.peers[p.name]
-	if live == nil || live.uid != r.UID {
-		return info
-	}
-	info.Sessions, info.Boot = len(live.sessions), live.boot
-	seen := live.lastSeen
-	if c := live.conn; c != nil {
-		info.Online, info.Endpoints, info.Boot = true, orEmpty(c.candidates), c.boot
-		info.Source, info.Since, info.Software = c.conn.RemoteAddr().String(), c.since.UTC(), c.software
-		seen = c.lastSeen.Load()
-	}
-	if seen != 0 {
-		info.LastSeen = time.Unix(0, seen).UTC()
-	}
-	return info
-}
-
-func (k *KDC) state(r peerRecord) PeerState {
-	switch {
-	case r.Suspended:
-		return StateSuspended
-	case r.Current != nil:
-		return StateEnrolled
-	case r.Token != nil && !k.now().Before(r.Token.Expires):
-		return StateExpired
-	}
-	return StateToken
-}
-
-func orEmpty[E any](list []E) []E {
-	if list == nil {
-		return []E{}
-	}
-	return list
 }
 
 // addTags adds to the tags of a peer, which stay sorted and distinct.

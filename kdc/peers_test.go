@@ -95,9 +95,12 @@ func TestAddPeerRefuses(t *testing.T) {
 			"link-local":          {NewPeer{Name: "n", Subnets: subnetsOf("fe80::/64")}, ErrInvalid},
 			"multicast":           {NewPeer{Name: "n", Subnets: subnetsOf("239.0.0.0/8")}, ErrInvalid},
 			"broadcast":           {NewPeer{Name: "n", Subnets: subnetsOf("255.255.255.255/32")}, ErrInvalid},
+			"addresses":           {NewPeer{Name: "n", Addresses: make([]netip.Addr, maxAddresses+1)}, ErrInvalid},
+			"subnets":             {NewPeer{Name: "n", Subnets: manySubnets(maxSubnets + 1)}, ErrInvalid},
+			"tags":                {NewPeer{Name: "n", Tags: manyTags(maxTags + 1)}, ErrInvalid},
 			"tag":                 {NewPeer{Name: "n", Tags: []string{"tag:web"}}, ErrInvalid},
 			"token lifetime":      {NewPeer{Name: "n", TokenTTL: -time.Second}, ErrInvalid},
-			"token for ever":      {NewPeer{Name: "n", TokenTTL: MaxTokenTTL + 1}, ErrInvalid},
+			"token for ever":      {NewPeer{Name: "n", TokenTTL: maxTokenTTL + 1}, ErrInvalid},
 		} {
 			_, err := c.AddPeer(t.Context(), tc.n)
 			if !errors.Is(err, tc.want) || strings.Contains(err.Error(), "\n") {
@@ -105,6 +108,58 @@ func TestAddPeerRefuses(t *testing.T) {
 			}
 		}
 		if now := c.snapshot.Load().revision; now != before {
+			t.Errorf("the store changed from %d to %d", before, now)
+		}
+	})
+}
+
+func manySubnets(n int) (list []netip.Prefix) {
+	for i := range n {
+		list = append(list, netip.PrefixFrom(netip.AddrFrom4([4]byte{11, byte(i)}), 16))
+	}
+	return list
+}
+
+func manyTags(n int) (list []string) {
+	for i := range n {
+		list = append(list, fmt.Sprint("t", i))
+	}
+	return list
+}
+
+// TestChangesRefused: what is wrong with a change to a peer, or there is no such peer, is said, and nothing is changed.
+func TestChangesRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCenter(t)
+		c.add(NewPeer{Name: "a", Subnets: manySubnets(1)})
+		before := c.snapshot.Load().revision
+		change := func(name string, p PeerChange) error { _, err := c.ChangePeer(t.Context(), name, p); return err }
+		token := func(name string, ttl time.Duration) error { _, err := c.NewToken(t.Context(), name, ttl); return err }
+		suspend := func(name string) error { _, err := c.SuspendPeer(t.Context(), name); return err }
+		remove := func(name string) error { _, err := c.RemovePeer(t.Context(), name); return err }
+		rotate := func(name string) error { _, err := c.RotatePeer(t.Context(), name, 0); return err }
+		for name, tc := range map[string]struct{ err, want error }{
+			"tag":               {change("a", PeerChange{AddTags: []string{"T"}}), ErrInvalid},
+			"tags":              {change("a", PeerChange{AddTags: manyTags(maxTags + 1)}), ErrInvalid},
+			"subnets":           {change("a", PeerChange{AddSubnets: manySubnets(maxSubnets + 1)}), ErrInvalid},
+			"subnet":            {change("a", PeerChange{AddSubnets: subnetsOf("127.0.0.0/8")}), ErrInvalid},
+			"change of nobody":  {change("z", PeerChange{AddTags: []string{"t"}}), ErrNotFound},
+			"token lifetime":    {token("a", -1), ErrInvalid},
+			"token for ever":    {token("a", maxTokenTTL+1), ErrInvalid},
+			"token of nobody":   {token("z", 0), ErrNotFound},
+			"nobody suspended":  {suspend("z"), ErrNotFound},
+			"nobody resumed":    {c.ResumePeer(t.Context(), "z"), ErrNotFound},
+			"nobody removed":    {remove("z"), ErrNotFound},
+			"nobody's rotation": {rotate("z"), ErrNotFound},
+		} {
+			if !errors.Is(tc.err, tc.want) || strings.Contains(tc.err.Error(), "\n") {
+				t.Errorf("%s: %v, want %v", name, tc.err, tc.want)
+			}
+		}
+		if _, err := c.ChangePeer(t.Context(), "a", PeerChange{AddSubnets: manySubnets(1)}); err != nil {
+			t.Errorf("a subnet that it has already: %v", err)
+		}
+		if now := c.snapshot.Load().revision; now != before+1 {
 			t.Errorf("the store changed from %d to %d", before, now)
 		}
 	})
@@ -247,6 +302,7 @@ func TestPeerInfo(t *testing.T) {
 	})
 }
 
+// TestPolicyOperations: a policy in all that can be done with it.
 func TestPolicyOperations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCenter(t)

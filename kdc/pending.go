@@ -1,6 +1,7 @@
 package kdc
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -8,7 +9,95 @@ import (
 	"ssmnet/packet/control"
 )
 
-// What surrounds the five steps: exchanges in flight, their deadlines, and the ways in which they end without a grant.
+// What surrounds the five steps: exchanges in flight, their deadlines, and the ways in which they end without a grant. An
+// exchange is in one phase at a time:
+//
+//	asked --> offered --> answered --> granted   the five steps
+//	asked --> waiting --> asked                  it has seen a newer state than ours
+//	answered --> asked                           a new snapshot: it begins again (what is only offered is taken first)
+//	asked --> denied
+//	answered --> denied
+//
+// Asked and answered, it is in the hand of one goroutine, which holds KDC.gate until it has gone on; offered and waiting, it
+// is in nobody's, and a timer is set: whoever comes first, with an answer, a snapshot, the timer or the end of a connection,
+// takes it. A drawing that says otherwise than phases fails TestPhases.
+type phase uint8
+
+const (
+	phaseAsked phase = iota
+	phaseWaiting
+	phaseOffered
+	phaseAnswered // or its time is up, or a new snapshot has come
+	phaseGranted
+	phaseDenied
+)
+
+var phases = map[phase][]phase{
+	phaseAsked:    {phaseWaiting, phaseOffered, phaseDenied},
+	phaseWaiting:  {phaseAsked},
+	phaseOffered:  {phaseAnswered},
+	phaseAnswered: {phaseAsked, phaseGranted, phaseDenied},
+}
+
+// behindTimeout is how long a request waits for the state that it was made under.
+const behindTimeout = time.Second
+
+// exchanges are those in flight.
+type exchanges struct {
+	pending  map[control.SessionID]*exchange // offered
+	waiting  map[*exchange]struct{}          // for a newer snapshot
+	reissued int                             // that a new snapshot made begin again
+}
+
+func newExchanges() exchanges {
+	return exchanges{pending: map[control.SessionID]*exchange{}, waiting: map[*exchange]struct{}{}}
+}
+
+// move takes an exchange to its next phase. Which, its caller knows: it has it in hand, or holds k.mu since it looked.
+// k.mu is held.
+func (k *KDC) move(x *exchange, to phase) {
+	if !slices.Contains(phases[x.phase], to) {
+		panic(fmt.Sprintf("exchange of %s from phase %d to %d", x.from.name, x.phase, to))
+	}
+	switch x.phase {
+	case phaseWaiting:
+		delete(k.waiting, x)
+		x.timer.stop()
+	case phaseOffered:
+		delete(k.pending, x.session)
+		delete(x.to.offers, x)
+		x.timer.stop()
+	}
+	x.phase = to
+	session := x.session
+	switch to {
+	case phaseWaiting:
+		k.waiting[x] = struct{}{}
+		x.timer = k.after(behindTimeout, func() { k.overdue(x, to, session) })
+	case phaseOffered:
+		k.pending[session] = x
+		x.to.offers[x] = struct{}{}
+		x.timer = k.after(control.AcceptTimeout, func() { k.overdue(x, to, session) })
+	case phaseGranted, phaseDenied:
+		delete(x.from.requests, x)
+		if x.reissued {
+			k.reissued--
+		}
+	}
+}
+
+// take takes an exchange in hand, false where somebody has it, or it has ended. k.mu is held.
+func (k *KDC) take(x *exchange) bool {
+	switch x.phase {
+	case phaseWaiting:
+		k.move(x, phaseAsked)
+	case phaseOffered:
+		k.move(x, phaseAnswered)
+	default:
+		return false
+	}
+	return true
+}
 
 // enter counts an exchange in, false where its connection or the KDC has too many.
 func (k *KDC) enter(x *exchange) bool {
@@ -23,43 +112,8 @@ func (k *KDC) enter(x *exchange) bool {
 	return true
 }
 
-// pend makes an exchange wait for its responder. k.mu is held.
-func (k *KDC) pend(x *exchange) {
-	k.pending[x.session] = x
-	x.to.offers[x] = struct{}{}
-	session := x.session
-	x.timer = k.after(control.AcceptTimeout, func() { k.unanswered(x, session) })
-}
-
-// unpend takes it out again. k.mu is held.
-func (k *KDC) unpend(x *exchange) {
-	if x.timer != nil {
-		x.timer.stop()
-		x.timer = nil
-	}
-	delete(k.waiting, x)
-	if k.pending[x.session] == x {
-		delete(k.pending, x.session)
-		delete(x.to.offers, x)
-	}
-}
-
-// finish takes an exchange out for good, false where that has been done before. k.mu is held.
-func (k *KDC) finish(x *exchange) bool {
-	if x.done {
-		return false
-	}
-	x.done = true
-	if x.reissued {
-		k.reissued--
-	}
-	k.unpend(x)
-	delete(x.from.requests, x)
-	return true
-}
-
-// answered gives the exchange that the responder's accept or denial is for, no longer waiting; nil where there is none,
-// and foreign where it waits for somebody else.
+// answered takes the exchange that a responder's accept is for; nil where there is none, and foreign where it was offered to
+// somebody else.
 func (k *KDC) answered(c *connection, id control.SessionID) (x *exchange, foreign bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -67,18 +121,19 @@ func (k *KDC) answered(c *connection, id control.SessionID) (x *exchange, foreig
 	if x == nil || x.to != c {
 		return nil, x != nil
 	}
-	k.unpend(x)
+	k.take(x)
 	return x, false
 }
 
-// refused takes the responder's KeyDenial, which names na alone. Offers that wait for one responder are few.
-func (k *KDC) refused(c *connection, m *control.KeyDenial) {
+// onKeyDenial takes the responder's KeyDenial, which names na alone. Offers that wait for one responder are few. A responder
+// does not speak for the KDC: it is behind, or it refuses, and the requester and the audit record are told no other reason.
+func (k *KDC) onKeyDenial(c *connection, m *control.KeyDenial) {
 	var found *exchange
 	k.mu.Lock()
 	for x := range c.offers {
 		if x.request.Na == m.Na {
 			found = x
-			k.unpend(x)
+			k.take(x)
 			break
 		}
 	}
@@ -86,24 +141,26 @@ func (k *KDC) refused(c *connection, m *control.KeyDenial) {
 	if found == nil {
 		return
 	}
-	reason := m.Reason
-	if reason == 0 {
-		reason = control.Refused
+	reason := control.Refused
+	if m.Reason == control.Behind {
+		reason = control.Behind
 	}
 	k.deny(found, reason)
 }
 
-// deny answers the requester with a reason and records it.
+// deny ends an exchange and answers the requester with the reason.
 func (k *KDC) deny(x *exchange, reason control.Reason) {
-	k.mu.Lock()
-	first := k.finish(x)
-	k.mu.Unlock()
-	if !first {
-		return
-	}
+	k.end(x, reason)
 	if err := x.from.conn.Send(x.call, &control.KeyDenial{Na: x.request.Na, Reason: reason}); err != nil {
 		k.log.Debug("denial not sent", "step", 3, "requester", x.from.name, "error", err)
 	}
+}
+
+// end is deny where no answer is due.
+func (k *KDC) end(x *exchange, reason control.Reason) {
+	k.mu.Lock()
+	k.move(x, phaseDenied)
+	k.mu.Unlock()
 	k.record(x, reason)
 }
 
@@ -115,91 +172,81 @@ func (k *KDC) withdraw(c *connection, id control.SessionID, reason control.Reaso
 	})
 }
 
-// unanswered ends an exchange whose responder has not accepted in time, and asks that connection whether it lives.
-func (k *KDC) unanswered(x *exchange, session control.SessionID) {
-	k.gate.RLock()
-	defer k.gate.RUnlock()
-	k.mu.Lock()
-	if k.pending[session] != x {
-		k.mu.Unlock()
-		return
-	}
-	k.unpend(x)
-	to := x.to
-	k.mu.Unlock()
-	k.withdraw(to, session, control.Offline)
-	to.conn.Send(0, &control.Ping{})
-	k.deny(x, control.Offline)
-}
-
 // await lets a request that has seen a newer state than ours wait for our watch to catch up.
 func (k *KDC) await(x *exchange) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.waiting[x] = struct{}{}
-	x.timer = k.after(behindTimeout, func() {
-		k.gate.RLock()
-		defer k.gate.RUnlock()
-		k.mu.Lock()
-		_, still := k.waiting[x]
-		k.unpend(x)
-		k.mu.Unlock()
-		if still {
-			k.deny(x, control.Behind)
-		}
-	})
+	k.move(x, phaseWaiting)
 }
 
-// behindTimeout is how long a request waits for the state that it was made under.
-const behindTimeout = time.Second
+// overdue ends an exchange that has been in a phase for as long as it may. A responder that has not accepted is asked
+// whether it lives.
+func (k *KDC) overdue(x *exchange, in phase, session control.SessionID) {
+	k.gate.RLock()
+	defer k.gate.RUnlock()
+	k.mu.Lock()
+	still := x.phase == in && x.session == session && k.take(x)
+	k.mu.Unlock()
+	switch {
+	case !still:
+	case in == phaseWaiting:
+		k.deny(x, control.Behind)
+	default:
+		k.withdraw(x.to, session, control.Offline)
+		x.to.conn.Send(0, &control.Ping{})
+		k.deny(x, control.Offline)
+	}
+}
 
-// caughtUp takes the requests that need not wait any longer. k.mu is held.
+// caughtUp takes the requests that have waited for s. k.mu is held.
 func (k *KDC) caughtUp(s *snapshot) (ready []*exchange) {
 	for x := range k.waiting {
 		if !s.asOf.Before(x.request.AsOf) {
-			k.unpend(x)
+			k.take(x)
 			ready = append(ready, x)
 		}
 	}
 	return ready
 }
 
-// reissue begins an exchange again under a new snapshot: its terms carry as_of, and the requester refuses what is older
-// than it has seen. The responder drops the first session, which no requester ever gets the key of.
-func (k *KDC) reissue(s *snapshot, x *exchange) {
+// again begins an exchange that the responder has been offered once more, under a new snapshot: its terms carry as_of, and
+// the requester refuses what is older than it has seen. The responder drops the first session, which no requester ever gets
+// the key of.
+func (k *KDC) again(s *snapshot, x *exchange) {
 	k.mu.Lock()
-	k.unpend(x)
+	k.move(x, phaseAsked)
 	if !x.reissued {
 		x.reissued = true
 		k.reissued++
 	}
 	k.mu.Unlock()
 	k.withdraw(x.to, x.session, control.Changed)
-	x.key.Destroy() // nobody else has the exchange: its requester's connection leaves under the gate
-	waits := time.Since(x.arrived) < control.RequestTimeout
-	if !waits {
+	x.key.Destroy()
+	if time.Since(x.arrived) >= control.RequestTimeout { // nobody waits for it any more
 		k.deny(x, control.Busy)
 		return
 	}
-	k.step3(s, x)
+	k.begin(s, x)
 }
 
 // abandon ends the exchanges of a connection that has gone. Those it asked for need no answer; those it was to accept
-// are denied. KDC.gate is held for writing: nobody else touches an exchange meanwhile.
+// are denied. KDC.gate is held for writing: nobody has one in hand meanwhile.
 func (k *KDC) abandon(c *connection) {
 	k.mu.Lock()
 	c.gone = true
 	asked, offered := slices.Collect(maps.Keys(c.requests)), slices.Collect(maps.Keys(c.offers))
-	k.mu.Unlock()
 	for _, x := range asked {
-		k.mu.Lock()
-		waits := k.pending[x.session] == x
-		k.finish(x)
-		k.mu.Unlock()
-		if waits {
+		if x.phase == phaseOffered {
 			k.withdraw(x.to, x.session, control.Offline)
 		}
-		k.record(x, control.Offline)
+		k.take(x)
+	}
+	for _, x := range offered {
+		k.take(x)
+	}
+	k.mu.Unlock()
+	for _, x := range asked {
+		k.end(x, control.Offline)
 	}
 	for _, x := range offered {
 		k.deny(x, control.Offline)

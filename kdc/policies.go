@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"ssmnet/kdc/store"
 	"ssmnet/policy"
@@ -13,13 +14,30 @@ import (
 // maxNote is the length of the note to a policy revision, in bytes.
 const maxNote = 1024
 
+// PolicyReport is the outcome of checking or applying a policy.
+type PolicyReport struct {
+	Revision uint64    `json:"revision,omitempty"` // that it was given; zero where it was only checked
+	Grants   int       `json:"grants"`
+	Warnings []string  `json:"warnings"`
+	Revoked  []Receipt `json:"revoked"`
+	Narrowed []Receipt `json:"narrowed"`
+}
+
+// PolicyRevision is one policy as it was applied.
+type PolicyRevision struct {
+	Revision uint64    `json:"revision"` // zero: none has been applied, and all is denied
+	Applied  time.Time `json:"applied,omitzero"`
+	Note     string    `json:"note,omitempty"`
+	Text     string    `json:"text"`
+}
+
 // CheckPolicy parses the text and resolves it against the peers. A faulty policy is ErrPolicy, wrapping policy.Errors.
 func (k *KDC) CheckPolicy(ctx context.Context, text []byte) (PolicyReport, error) {
 	return k.checkPolicy(k.snapshot.Load(), text)
 }
 
 func (k *KDC) checkPolicy(s *snapshot, text []byte) (PolicyReport, error) {
-	report := noReport()
+	var report PolicyReport
 	if len(text) > MaxPolicy {
 		return report, fmt.Errorf("%w: the policy has %d bytes, at most %d (%d KiB) can be stored", ErrInvalid, len(text),
 			MaxPolicy, MaxPolicy>>10)
@@ -47,11 +65,6 @@ func (k *KDC) checkPolicy(s *snapshot, text []byte) (PolicyReport, error) {
 	return report, nil
 }
 
-// noReport is the report of nothing, with no list that is null in JSON.
-func noReport() PolicyReport {
-	return PolicyReport{Warnings: []string{}, Revoked: []Receipt{}, Narrowed: []Receipt{}}
-}
-
 // carried refuses a state of a peer with which the grants between it and another, which had fewer before, could not be
 // carried any more.
 func (k *KDC) carried(s *snapshot, name string, record peerRecord) error {
@@ -74,22 +87,21 @@ func (k *KDC) carried(s *snapshot, name string, record peerRecord) error {
 // changes nothing and reports ErrConflict.
 func (k *KDC) ApplyPolicy(ctx context.Context, text []byte, ifRevision *uint64, note string) (PolicyReport, error) {
 	if len(note) > maxNote || note != printable(note, maxNote) {
-		return noReport(),
+		return PolicyReport{},
 			fmt.Errorf("%w note: it must be one printable line of at most %d bytes", ErrInvalid, maxNote)
 	}
 	var report PolicyReport
-	collector := k.collect()
-	err := k.change(ctx, func(s *snapshot) (c change, err error) {
+	r, err := k.change(ctx, func(s *snapshot) (w write, err error) {
 		if ifRevision != nil && *ifRevision != s.policyRevision {
-			return c, fmt.Errorf("%w: policy revision %d is in force, not %d: get it and apply again", ErrConflict,
+			return w, fmt.Errorf("%w: policy revision %d is in force, not %d: get it and apply again", ErrConflict,
 				s.policyRevision, *ifRevision)
 		}
 		if report, err = k.checkPolicy(s, text); err != nil {
-			return c, err
+			return w, err
 		}
 		report.Revision = s.policyRevision + 1
 		key := policyKey(report.Revision)
-		return change{
+		return write{
 			[]store.Condition{{Key: headKey, Revision: s.head}, {Key: key}},
 			[]store.Op{
 				put(headKey, headRecord{report.Revision}),
@@ -97,17 +109,16 @@ func (k *KDC) ApplyPolicy(ctx context.Context, text []byte, ifRevision *uint64, 
 			},
 		}, nil
 	})
-	revocations := k.collected(collector)
 	if err != nil {
-		return noReport(), err
+		return PolicyReport{}, err
 	}
 	k.audit.add(event{Event: "policy.apply", Revision: report.Revision, Note: note})
 	k.log.Info("policy applied", "revision", report.Revision, "grants", report.Grants)
-	for _, r := range k.wait(ctx, revocations, revocationWait) {
-		if r.Narrowed {
-			report.Narrowed = append(report.Narrowed, r)
+	for _, one := range k.wait(ctx, r, receiptWait) {
+		if one.Narrowed {
+			report.Narrowed = append(report.Narrowed, one)
 		} else {
-			report.Revoked = append(report.Revoked, r)
+			report.Revoked = append(report.Revoked, one)
 		}
 	}
 	return report, nil

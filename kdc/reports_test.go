@@ -118,8 +118,8 @@ func TestSessionBudget(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if n := len(p.sessions); n != 0 || p.peers["a"].budget != 0 {
-			t.Errorf("%d sessions left, budget %d", n, p.peers["a"].budget)
+		if n := len(p.sessions); n != 0 || p.live["a"].budget != 0 {
+			t.Errorf("%d sessions left, budget %d", n, p.live["a"].budget)
 		}
 	})
 }

@@ -90,7 +90,7 @@ func TestRevocationIsOwed(t *testing.T) {
 		await[*control.Revoke](again)
 		again.send(0, &control.RevokeAck{Sessions: []control.SessionID{keys.Session}})
 		synctest.Wait()
-		if n := len(p.peers["b"].owed); n != 0 || len(p.Sessions(SessionFilter{})) != 0 {
+		if n := len(p.live["b"].owed); n != 0 || len(p.Sessions(SessionFilter{})) != 0 {
 			t.Errorf("%d acks owed, %d sessions", n, len(p.Sessions(SessionFilter{})))
 		}
 	})
@@ -115,7 +115,7 @@ func TestPolicyChangeRevokes(t *testing.T) {
 		if got := states(r.Revoked); got["a"] != ReceiptPending || got["b"] != ReceiptAcked {
 			t.Errorf("receipts %+v", r.Revoked)
 		}
-		if took := time.Since(start); took != revocationWait {
+		if took := time.Since(start); took != receiptWait {
 			t.Errorf("waited %s for the ack that did not come", took)
 		}
 		if got := await[*control.Revoke](p.a); got.Sessions[0] != keys.Session || got.Reason != control.Changed {
@@ -194,7 +194,7 @@ func TestSuspendWithoutAck(t *testing.T) {
 			t.Errorf("receipts %+v", rs)
 		}
 		p.a.send(3, p.a.anyRequest(p.b)) // nothing but acks is taken
-		time.Sleep(ackWait - revocationWait)
+		time.Sleep(ackWait - receiptWait)
 		if got := await[*control.Refusal](p.a); got.Reason != control.Suspended {
 			t.Errorf("refused for %s", got.Reason)
 		}
@@ -232,7 +232,7 @@ func TestRemove(t *testing.T) {
 			t.Errorf("removed peer: %v", err)
 		}
 		synctest.Wait()
-		if len(p.peers) != 1 {
+		if len(p.live) != 1 {
 			t.Error("something is remembered of the removed peer")
 		}
 		p.join(p.add(NewPeer{Name: "b"}), "198.51.100.2")
@@ -252,7 +252,7 @@ func TestRevokedIsRemembered(t *testing.T) {
 			m.send(0, &control.RevokeAck{Sessions: await[*control.Revoke](m).Sessions})
 		}
 		synctest.Wait()
-		if n := len(p.peers["a"].owed) + len(p.peers["b"].owed); n != 0 {
+		if n := len(p.live["a"].owed) + len(p.live["b"].owed); n != 0 {
 			t.Fatalf("%d acks owed", n)
 		}
 		p.a.send(0, report(keys, p.a.boot, p.b.boot, false))

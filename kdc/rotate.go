@@ -19,6 +19,27 @@ import (
 // rotateAtOnce is how many peers' keys one change to the store replaces.
 const rotateAtOnce = 64
 
+// RotationState says whether a peer has taken its new permanent key.
+type RotationState string
+
+const (
+	Rotated         RotationState = "rotated" // the new key is in use and the one before it is dead
+	RotationPending RotationState = "pending" // the peer is offline, or has not used the new key yet
+)
+
+// Rotation is one peer's change of its permanent key.
+type Rotation struct {
+	Peer  string        `json:"peer"`
+	KeyID control.KeyID `json:"key_id"` // of the new key
+	State RotationState `json:"state"`
+}
+
+// Rotations are what RotatePeer and RotateAll began.
+type Rotations struct {
+	Rotations []Rotation `json:"rotations"`
+	Skipped   int        `json:"skipped"` // peers that have never enrolled, and have no key to rotate
+}
+
 // RotatePeer makes a new permanent key for a peer, and waits for it to be in use if the peer is connected. A suspended
 // peer gets it when it is resumed. ErrConflict: the peer has no key yet.
 func (k *KDC) RotatePeer(ctx context.Context, name string, wait time.Duration) (Rotations, error) {
@@ -38,7 +59,7 @@ func (k *KDC) RotatePeer(ctx context.Context, name string, wait time.Duration) (
 
 // RotateAll is RotatePeer of every peer that has a key.
 func (k *KDC) RotateAll(ctx context.Context, wait time.Duration) (Rotations, error) {
-	all := Rotations{Rotations: []Rotation{}}
+	var all Rotations
 	names := slices.Sorted(maps.Keys(k.snapshot.Load().peers))
 	for some := range slices.Chunk(names, rotateAtOnce) {
 		begun, err := k.rotate(ctx, some)
@@ -54,7 +75,7 @@ func (k *KDC) RotateAll(ctx context.Context, wait time.Duration) (Rotations, err
 // rotate stores next keys for those of the named peers that exist; publishing the change delivers them.
 func (k *KDC) rotate(ctx context.Context, names []string) (begun Rotations, err error) {
 	var events []event
-	err = k.change(ctx, func(s *snapshot) (c change, err error) {
+	_, err = k.change(ctx, func(s *snapshot) (w write, err error) {
 		begun, events = Rotations{}, nil
 		for _, name := range names {
 			p := s.peers[name]
@@ -68,13 +89,12 @@ func (k *KDC) rotate(ctx context.Context, names []string) (begun Rotations, err 
 			key, next := k.newKey(name)
 			key.Destroy() // opened again when it is sent
 			record := p.record.clone()
-			record.setNext(next, true)
-			one := k.replace(p, record)
-			c.conditions, c.ops = append(c.conditions, one.conditions...), append(c.ops, one.ops...)
+			record.rotate(next)
+			w.add(k.replace(p, record))
 			begun.Rotations = append(begun.Rotations, Rotation{Peer: name, KeyID: next.ID, State: RotationPending})
-			events = append(events, event{Event: "key.rotate", Peer: name, KeyID: next.ID, Note: replacing(p.record)})
+			events = append(events, event{Event: "key.rotate", Peer: name, KeyID: next.ID, Note: p.record.replacing()})
 		}
-		return c, nil
+		return w, nil
 	})
 	if err != nil {
 		return Rotations{}, err
@@ -84,17 +104,6 @@ func (k *KDC) rotate(ctx context.Context, names []string) (begun Rotations, err 
 		k.log.Info("rotating a permanent key", "peer", e.Peer, "key_id", e.KeyID)
 	}
 	return begun, nil
-}
-
-// replacing says what becomes of a next key that was never used.
-func replacing(r peerRecord) string {
-	switch {
-	case r.Next == nil:
-		return ""
-	case r.rotating() != nil:
-		return "replaces a rotation"
-	}
-	return "replaces a redeemed key"
 }
 
 // sendNext sends a connection the next key that a rotation has made for its peer, if it runs under the current one and
@@ -114,7 +123,7 @@ func (k *KDC) sendNext(s *snapshot, c *connection) {
 	}
 	key, err := k.ring.open(c.name, next.ID, next.Sealed)
 	if err != nil {
-		k.log.Error("a key cannot be used", "peer", c.name, "error", err)
+		k.log.Error("a key cannot be used", "peer", c.name, "key_id", next.ID, "error", err)
 		return
 	}
 	defer key.Destroy()

@@ -16,7 +16,7 @@ import (
 // every goroutine, and returns when all have ended; a KDC serves once.
 func (k *KDC) Serve(ctx context.Context, listeners ...net.Listener) error {
 	if !k.serving.CompareAndSwap(false, true) {
-		return errors.New("the KDC has served already")
+		return errServed
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -123,7 +123,7 @@ func (k *KDC) receive(ctx context.Context, nc net.Conn, known func()) {
 		return
 	case who.role == roleNext:
 		if err := k.promote(ctx, who); err != nil {
-			k.warn("key not put in use", "peer", who.peer.name, "error", err)
+			k.warn("key not put in use", "peer", who.peer.name, "key_id", who.key.ID, "error", err)
 			conn.Send(first.ID, &control.Refusal{Refused: first.Message.Type(), Reason: control.Unavailable})
 			conn.Shutdown(farewell)
 			return
@@ -140,7 +140,7 @@ func (k *KDC) keyOf(id control.KeyID) (keyOwner, secret.Key, bool) {
 	}
 	key, err := k.ring.open(who.peer.name, id, who.key.Sealed)
 	if err != nil {
-		k.log.Error("a key cannot be used", "peer", who.peer.name, "error", err)
+		k.log.Error("a key cannot be used", "peer", who.peer.name, "key_id", id, "error", err)
 		return keyOwner{}, secret.Key{}, false
 	}
 	return who, key, true
@@ -179,4 +179,17 @@ func (k *KDC) closeAll() {
 		nc.Close()
 	}
 	k.timers.stopAll()
+}
+
+// isServing says why an operation cannot be done, if so.
+func (k *KDC) isServing() error {
+	select {
+	case <-k.stopped:
+		return ErrNotServing
+	default:
+	}
+	if !k.serving.Load() {
+		return ErrNotServing
+	}
+	return nil
 }

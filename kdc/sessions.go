@@ -1,6 +1,7 @@
 package kdc
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -8,14 +9,27 @@ import (
 	"ssmnet/packet/control"
 )
 
-// The registry of live sessions. A session comes into it by a grant of this KDC or by the report of one of its sides,
-// and leaves when neither side holds it any more: a side that says it closed a session is believed for itself alone,
-// or it could hide from the other side's revocation. Everything here is under KDC.mu.
-
 const (
 	maxSessions       = 1 << 20 // in all
 	maxSessionsOfPeer = 16384   // that one peer asked for or reported first
 )
+
+// registry is what the KDC knows of live peers and sessions. A session comes into it by a grant of this KDC or by the report
+// of one of its sides, and leaves when neither side holds it any more: a side that says it closed a session is believed for
+// itself alone, or it could hide from the other side's revocation. All of it is under KDC.mu.
+type registry struct {
+	live     map[string]*livePeer // by name
+	sessions map[control.SessionID]*session
+	revoked  revokedIDs
+	early    bool // there may be sessions of a newer state than the snapshot's
+}
+
+func newRegistry() registry {
+	return registry{
+		live: map[string]*livePeer{}, sessions: map[control.SessionID]*session{},
+		revoked: revokedIDs{reasons: map[control.SessionID]control.Reason{}},
+	}
+}
 
 // session is one live session as its ends have told, and as it was granted.
 type session struct {
@@ -36,20 +50,51 @@ type session struct {
 type side struct {
 	peer string
 	boot control.Boot
-	held bool
-	told bool // the grant, or a report of its own, says that it does
+	hold hold
 }
 
-// live is the session that an exchange makes.
-func (x *exchange) live(now time.Time) *session {
-	return &session{
-		id:    x.session,
-		sides: [2]side{{x.a.Name, x.a.Boot, true, true}, {x.b.Name, x.b.Boot, true, true}},
-		by:    x.a.Name, since: now, began: time.Now(), asOf: x.verdict.terms.AsOf,
-		digest: control.DigestSelectors(x.verdict.terms.Selectors), selectors: x.verdict.terms.Selectors,
-		suite: x.suite, grant: x.verdict.grant,
-	}
+// hold is what the KDC knows of a side's hold on a session: of the grant, of its own reports and acks, and at first of the
+// other side's. What it then says changes that so:
+//
+//	           tells    closes    misses
+//	supposed   holds    lacks     lacks
+//	holds      holds    closed    lacks
+//	closed     holds    closed    lacks
+//	lacks      holds    lacks     lacks
+//
+// It tells that it holds the session in a report; it closes it by a report, or by the ack of a Narrow that finds none; and it
+// misses it where the full report after Hello does not name it. A session that neither side supposedly holds or holds is no
+// more; one that a side alone holds, where the other lacks it, is revoked (match).
+type hold uint8
+
+const (
+	supposed hold = iota // the other side has told of the session, and this one has yet to
+	holds                // granted, or told
+	closed               // it had the session, and has no more
+	lacks                // it has told of all that it has, and not of this one
+)
+
+// word is what a side says of a session.
+type word uint8
+
+const (
+	tells word = iota
+	closes
+	misses
+)
+
+var holdAfter = [...][3]hold{
+	supposed: {tells: holds, closes: lacks, misses: lacks},
+	holds:    {tells: holds, closes: closed, misses: lacks},
+	closed:   {tells: holds, closes: closed, misses: lacks},
+	lacks:    {tells: holds, closes: lacks, misses: lacks},
 }
+
+// has says that a side may have the session.
+func (h hold) has() bool { return h == supposed || h == holds }
+
+// told says that a side has had it, by its own word or the grant.
+func (h hold) told() bool { return h == holds || h == closed }
 
 // agrees says whether a side that acks with these selectors has those that the session has. The first to tell is believed:
 // the other must tell the same. k.mu is held.
@@ -84,14 +129,14 @@ func (k *KDC) addSession(s *session) bool {
 		k.dropSession(old)
 		k.tellWatchers(SessionClosed, old, 0)
 	}
-	if len(k.sessions) >= maxSessions || k.live(s.by).budget >= maxSessionsOfPeer {
+	if len(k.sessions) >= maxSessions || k.livePeer(s.by).budget >= maxSessionsOfPeer {
 		return false
 	}
 	k.sessions[s.id] = s
 	for _, end := range s.sides {
-		k.live(end.peer).sessions[s.id] = s
+		k.livePeer(end.peer).sessions[s.id] = s
 	}
-	k.live(s.by).budget++
+	k.livePeer(s.by).budget++
 	k.tellWatchers(SessionOpened, s, 0)
 	return true
 }
@@ -102,157 +147,100 @@ func (k *KDC) dropSession(s *session) {
 		return
 	}
 	delete(k.sessions, s.id)
-	if p := k.peers[s.by]; p != nil && p.sessions[s.id] == s {
+	if p := k.live[s.by]; p != nil && p.sessions[s.id] == s {
 		p.budget--
 	}
 	for _, end := range s.sides {
-		if p := k.peers[end.peer]; p != nil {
+		if p := k.live[end.peer]; p != nil {
 			delete(p.sessions, s.id)
 		}
 	}
 }
 
-// letGo notes that a side does not hold the session any more. k.mu is held.
-func (k *KDC) letGo(s *session, end *side) {
-	end.held = false
-	if !s.sides[0].held && !s.sides[1].held {
+// letGo takes a side's word that it does not hold the session any more. k.mu is held.
+func (k *KDC) letGo(s *session, end *side, said word) {
+	end.hold = holdAfter[end.hold][said]
+	if !s.sides[0].hold.has() && !s.sides[1].hold.has() {
 		k.dropSession(s)
 		k.tellWatchers(SessionClosed, s, 0)
 	}
 }
 
-// reported takes a SessionReport: sessions that were opened and closed, and after Hello all that there are.
-func (k *KDC) reported(c *connection, m *control.SessionReport) {
-	s := k.snapshot.Load()
-	var refuse []control.SessionID
-	var doomed []*session
-	wide := narrowing{}
-	reason := control.Changed
+// SessionInfo is a live session.
+type SessionInfo struct {
+	ID        control.SessionID `json:"id"`
+	Requester string            `json:"requester"`
+	Responder string            `json:"responder"`
+	Since     time.Time         `json:"since"`
+	AsOf      control.AsOf      `json:"as_of"`
+	Suite     string            `json:"suite,omitempty"`     // unknown where another run of the KDC issued it
+	Selectors []string          `json:"selectors,omitempty"` // likewise, until it is known that it has no others
+	Grant     string            `json:"grant,omitempty"`     // id of the grant that permitted the request; likewise
+}
+
+// SessionFilter chooses sessions: those that match every field that is set. With none set and All false it chooses
+// nothing to revoke, and everything to list.
+type SessionFilter struct {
+	ID    control.SessionID `json:"id,omitzero"`
+	Peer  string            `json:"peer,omitempty"`
+	PairA string            `json:"pair_a,omitempty"` // with PairB: sessions between the two, whoever asked
+	PairB string            `json:"pair_b,omitempty"`
+	All   bool              `json:"all,omitempty"`
+}
+
+// chosen says whether the filter, which has something set, chooses a session.
+func (f SessionFilter) chosen(s *session) bool {
+	return (f.ID == (control.SessionID{}) || f.ID == s.id) &&
+		(f.Peer == "" || s.of(f.Peer) != nil) &&
+		(f.PairA == "" || s.of(f.PairA) != nil) &&
+		(f.PairB == "" || s.of(f.PairB) != nil && f.PairA != f.PairB)
+}
+
+// Sessions lists live sessions, the newest last.
+func (k *KDC) Sessions(f SessionFilter) []SessionInfo {
 	k.mu.Lock()
-	p := k.live(c.name)
-	for _, e := range m.Opened {
-		if c.roll != nil {
-			c.roll[e.ID] = struct{}{}
-		}
-		why := k.opened(s, c, e, wide)
-		switch known := k.sessions[e.ID]; {
-		case why == 0:
-		case known != nil && k.judge(s, known) == ends:
-			doomed = append(doomed, known)
-		default:
-			refuse, reason = append(refuse, e.ID), why
-		}
-	}
-	for _, id := range m.Closed {
-		if x := p.sessions[id]; x != nil && x.of(c.name).boot == c.boot {
-			k.letGo(x, x.of(c.name))
-		}
-		if d := p.owed[id]; d != nil && d.boot == c.boot {
-			k.acknowledge(p, d)
-		}
-	}
-	if len(c.roll) > maxSessionsOfPeer {
-		c.roll, c.endless = nil, true // more than are taken in: nothing follows from what is missing in it
-	}
-	if m.Last {
-		k.closeRoll(c)
-	}
+	found := k.find(f)
 	k.mu.Unlock()
-	if len(refuse) > 0 {
-		e := event{Event: "report.refused", Peer: c.name, Count: uint64(len(refuse)), Reason: reason.String()}
-		k.auditDenial(e, denied{requester: c.name, reason: e.Event + ": " + e.Reason})
-		c.conn.Send(0, &control.Revoke{Sessions: refuse, Reason: reason, AsOf: s.asOf})
-	}
-	k.revoke(doomed, control.Changed)
-	k.narrow(s, wide)
+	return inOrder(found)
 }
 
-// opened takes one reported session in, or says why it must go; it may have to be narrowed. k.mu is held.
-func (k *KDC) opened(s *snapshot, c *connection, e control.SessionEntry, wide narrowing) control.Reason {
-	d := k.live(c.name).owed[e.ID]
-	if d != nil && d.narrow == nil {
-		return d.reason
-	}
-	if why, ok := k.revoked.has(e.ID); ok {
-		return why
-	}
-	if known := k.sessions[e.ID]; known != nil {
-		end := known.of(c.name)
-		if end == nil || end.boot != c.boot {
-			return control.Changed
-		}
-		end.held, end.told = true, true
-		if d != nil {
-			return 0 // it may not have heard of the Narrow when it reported
-		}
-		return k.retold(s, known, end, e, wide)
-	}
-	age := time.Duration(min(e.AgeMillis, 1<<40)) * time.Millisecond
-	x := &session{
-		id: e.ID, by: c.name,
-		sides: [2]side{{e.Requester, e.BootA, true, false}, {e.Responder, e.BootB, true, false}},
-		since: k.now().Add(-age), began: time.Now().Add(-age), heard: time.Now(), asOf: e.AsOf, digest: e.Selectors,
-	}
-	if end := x.of(c.name); end == nil || end.boot != c.boot || e.Requester == e.Responder {
-		return control.Malformed
-	}
-	far := x.other(c.name)
-	q := k.peers[far.peer]
-	if q != nil && (slices.Contains(q.displaced, far.boot) || q.conn != nil && q.boot != far.boot) {
-		return control.Restarted
-	}
-	judged := k.judge(s, x)
-	if judged == ends {
-		return control.Changed
-	}
-	if !k.addSession(x) {
-		return control.Busy
-	}
-	x.of(c.name).told = true
-	k.matchLater(c)
-	if judged == narrows {
-		wide[x] = nil
-	}
-	return 0
+// listed is a session in a list, which is in the order of the monotonic clock.
+type listed struct {
+	began time.Time
+	info  SessionInfo
 }
 
-// retold takes what a side tells of a session that is known. Where that is not what is known of its selectors one of them
-// is out of date: the ack of a Narrow says whether they then agree. k.mu is held.
-func (k *KDC) retold(s *snapshot, x *session, end *side, e control.SessionEntry, wide narrowing) control.Reason {
-	newer := x.asOf.Before(e.AsOf)
-	if e.AsOf.Before(x.asOf) { // it is yet to be narrowed, or the other side claimed that it came of a newer state
-		x.asOf = e.AsOf
-	}
-	switch k.judge(s, x) {
-	case ends:
-		return control.Changed
-	case narrows:
-		wide[x] = nil
-		return 0
-	}
-	switch {
-	case e.Selectors == x.digest:
-	case s.asOf.Before(e.AsOf): // another KDC has narrowed it under a state that we have yet to see, and judge it by
-	case newer: // likewise, under one that we have seen
-		x.digest, wide[x] = control.Digest{}, nil
-	default:
-		wide.one(x, end)
-	}
-	return 0
-}
-
-// closeRoll ends the full report after Hello: what this side had held before and did not report, it holds no more.
-// k.mu is held.
-func (k *KDC) closeRoll(c *connection) {
-	if c.roll == nil {
-		return
-	}
-	for id, x := range k.live(c.name).sessions {
-		if _, reported := c.roll[id]; !reported && x.began.Before(c.began) {
-			x.of(c.name).told = x.of(c.name).told && !x.began.Before(c.began.Add(-control.ConfirmTimeout))
-			k.letGo(x, x.of(c.name))
+// find lists the live sessions that a filter chooses, in no order. k.mu is held.
+func (k *KDC) find(f SessionFilter) (list []listed) {
+	for _, s := range k.sessions {
+		if f.chosen(s) {
+			list = append(list, listed{s.began, s.info()})
 		}
 	}
-	c.roll = nil
-	k.matchLater(c)
+	return list
+}
+
+// inOrder puts the newest last.
+func inOrder(found []listed) []SessionInfo {
+	slices.SortFunc(found, func(a, b listed) int {
+		return cmp.Or(a.began.Compare(b.began), a.info.ID.Compare(b.info.ID))
+	})
+	list := make([]SessionInfo, len(found))
+	for i, l := range found {
+		list[i] = l.info
+	}
+	return list
+}
+
+func (s *session) info() SessionInfo {
+	i := SessionInfo{
+		ID: s.id, Requester: s.sides[0].peer, Responder: s.sides[1].peer, Since: s.since.UTC(), AsOf: s.asOf, Grant: s.grant,
+	}
+	if s.suite != 0 {
+		i.Suite = s.suite.String()
+	}
+	for _, x := range s.selectors {
+		i.Selectors = append(i.Selectors, x.String())
+	}
+	return i
 }

@@ -165,16 +165,41 @@ func TestGrantReplacesReport(t *testing.T) {
 			Selectors: control.DigestSelectors(pair.Selectors), AsOf: asOf,
 		}}})
 		synctest.Wait()
-		if n := len(p.peers["c"].sessions); n != 1 {
+		if n := len(p.live["c"].sessions); n != 1 {
 			t.Fatalf("the report was not taken: %d sessions", n)
 		}
 		p.b.acceptOffer(offer)
 		p.a.granted(r)
-		if n := len(p.peers["c"].sessions); n != 0 || p.peers["b"].budget != 0 {
-			t.Errorf("%d sessions are left with the third peer, budget %d", n, p.peers["b"].budget)
+		if n := len(p.live["c"].sessions); n != 0 || p.live["b"].budget != 0 {
+			t.Errorf("%d sessions are left with the third peer, budget %d", n, p.live["b"].budget)
 		}
 		if list := p.Sessions(SessionFilter{}); len(list) != 1 || list[0].Requester != "a" {
 			t.Errorf("live sessions %+v", list)
 		}
 	})
 }
+
+// TestSessionOfNewerState: what another KDC has granted under a state that this one has yet to see is left alone until it
+// has, and then judged by it.
+func TestSessionOfNewerState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, onlyHTTP)
+		asOf := p.snapshot.Load().asOf
+		asOf.Revision++
+		pair := p.snapshot.Load().compiled.Pair("a", "b", time.Now())
+		keys := &control.Keys{Session: control.NewSessionID(), Terms: control.Terms{Selectors: pair.Selectors[:1], AsOf: asOf}}
+		p.a.send(0, report(keys, p.a.boot, p.b.boot, true))
+		p.b.send(0, report(keys, p.a.boot, p.b.boot, true))
+		for _, m := range append(p.a.drained(), p.b.drained()...) {
+			t.Errorf("told %+v before the state has come", m)
+		}
+		p.a.acks()
+		p.b.acks()
+		r := p.apply(nobodyElse)
+		if got := states(r.Revoked); got["a"] != ReceiptAcked || got["b"] != ReceiptAcked || r.Revoked[0].Session != keys.Session {
+			t.Errorf("judged by the state that has come: %+v", r)
+		}
+	})
+}
+
+const nobodyElse = `{"schema":"ssmnet.policy/v1","grants":[{"id":"n","src":["b"],"dst":["z"],"allow":["icmp"]}]}`

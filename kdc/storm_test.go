@@ -2,6 +2,7 @@ package kdc
 
 import (
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -157,18 +158,18 @@ func consistent(t *testing.T, c *center) {
 	s := c.snapshot.Load()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.pending) != 0 || len(c.waiting) != 0 || len(c.collectors) != 0 || len(c.transports) != 0 {
-		t.Errorf("left over: %d pending, %d waiting, %d collectors, %d transports",
-			len(c.pending), len(c.waiting), len(c.collectors), len(c.transports))
+	if len(c.pending) != 0 || len(c.waiting) != 0 || len(c.outcomes) != 0 || len(c.transports) != 0 {
+		t.Errorf("left over: %d pending, %d waiting, %d outcomes, %d transports",
+			len(c.pending), len(c.waiting), len(c.outcomes), len(c.transports))
 	}
 	budgets, indexed := map[string]int{}, 0
 	for id, x := range c.sessions {
 		budgets[x.by]++
-		if c.judge(s, x) != goesOn {
+		if j, _ := c.judge(s, x); j != goesOn {
 			t.Errorf("session %s of %s and %s is not permitted", id, x.sides[0].peer, x.sides[1].peer)
 		}
 	}
-	for name, p := range c.peers {
+	for name, p := range c.live {
 		indexed += len(p.sessions)
 		if p.budget != budgets[name] || p.conn != nil || p.previous != nil || p.barred != nil {
 			t.Errorf("peer %s: budget %d, want %d; %+v", name, p.budget, budgets[name], p)
@@ -257,7 +258,7 @@ func TestAuditUndo(t *testing.T) {
 	f, err := openAudit(filepath.Join(t.TempDir(), auditFile))
 	check(t, err)
 	defer f.Close()
-	a := newAudit(f, time.Now)
+	a := newAudit(f, time.Now, slog.New(slog.DiscardHandler))
 	a.add(event{Event: "whole"})
 	check(t, a.flush())
 	before, err := f.Stat()

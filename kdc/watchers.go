@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"time"
 
 	"ssmnet/packet/control"
 )
@@ -12,6 +13,29 @@ const (
 	maxWatchers = 32
 	maxEvents   = 1024 // that wait for one watcher; it is told how many more there were
 )
+
+// SessionEventKind says what has become of a session. Programs read it: append only.
+type SessionEventKind string
+
+const (
+	SessionLive     SessionEventKind = "live"     // it was there when the watch began; its time is that of its opening
+	SessionOpened   SessionEventKind = "opened"   // granted, or reported by its ends
+	SessionNarrowed SessionEventKind = "narrowed" // policy permits less of it; its ends are being told
+	SessionRevoked  SessionEventKind = "revoked"  // by an operator or by policy; its ends are being told
+	SessionClosed   SessionEventKind = "closed"   // its ends have destroyed it
+	EventsMissed    SessionEventKind = "missed"   // the reader was too slow for some events, which are lost to it
+)
+
+// SessionEvent is one line of WatchSessions.
+type SessionEvent struct {
+	Time      time.Time         `json:"time"`
+	Event     SessionEventKind  `json:"event"`
+	Session   control.SessionID `json:"session,omitzero"`
+	Requester string            `json:"requester,omitempty"`
+	Responder string            `json:"responder,omitempty"`
+	Reason    string            `json:"reason,omitempty"` // of a revocation
+	Missed    uint64            `json:"missed,omitempty"` // how many events
+}
 
 // watcher is an operator who follows sessions as they come and go. All of it is under KDC.mu.
 type watcher struct {

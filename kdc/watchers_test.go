@@ -108,8 +108,8 @@ func TestSlowWatcher(t *testing.T) {
 		for range (maxEvents + more) / 2 {
 			p.mu.Lock()
 			p.addSession(s)
-			s.sides[0].held, s.sides[1].held = false, true
-			p.letGo(s, &s.sides[1])
+			s.sides[0].hold, s.sides[1].hold = closed, holds
+			p.letGo(s, &s.sides[1], closes)
 			p.mu.Unlock()
 		}
 		n := 0

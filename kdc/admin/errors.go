@@ -11,8 +11,8 @@ import (
 	"ssmnet/policy"
 )
 
-// ErrTooLarge: the body of a request is longer than the API reads.
-var ErrTooLarge = errors.New("request too large")
+// errTooLarge: the body of a request is longer than the API reads.
+var errTooLarge = errors.New("request too large")
 
 // outcomes are the errors that cross the socket as themselves. Codes are part of the API: append only.
 var outcomes = []struct {
@@ -25,7 +25,7 @@ var outcomes = []struct {
 	{"invalid", http.StatusBadRequest, kdc.ErrInvalid},
 	{"faulty_policy", http.StatusUnprocessableEntity, kdc.ErrPolicy},
 	{"not_serving", http.StatusServiceUnavailable, kdc.ErrNotServing},
-	{"too_large", http.StatusRequestEntityTooLarge, ErrTooLarge},
+	{"too_large", http.StatusRequestEntityTooLarge, errTooLarge},
 	{"too_many", http.StatusTooManyRequests, kdc.ErrTooMany},
 	{"detached", http.StatusServiceUnavailable, kdc.ErrDetached},
 	{"timed_out", http.StatusGatewayTimeout, context.DeadlineExceeded},

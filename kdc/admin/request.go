@@ -56,7 +56,7 @@ func (r *request) body(limit int64) ([]byte, error) {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return nil, fmt.Errorf("%w: at most %d bytes are read", ErrTooLarge, limit)
+		return nil, fmt.Errorf("%w: at most %d bytes are read", errTooLarge, limit)
 	case err != nil:
 		return nil, invalid("the body ends early: %v", err)
 	}

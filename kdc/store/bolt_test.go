@@ -111,6 +111,7 @@ func TestOpenRefuses(t *testing.T) {
 }
 
 func TestInUse(t *testing.T) {
+	t.Parallel()
 	path := newBoltFile(t, 3)
 	s, err := Open(path)
 	must(t, err)

@@ -67,6 +67,7 @@ func tryOpen(t testing.TB, path string, contents []byte, lawful map[string]bool)
 }
 
 func TestTruncated(t *testing.T) {
+	t.Parallel()
 	path := newBoltFile(t, 200)
 	lawful := states(t, path)
 	b := used(t, path)
@@ -82,6 +83,7 @@ func TestTruncated(t *testing.T) {
 
 // Whatever lawful use makes of a file, it is sound: trees grown deep, thinned, emptied and filled again.
 func TestSound(t *testing.T) {
+	t.Parallel()
 	path := newBoltFile(t, 1)
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for round := range 12 {
@@ -90,7 +92,7 @@ func TestSound(t *testing.T) {
 		s.db.NoSync = true // thousands of changes, and no power cut in this test
 		for range 60 {
 			var ops []Op
-			for _, k := range rnd.Perm(3000)[:MaxOps] {
+			for _, k := range rnd.Perm(3000)[:maxOps] {
 				op := Put(fmt.Sprintf("%05d%s", k, strings.Repeat("k", k%300)), make([]byte, rnd.IntN(300)))
 				if round%3 == 1 || round%3 == 2 && rnd.IntN(2) == 0 {
 					op = Delete(op.Key)
@@ -111,6 +113,7 @@ func TestSound(t *testing.T) {
 
 // Any byte may go bad.
 func TestFlippedBytes(t *testing.T) {
+	t.Parallel()
 	path := newBoltFile(t, 40)
 	lawful := states(t, path)
 	b := used(t, path)
@@ -205,6 +208,7 @@ func FuzzRecord(f *testing.F) {
 
 // A file cut short under a running store ends in an error for ever, not in SIGBUS, and lets go of its lock.
 func TestCutWhileOpen(t *testing.T) {
+	t.Parallel()
 	for _, use := range []struct {
 		name string
 		call func(ctx context.Context, s Store) error

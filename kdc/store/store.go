@@ -27,9 +27,9 @@ import (
 
 // What one Apply takes at most. These are a little below the defaults of etcd, so that every store takes the same.
 const (
-	MaxKey   = 1024    // bytes of one key
-	MaxOps   = 128     // operations; likewise conditions
-	MaxBytes = 1 << 20 // of all keys and values together
+	maxKey   = 1024    // bytes of one key
+	maxOps   = 128     // operations; likewise conditions
+	maxBytes = 1 << 20 // of all keys and values together
 )
 
 // Revision counts the changes of a store. Zero is before the first.
@@ -92,9 +92,9 @@ type Store interface {
 
 // check refuses what one store would take and another not.
 func check(conditions []Condition, ops []Op) error {
-	if len(ops) > MaxOps || len(conditions) > MaxOps {
+	if len(ops) > maxOps || len(conditions) > maxOps {
 		return fmt.Errorf("%w: %d operations under %d conditions, at most %d of each",
-			ErrInvalid, len(ops), len(conditions), MaxOps)
+			ErrInvalid, len(ops), len(conditions), maxOps)
 	}
 	total := 0
 	for _, c := range conditions {
@@ -114,15 +114,15 @@ func check(conditions []Condition, ops []Op) error {
 		seen[op.Key] = true
 		total += len(op.Key) + len(op.Value)
 	}
-	if total > MaxBytes {
-		return fmt.Errorf("%w: %d bytes, at most %d", ErrInvalid, total, MaxBytes)
+	if total > maxBytes {
+		return fmt.Errorf("%w: %d bytes, at most %d", ErrInvalid, total, maxBytes)
 	}
 	return nil
 }
 
 func checkKey(key string) error {
-	if len(key) == 0 || len(key) > MaxKey {
-		return fmt.Errorf("%w: a key of %d bytes, must be 1 to %d", ErrInvalid, len(key), MaxKey)
+	if len(key) == 0 || len(key) > maxKey {
+		return fmt.Errorf("%w: a key of %d bytes, must be 1 to %d", ErrInvalid, len(key), maxKey)
 	}
 	return nil
 }

@@ -205,10 +205,10 @@ func testUnchanged(t *testing.T, reopen func() Store) {
 
 func testInvalid(t *testing.T, reopen func() Store) {
 	s, ctx := reopen(), t.Context()
-	long := strings.Repeat("k", MaxKey+1)
+	long := strings.Repeat("k", maxKey+1)
 	var many []Op
 	var manyConditions []Condition
-	for i := range MaxOps + 1 {
+	for i := range maxOps + 1 {
 		many = append(many, Put(fmt.Sprint(i), nil))
 		manyConditions = append(manyConditions, Condition{Key: fmt.Sprint(i)})
 	}
@@ -223,19 +223,19 @@ func testInvalid(t *testing.T, reopen func() Store) {
 		"twice":               {nil, []Op{Put("a", nil), Delete("a")}},
 		"too many":            {nil, many},
 		"too many conditions": {manyConditions, nil},
-		"too large":           {nil, []Op{Put("a", make([]byte, MaxBytes))}},
+		"too large":           {nil, []Op{Put("a", make([]byte, maxBytes))}},
 	} {
 		if _, err := s.Apply(ctx, c.cond, c.ops); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
 	wantList(t, s, "", "", 0)
-	if at := apply1(t, s, many[:MaxOps]...); at != 1 {
+	if at := apply1(t, s, many[:maxOps]...); at != 1 {
 		t.Fatalf("revision %d", at)
 	}
-	apply1(t, s, Put(long[:MaxKey], make([]byte, MaxBytes-MaxKey)))
+	apply1(t, s, Put(long[:maxKey], make([]byte, maxBytes-maxKey)))
 	s = reopen()
-	if e, err := s.Get(ctx, long[:MaxKey]); err != nil || len(e.Value) != MaxBytes-MaxKey {
+	if e, err := s.Get(ctx, long[:maxKey]); err != nil || len(e.Value) != maxBytes-maxKey {
 		t.Fatalf("the largest entry: %d bytes, %v", len(e.Value), err)
 	}
 }

@@ -26,9 +26,9 @@ type livePeer struct {
 	visits    *rate.Limiter // connections
 }
 
-// live gives the entry of a peer, which it makes where there is none. KDC.gate and k.mu are held.
-func (k *KDC) live(name string) *livePeer {
-	p := k.peers[name]
+// livePeer gives the entry of a peer, which it makes where there is none. KDC.gate and k.mu are held.
+func (k *KDC) livePeer(name string) *livePeer {
+	p := k.live[name]
 	if p == nil {
 		p = &livePeer{
 			sessions: map[control.SessionID]*session{}, owed: map[control.SessionID]*debt{},
@@ -37,14 +37,14 @@ func (k *KDC) live(name string) *livePeer {
 		if known := k.snapshot.Load().peers[name]; known != nil {
 			p.uid = known.record.UID
 		}
-		k.peers[name] = p
+		k.live[name] = p
 	}
 	return p
 }
 
 // connected gives the connection of a peer, nil where it is offline. k.mu is held.
 func (k *KDC) connected(name string) *connection {
-	if p := k.peers[name]; p != nil {
+	if p := k.live[name]; p != nil {
 		return p.conn
 	}
 	return nil
@@ -69,11 +69,11 @@ func (p *livePeer) displace(boot control.Boot) (older control.Boot, ok bool) {
 	return older, true
 }
 
-// liveAs is live for one incarnation of the peer; what is left of an earlier one under the same name is forgotten.
+// livePeerAs is livePeer for one incarnation of the peer; what is left of an earlier one under the same name is forgotten.
 // k.mu is held.
-func (k *KDC) liveAs(name string, uid control.KeyID) *livePeer {
-	if p := k.peers[name]; p != nil && p.uid != uid {
-		delete(k.peers, name)
+func (k *KDC) livePeerAs(name string, uid control.KeyID) *livePeer {
+	if p := k.live[name]; p != nil && p.uid != uid {
+		delete(k.live, name)
 	}
-	return k.live(name)
+	return k.livePeer(name)
 }

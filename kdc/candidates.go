@@ -43,8 +43,8 @@ func routable(c netip.AddrPort, overlays []netip.Prefix) bool {
 	return !slices.ContainsFunc(overlays, func(o netip.Prefix) bool { return o.Contains(a) })
 }
 
-// moved takes an Endpoint: an SSM's own addresses changed.
-func (k *KDC) moved(c *connection, call uint64, m *control.Endpoint) {
+// onEndpoint takes an Endpoint: an SSM's own addresses changed.
+func (k *KDC) onEndpoint(c *connection, call uint64, m *control.Endpoint) {
 	if m.Reach == nil {
 		c.conn.Send(call, &control.Refusal{Refused: control.TypeEndpoint, Reason: control.Malformed})
 		return
@@ -64,7 +64,7 @@ func (k *KDC) relay(c *connection) {
 	told := map[*connection]bool{}
 	k.mu.Lock()
 	m := &control.Endpoint{Peer: c.name, Candidates: c.candidates}
-	for _, s := range k.live(c.name).sessions {
+	for _, s := range k.livePeer(c.name).sessions {
 		if to := k.connected(s.other(c.name).peer); to != nil {
 			told[to] = true
 		}

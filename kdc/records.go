@@ -9,7 +9,6 @@ import (
 
 	"ssmnet/kdc/store"
 	"ssmnet/packet/control"
-	"ssmnet/packet/secret"
 	"ssmnet/policy"
 )
 
@@ -21,7 +20,6 @@ import (
 //	state/allotment    a number that changes with every address or subnet given or taken: a condition on it makes
 //	                   sure that nobody else has meanwhile been given the same
 //	state/decisive     a number that changes with everything else that decisions depend on: tags, suspension
-//	state/prefixes/... by NAME, a number that changes with what the peer may use inside
 //	state/peer/NAME    peerRecord
 //	policy/REVISION    policyRecord, 16 hexadecimal digits
 const (
@@ -53,8 +51,7 @@ type policyRecord struct {
 	Text    []byte    `json:"text"`
 }
 
-// peerRecord is a peer at rest. Of its keys, current is the one in use; next was delivered, or is being, and becomes
-// current at the first message that verifies under it; token is what is redeemed for next, unless a rotation made that.
+// peerRecord is a peer at rest. What its keys are for, and how they follow each other, is in keys.go.
 type peerRecord struct {
 	UID       control.KeyID  `json:"uid"` // tells a peer from an earlier one of the same name
 	Created   time.Time      `json:"created"`
@@ -62,10 +59,7 @@ type peerRecord struct {
 	Subnets   []netip.Prefix `json:"subnets,omitempty"`
 	Tags      []string       `json:"tags,omitempty"`
 	Suspended bool           `json:"suspended,omitempty"`
-	Current   *keyRecord     `json:"current,omitempty"`
-	Next      *keyRecord     `json:"next,omitempty"`
-	Rotation  bool           `json:"rotation,omitempty"` // what made next
-	Token     *keyRecord     `json:"token,omitempty"`
+	peerKeys
 }
 
 // keyRecord is a permanent key or a token, sealed by the keyring.
@@ -92,34 +86,6 @@ func (p peerRecord) forPolicy(name string) policy.Peer {
 	}
 }
 
-// setNext makes key, which a rotation or the redemption of a token has made, the next one.
-func (p *peerRecord) setNext(key *keyRecord, rotation bool) {
-	p.Next, p.Rotation = key, rotation && key != nil
-}
-
-// rotating is the next key that a rotation has made, nil where none is under way.
-func (p *peerRecord) rotating() *keyRecord {
-	if !p.Rotation {
-		return nil
-	}
-	return p.Next
-}
-
-// promote makes next the current key. The token that it was redeemed for dies with the key before it.
-func (p *peerRecord) promote() {
-	p.Current = p.Next
-	if !p.Rotation {
-		p.Token = nil
-	}
-	p.setNext(nil, false)
-}
-
-// newKey makes a key and its record.
-func (k *KDC) newKey(name string) (secret.Key, *keyRecord) {
-	key, id := secret.NewKey(), control.NewKeyID()
-	return key, &keyRecord{ID: id, Sealed: k.ring.seal(name, id, key), Made: k.now().UTC()}
-}
-
 // put encodes a record; ours always encode.
 func put(key string, record any) store.Op {
 	b, err := json.Marshal(record)
@@ -134,4 +100,15 @@ func decode(key string, value []byte, record any) error {
 		return fmt.Errorf("store: the record %q does not decode: restore a backup", key)
 	}
 	return nil
+}
+
+// replace is the write of one peer's record, provided that it is still the one that was read. Where decisions depend
+// on what is new in it, it says so.
+func (k *KDC) replace(p *peer, record peerRecord) write {
+	key := peerKey(p.name)
+	w := write{[]store.Condition{{Key: key, Revision: p.revision}}, []store.Op{put(key, record)}}
+	if !samePolicy(p.record, record) {
+		w.ops = append(w.ops, put(decisiveKey, uint64(p.revision)))
+	}
+	return w
 }

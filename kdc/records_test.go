@@ -16,8 +16,10 @@ import (
 func FuzzRecord(f *testing.F) {
 	peer := peerRecord{
 		UID: control.KeyID{1}, Created: time.Unix(1e9, 0).UTC(), Addresses: []netip.Addr{netip.MustParseAddr("100.80.0.1")},
-		Subnets: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}, Tags: []string{"web"}, Rotation: true,
-		Current: &keyRecord{ID: control.KeyID{2}, Sealed: make([]byte, 60)}, Next: &keyRecord{ID: control.KeyID{3}},
+		Subnets: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}, Tags: []string{"web"},
+		peerKeys: peerKeys{
+			Current: &keyRecord{ID: control.KeyID{2}, Sealed: make([]byte, 60)}, Next: &keyRecord{ID: control.KeyID{3}}, Rotation: true,
+		},
 	}
 	text := []byte(`{"schema": "ssmnet.policy/v1", "grants": [{"id": "all", "src": ["*"], "dst": ["*"], "allow": ["*"]}]}`)
 	for key, record := range map[string]any{
