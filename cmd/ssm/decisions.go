@@ -17,24 +17,13 @@ import (
 
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/packet/secret"
+	"ssmnet/tunssm/host"
 )
 
 const (
 	maxDecisions     = 4096
 	maxDecisionsFile = 1 << 20 // bytes
 )
-
-// decision is what an operator wants of one route.
-type decision string
-
-const (
-	accepted decision = "accepted" // installed, also with --accept-routes=false
-	declined decision = "declined"
-	forced   decision = "forced" // installed, whatever is in the way
-)
-
-// decisions are the operator's, by prefix. A route that is not among them follows --accept-routes.
-type decisions map[netip.Prefix]decision
 
 // decisionsFile is DIR/routes.toml: a decision for each prefix.
 type decisionsFile struct {
@@ -46,10 +35,10 @@ type decisionsFile struct {
 const decisionsHead = "# What 'ssm route add' and 'ssm route del' have decided. A route that is not named here follows --accept-routes.\n"
 
 // loadDecisions reads DIR/routes.toml. Where there is none, nothing is decided.
-func loadDecisions(path string) (decisions, error) {
+func loadDecisions(path string) (host.Decisions, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return decisions{}, nil
+		return host.Decisions{}, nil
 	}
 	if err != nil {
 		return nil, cli.Failedf("cannot read what is decided of routes: %w", err)
@@ -65,16 +54,16 @@ func loadDecisions(path string) (decisions, error) {
 	return parseDecisions(path, text)
 }
 
-func parseDecisions(path string, text []byte) (decisions, error) {
+func parseDecisions(path string, text []byte) (host.Decisions, error) {
 	var file decisionsFile
 	if err := decodeStrict(path, bytes.NewReader(text), &file); err != nil {
 		return nil, err
 	}
-	all := decisions{}
+	all := host.Decisions{}
 	for _, of := range []struct {
-		decision decision
+		decision host.Decision
 		prefixes []string
-	}{{accepted, file.Accepted}, {declined, file.Declined}, {forced, file.Forced}} {
+	}{{host.Accepted, file.Accepted}, {host.Declined, file.Declined}, {host.Forced, file.Forced}} {
 		for _, s := range of.prefixes {
 			prefix, err := parsePrefix(s)
 			if err == nil && all[prefix] != "" {
@@ -119,12 +108,12 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	return prefix, nil
 }
 
-// save writes DIR/routes.toml, or leaves the one that is there as it was.
-func (d decisions) save(path string) error {
+// saveDecisions writes DIR/routes.toml, or leaves the one that is there as it was.
+func saveDecisions(path string, d host.Decisions) error {
 	if len(d) > maxDecisions {
 		return cli.Failedf("more than %d routes are decided of: remove from %s those that no KDC offers", maxDecisions, path)
 	}
-	of := func(is decision) (list []string) {
+	of := func(is host.Decision) (list []string) {
 		for _, prefix := range slices.SortedFunc(maps.Keys(d), netip.Prefix.Compare) {
 			if d[prefix] == is {
 				list = append(list, prefix.String())
@@ -132,7 +121,7 @@ func (d decisions) save(path string) error {
 		}
 		return list
 	}
-	text, err := toml.Marshal(decisionsFile{of(accepted), of(declined), of(forced)})
+	text, err := toml.Marshal(decisionsFile{of(host.Accepted), of(host.Declined), of(host.Forced)})
 	if err != nil {
 		return err
 	}
@@ -140,7 +129,7 @@ func (d decisions) save(path string) error {
 }
 
 // decide keeps one decision in the state directory.
-func decide(dir string, prefix netip.Prefix, to decision) error {
+func decide(dir string, prefix netip.Prefix, to host.Decision) error {
 	path := filepath.Join(dir, decisionsName)
 	err := locked(dir, func() error {
 		all, err := loadDecisions(path)
@@ -151,7 +140,7 @@ func decide(dir string, prefix netip.Prefix, to decision) error {
 			return nil
 		}
 		all[prefix] = to
-		return all.save(path)
+		return saveDecisions(path, all)
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		err = cli.Failedf("this host is not enrolled: there is no %s", dir)

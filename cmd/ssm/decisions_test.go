@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"ssmnet/tunssm/host"
 )
 
 func TestDecisionsAreKept(t *testing.T) {
@@ -15,31 +17,31 @@ func TestDecisionsAreKept(t *testing.T) {
 	if got, err := loadDecisions(path); err != nil || len(got) > 0 {
 		t.Errorf("no file: %v, %v", got, err)
 	}
-	want := decisions{
-		netip.MustParsePrefix("10.20.0.0/16"): declined, netip.MustParsePrefix("0.0.0.0/0"): declined,
-		netip.MustParsePrefix("fd20::/48"): accepted, netip.MustParsePrefix("192.168.7.0/24"): forced,
+	want := host.Decisions{
+		netip.MustParsePrefix("10.20.0.0/16"): host.Declined, netip.MustParsePrefix("0.0.0.0/0"): host.Declined,
+		netip.MustParsePrefix("fd20::/48"): host.Accepted, netip.MustParsePrefix("192.168.7.0/24"): host.Forced,
 	}
 	for range 2 {
-		if err := want.save(path); err != nil {
+		if err := saveDecisions(path, want); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := loadDecisions(path); err != nil || !maps.Equal(got, want) {
 			t.Errorf("kept %v, got back %v, %v", want, got, err)
 		}
-		want[netip.MustParsePrefix("::/0")] = declined
+		want[netip.MustParsePrefix("::/0")] = host.Declined
 	}
-	full := decisions{}
+	full := host.Decisions{}
 	for i := range maxDecisions {
-		full[netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)] = forced
+		full[netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)] = host.Forced
 	}
-	if err := full.save(path); err != nil {
+	if err := saveDecisions(path, full); err != nil {
 		t.Error(err)
 	}
 	if got, err := loadDecisions(path); err != nil || len(got) != maxDecisions {
 		t.Errorf("as many as there may be: %d, %v", len(got), err)
 	}
-	full[netip.MustParsePrefix("::/0")] = declined
-	if err := full.save(path); err == nil || !strings.Contains(err.Error(), path) {
+	full[netip.MustParsePrefix("::/0")] = host.Declined
+	if err := saveDecisions(path, full); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("one too many: %v", err)
 	}
 }
@@ -87,7 +89,7 @@ func FuzzDecisions(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if err := read.save(path); err != nil {
+		if err := saveDecisions(path, read); err != nil {
 			t.Fatal(err)
 		}
 		if again, err := loadDecisions(path); err != nil || !maps.Equal(again, read) {

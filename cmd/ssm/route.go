@@ -10,6 +10,7 @@ import (
 	"ssmnet/cmd/internal/daemon"
 	"ssmnet/tunssm"
 	"ssmnet/tunssm/admin"
+	"ssmnet/tunssm/host"
 )
 
 func routeCommand() *cli.Command {
@@ -23,11 +24,11 @@ func routeCommand() *cli.Command {
 
 // routeInfo is one route, offered or decided of.
 type routeInfo struct {
-	Prefix   netip.Prefix `json:"prefix"`
-	State    string       `json:"state"`          // installed, declined, refused, not_offered
-	Peer     string       `json:"peer,omitempty"` // that it leads to, where a session has told
-	Decision decision     `json:"decision,omitempty"`
-	Reason   string       `json:"reason,omitempty"` // why it is declined or refused
+	Prefix   netip.Prefix  `json:"prefix"`
+	State    string        `json:"state"`          // installed, declined, refused, not_offered
+	Peer     string        `json:"peer,omitempty"` // that it leads to, where a session has told
+	Decision host.Decision `json:"decision,omitempty"`
+	Reason   string        `json:"reason,omitempty"` // why it is declined or refused
 }
 
 func routeListCommand() *cli.Command {
@@ -74,7 +75,7 @@ func stateText(state string) string {
 const notOffered = "not_offered"
 
 // allRoutes are those offered and those that are decided of, in the order of their prefixes.
-func allRoutes(offered []tunssm.RouteStatus, kept decisions) []routeInfo {
+func allRoutes(offered []tunssm.RouteStatus, kept host.Decisions) []routeInfo {
 	list := []routeInfo{}
 	for _, r := range offered {
 		list = append(list, routeInfo{r.Prefix, r.State, r.Peer, kept[r.Prefix], r.Refused})
@@ -103,9 +104,9 @@ func routeAddCommand() *cli.Command {
 			&cli.BoolFlag{Name: "force", Usage: "install it also where it overlaps this host's own networks"}},
 		Action: func(c *cli.Context) error {
 			if c.Bool("force") {
-				return routeDecide(c, forced)
+				return routeDecide(c, host.Forced)
 			}
-			return routeDecide(c, accepted)
+			return routeDecide(c, host.Accepted)
 		},
 	}
 }
@@ -115,12 +116,12 @@ func routeDelCommand() *cli.Command {
 		Name: "del", Usage: "decline an offered route", ArgsUsage: "PREFIX",
 		Description: cli.Describe("It is removed, and not installed again before 'ssm route add'. "+later,
 			"ssm route del 10.20.0.0/16"),
-		Action: func(c *cli.Context) error { return routeDecide(c, declined) },
+		Action: func(c *cli.Context) error { return routeDecide(c, host.Declined) },
 	}
 }
 
 // routeDecide keeps the decision and has the running SSM act on it: it reads the file again.
-func routeDecide(c *cli.Context, to decision) error {
+func routeDecide(c *cli.Context, to host.Decision) error {
 	args, err := cli.Args(c, 1, 1)
 	if err != nil {
 		return err
@@ -154,18 +155,18 @@ func reroute(ctx context.Context, ssm *admin.Client) ([]tunssm.RouteStatus, erro
 }
 
 // tellRoute says what has become of the route.
-func tellRoute(c *cli.Context, offered []tunssm.RouteStatus, prefix netip.Prefix, to decision) error {
+func tellRoute(c *cli.Context, offered []tunssm.RouteStatus, prefix netip.Prefix, to host.Decision) error {
 	at := slices.IndexFunc(offered, func(r tunssm.RouteStatus) bool { return r.Prefix == prefix })
 	switch {
 	case at < 0:
 		return cli.PrintLine(c, "%s %s: kept for when it is offered; no KDC offers it at present", to, prefix)
-	case to == declined:
+	case to == host.Declined:
 		return cli.PrintLine(c, "declined %s", prefix)
-	case offered[at].State == "installed" && to == forced:
+	case offered[at].State == "installed" && to == host.Forced:
 		return cli.PrintLine(c, "installed %s, forced", prefix)
 	case offered[at].State == "installed":
 		return cli.PrintLine(c, "installed %s", prefix)
-	case to == forced:
+	case to == host.Forced:
 		return cli.Failedf("cannot install %s: %s", prefix, offered[at].Refused)
 	}
 	return cli.Conflictf("%s is accepted, and refused for now: %s; it is installed once that has gone, or at once with --force",

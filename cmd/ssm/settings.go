@@ -21,6 +21,7 @@ import (
 
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/packet/control"
+	"ssmnet/tunssm/host"
 	"ssmnet/tunssm/route"
 )
 
@@ -151,7 +152,7 @@ func (s *settings) check(c *cli.Context, path string) error {
 		{"interface", s.Interface, interfaceName.MatchString(s.Interface), "1 to 15 letters, digits, '.', '_' or '-'"},
 		{"listen", s.Listen, s.Listen >= 1 && s.Listen <= 65535, "a UDP port, 1 to 65535"},
 		{"endpoint", s.Endpoint, s.Endpoint == "" || control.CheckAddress(s.Endpoint) == nil, "HOST:PORT, and not link-local"},
-		{"mtu", s.MTU, s.MTU == 0 || s.MTU >= route.MinMTU && s.MTU <= maxMTU, fmt.Sprintf("%d to %d", route.MinMTU, maxMTU)},
+		{"mtu", s.MTU, s.MTU == 0 || s.MTU >= route.MinMTU && s.MTU <= host.MaxMTU, fmt.Sprintf("%d to %d", route.MinMTU, host.MaxMTU)},
 		{"log-level", s.LogLevel, noLevel == nil, "debug, info, warn or error"},
 	} {
 		switch {

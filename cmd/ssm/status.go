@@ -48,16 +48,6 @@ func status(c *cli.Context) error {
 	return printTables(c, overview(st), kdcTable(st), routeTable(st), gatewayTable(st), sessionTable(st.Sessions), dropTable(st))
 }
 
-// connected is the KDC that the SSM asks first.
-func connected(st tunssm.Status) (address string, ok bool) {
-	for _, k := range st.KDCs {
-		if k.Connected {
-			return k.Address, true
-		}
-	}
-	return "", false
-}
-
 // printTables writes those that have rows, with an empty line between them.
 func printTables(c *cli.Context, tables ...*cli.Table) error {
 	tables = slices.DeleteFunc(tables, func(t *cli.Table) bool { return t.Len() == 0 })
@@ -125,11 +115,6 @@ func kdcTable(st tunssm.Status) *cli.Table {
 	return t
 }
 
-// plainFault is why there is no connection, without what the row says already.
-func plainFault(k tunssm.KDCStatus) string {
-	return strings.TrimPrefix(strings.TrimPrefix(k.Fault, "dial tcp "+k.Address+": "), "connect: ")
-}
-
 func routeTable(st tunssm.Status) *cli.Table {
 	t := cli.NewTable("ROUTE", "PEER", "STATE")
 	for _, r := range st.Routes {
@@ -170,4 +155,19 @@ func ago(t time.Time) string {
 		return ""
 	}
 	return cli.Age(time.Since(t)) + " ago"
+}
+
+func gatewayTable(st tunssm.Status) *cli.Table {
+	t := cli.NewTable("SUBNET", "INTERFACE", "STATE")
+	for _, s := range st.Gateway {
+		state := s.State
+		if s.Fault != "" {
+			state += ": " + s.Fault
+		}
+		for _, w := range s.Warnings {
+			state += "; " + w
+		}
+		t.Row(s.Prefix, strings.Join(s.Interfaces, ", "), state)
+	}
+	return t
 }
