@@ -2,16 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"net"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"ssmnet/cmd/internal/cli"
-	"ssmnet/cmd/internal/daemon"
 	"ssmnet/kdc"
 	"ssmnet/kdc/admin"
 )
@@ -35,23 +31,5 @@ func TestSilentKDC(t *testing.T) {
 	}
 	if answerTimeout > 10*time.Second {
 		t.Errorf("a command hangs for %s", answerTimeout)
-	}
-}
-
-// TestSudoHint: whoever is not root is told so, once.
-func TestSudoHint(t *testing.T) {
-	denied := &fs.PathError{Op: "stat", Path: "/d/kdc.toml", Err: fs.ErrPermission}
-	other := errors.New("other")
-	for _, tc := range []struct {
-		err  error
-		want string
-	}{
-		{fmt.Errorf("configuration %w", denied), "configuration stat /d/kdc.toml: permission denied: run with sudo"},
-		{fmt.Errorf("%w on /d/s: run with sudo", daemon.ErrPermission), "permission denied on /d/s: run with sudo"},
-		{other, "other"},
-	} {
-		if got := sudo(tc.err).Error(); got != tc.want {
-			t.Errorf("told %q, want %q", got, tc.want)
-		}
 	}
 }

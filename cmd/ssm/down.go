@@ -41,7 +41,7 @@ func down(c *cli.Context) error {
 		}
 		return isDown(c, false, undone)
 	case errors.Is(err, errClosing):
-		return cli.TimedOutf("the SSM has not ended after %s: see %s", downTimeout, in(c, logName))
+		return cli.TimedOutf("the SSM has not ended after %s: see %s", downTimeout, cli.In(c, logName))
 	}
 	return explain(c, err)
 }
@@ -71,16 +71,16 @@ func stop(ctx context.Context, ssm *admin.Client) error {
 // clearUp puts back what an SSM that was killed has left: changes on record, and its socket. It has the socket itself
 // meanwhile, so that no SSM begins.
 func clearUp(c *cli.Context) (undone int, err error) {
-	left := func(name string) bool { _, err := os.Lstat(in(c, name)); return err == nil }
+	left := func(name string) bool { _, err := os.Lstat(cli.In(c, name)); return err == nil }
 	if !left(undoName) && !left(socketName) {
 		return 0, nil
 	}
-	socket, err := daemon.ListenUnix(in(c, socketName))
+	socket, err := daemon.ListenUnix(cli.In(c, socketName))
 	if err != nil {
 		return 0, err
 	}
 	defer socket.Close()
-	return route.NewJournal(in(c, undoName), newLog(c.App.ErrWriter, slog.LevelWarn)).PutBack()
+	return route.NewJournal(cli.In(c, undoName), newLog(c.App.ErrWriter, slog.LevelWarn)).PutBack()
 }
 
 // isDown prints the result: whether an SSM has run, and how many changes one that was killed had left.

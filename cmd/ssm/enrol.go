@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -52,7 +51,7 @@ func enrol(c *cli.Context) error {
 		}{config.Name, append([]netip.Addr{}, config.Addresses...)})
 	}
 	return cli.PrintLine(c, "enrolled as %s (%s); bring the interface up with '%s'", config.Name, cli.Joined(config.Addresses),
-		inDir("ssm up", cli.Dir(c)))
+		cli.CommandLine(c, "up"))
 }
 
 // redeem makes the identity of a host that has none, and gives what the KDC says to it.
@@ -72,7 +71,7 @@ func redeem(c *cli.Context, token control.Token) (config control.Config, err err
 // claimed does f, which writes the identity at path, where there is none. It has the directory until the KDC knows the
 // identity: another one redeemed meanwhile would make it worthless.
 func claimed(c *cli.Context, f func(path string) error) error {
-	path := in(c, identityName)
+	path := cli.In(c, identityName)
 	release, err := claim(cli.Dir(c))
 	if err != nil {
 		return err
@@ -89,7 +88,7 @@ func claimed(c *cli.Context, f func(path string) error) error {
 func enrolFault(c *cli.Context, token control.Token, err error) error {
 	const ahead = "%w; '%s' tries it again; where that is refused, remove %s and enrol with another token " +
 		"('kdc peer token %s')"
-	hint := []any{err, inDir("ssm up", cli.Dir(c)), in(c, identityName), token.Name}
+	hint := []any{err, cli.CommandLine(c, "up"), cli.In(c, identityName), token.Name}
 	switch {
 	case errors.Is(err, tunssm.ErrIntroduce) && (isDialError(err) || errors.Is(err, control.ErrClosed)):
 		return cli.Unreachablef(ahead, hint...)
@@ -188,56 +187,6 @@ func readToken(c *cli.Context) (control.Token, error) {
 		return token, cli.Usagef("%w", err)
 	}
 	return token, nil
-}
-
-// saveIdentity keeps the permanent key in a file that only its owner can read.
-func saveIdentity(path string, id control.Identity) error {
-	b, err := id.Marshal()
-	if err != nil {
-		return err
-	}
-	defer clear(b)
-	return secret.WriteFile(path, b)
-}
-
-// errReplaced: an operator has put another identity in place of the one that an SSM runs under.
-var errReplaced = errors.New("the identity there is another by now")
-
-// updateIdentity is saveIdentity over an earlier state of the same identity. Where that is gone, or another identity is
-// there, somebody is enrolling this host anew, and nothing is written.
-func updateIdentity(path string, id control.Identity) error {
-	b, err := secret.ReadFile(path, control.MaxIdentity)
-	if err != nil {
-		return err
-	}
-	defer clear(b)
-	was, err := control.ParseIdentity(b)
-	if err != nil {
-		return err
-	}
-	defer was.Destroy()
-	if was.KeyID != id.KeyID && was.Next.ID != id.KeyID {
-		return fmt.Errorf("%s: %w", path, errReplaced)
-	}
-	return saveIdentity(path, id)
-}
-
-// loadIdentity reads it back, and says what to do where there is none or it is faulty.
-func loadIdentity(path, dir string) (control.Identity, error) {
-	b, err := secret.ReadFile(path, control.MaxIdentity)
-	if errors.Is(err, fs.ErrNotExist) {
-		return control.Identity{}, cli.Failedf("this host is not enrolled: no %s; redeem a token of 'kdc peer add' with '%s'",
-			path, inDir("ssm enrol TOKEN", dir))
-	}
-	if err != nil {
-		return control.Identity{}, err
-	}
-	defer clear(b)
-	id, err := control.ParseIdentity(b)
-	if err != nil {
-		return id, cli.Failedf("%s: %w; remove it and enrol this host again", path, err)
-	}
-	return id, nil
 }
 
 func isDialError(err error) bool {

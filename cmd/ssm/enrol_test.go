@@ -144,7 +144,7 @@ func TestEnrolAtOnce(t *testing.T) {
 	if want := [...]int{cli.Done, c, c, c, c, c, c, c}; codes != want || k.granted != 1 {
 		t.Errorf("exit codes %v, want %v; %d identities given", codes, want, k.granted)
 	}
-	id, err := loadIdentity(filepath.Join(dir, identityName), dir)
+	id, err := readIdentity(filepath.Join(dir, identityName))
 	if err != nil || id.KeyID != k.identity.KeyID {
 		t.Errorf("identity of key %v, %v", id.KeyID, err)
 	}

@@ -48,7 +48,7 @@ func routeList(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	kept, err := loadDecisions(in(c, decisionsName))
+	kept, err := loadDecisions(cli.In(c, decisionsName))
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func routeDecide(c *cli.Context, to host.Decision) error {
 	defer cancel()
 	offered, err := reroute(ctx, client(c))
 	if errors.Is(err, daemon.ErrNotRunning) {
-		return cli.PrintLine(c, "%s %s: kept for the next '%s', as no SSM runs now", to, prefix, inDir("ssm up", cli.Dir(c)))
+		return cli.PrintLine(c, "%s %s: kept for the next '%s', as no SSM runs now", to, prefix, cli.CommandLine(c, "up"))
 	}
 	if err != nil {
 		return explain(c, err)

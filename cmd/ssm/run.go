@@ -60,7 +60,7 @@ func run(c *cli.Context) error {
 		return err
 	}
 	defer socket.Close()
-	journal := route.NewJournal(in(c, undoName), log)
+	journal := route.NewJournal(cli.In(c, undoName), log)
 	if err := clearAway(c, journal); err != nil {
 		return err
 	}
@@ -82,16 +82,16 @@ func run(c *cli.Context) error {
 	ssm := tunssm.New(tunssm.Options{
 		Identity: identity, Host: h.Edge(), Endpoint: endpoint, Software: cli.Release(), Log: log,
 		Save: func(id control.Identity) error {
-			return locked(cli.Dir(c), func() error { return updateIdentity(in(c, identityName), id) })
+			return locked(cli.Dir(c), func() error { return updateIdentity(cli.In(c, identityName), id) })
 		},
 	})
 	identity.Destroy() // the SSM has its own copy, whose keys end when they are rotated away
-	return serve(ctx, hosted{ssm, h, in(c, decisionsName)}, daemon.Operators(socket, log), log)
+	return serve(ctx, hosted{ssm, h, cli.In(c, decisionsName)}, daemon.Operators(socket, log), log)
 }
 
 // listen takes the socket, or says that another SSM has it.
 func listen(c *cli.Context) (net.Listener, error) {
-	socket, err := daemon.ListenUnix(in(c, socketName))
+	socket, err := daemon.ListenUnix(cli.In(c, socketName))
 	if errors.Is(err, daemon.ErrRunning) {
 		return nil, cli.Failedf("an SSM runs on %s already: %w", cli.Dir(c), err)
 	}
@@ -101,7 +101,7 @@ func listen(c *cli.Context) (net.Listener, error) {
 // clearAway puts back what a run that was killed has left, and removes what commands that were killed had begun to write.
 func clearAway(c *cli.Context, journal *route.Journal) error {
 	err := locked(cli.Dir(c), func() error {
-		return errors.Join(secret.Sweep(in(c, decisionsName)), secret.Sweep(in(c, identityName)))
+		return errors.Join(secret.Sweep(cli.In(c, decisionsName)), secret.Sweep(cli.In(c, identityName)))
 	})
 	if err != nil {
 		return err
@@ -113,7 +113,7 @@ func clearAway(c *cli.Context, journal *route.Journal) error {
 // openHost takes the port and the interface, for the settings and the operator's decisions.
 func openHost(ctx context.Context, c *cli.Context, s settings, kdcs []string, journal *route.Journal, log *slog.Logger) (
 	*host.Host, error) {
-	decided, err := loadDecisions(in(c, decisionsName))
+	decided, err := loadDecisions(cli.In(c, decisionsName))
 	if err != nil {
 		return nil, err
 	}

@@ -18,14 +18,6 @@ import (
 	"ssmnet/tunssm/host"
 )
 
-// The admin server's limits: one operator's programs use it, over a socket.
-const (
-	headerTimeout = 5 * time.Second
-	idleTimeout   = time.Minute
-	endTimeout    = time.Second // for answers that are under way when the SSM ends
-	maxHeader     = 64 << 10    // bytes
-)
-
 // hosted is an SSM on its host, as operators and the service manager see it.
 type hosted struct {
 	*tunssm.SSM
@@ -81,7 +73,7 @@ type module interface {
 func serve(ctx context.Context, ssm module, socket net.Listener, log *slog.Logger) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	server := operators(ssm, end, log)
+	server := daemon.NewServer(admin.Handler(ssm, end), log)
 	var tasks sync.WaitGroup
 	var unserved error
 	tasks.Go(func() {
@@ -95,11 +87,7 @@ func serve(ctx context.Context, ssm module, socket net.Listener, log *slog.Logge
 	err := ssm.Run(ctx)
 	end()
 	// The socket goes last, so that whoever waits for it to go finds everything put back.
-	shutdown, cancel := context.WithTimeout(context.Background(), endTimeout)
-	defer cancel()
-	if server.Shutdown(shutdown) != nil {
-		server.Close()
-	}
+	daemon.Shutdown(server)
 	tasks.Wait()
 	if err != nil {
 		return err
@@ -107,24 +95,8 @@ func serve(ctx context.Context, ssm module, socket net.Listener, log *slog.Logge
 	return unserved
 }
 
-// operators is the server of the socket; down ends the SSM.
-func operators(ssm module, down func(), log *slog.Logger) *http.Server {
-	mux := http.NewServeMux()
-	mux.Handle("/", admin.Handler(ssm, down))
-	mux.Handle("/debug/pprof/", daemon.DebugHandler())
-	return &http.Server{
-		Handler: mux, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-}
-
 // tell tells the service manager once a KDC has welcomed us, and that we are ending.
 func tell(ctx context.Context, ssm module, log *slog.Logger) {
-	notify := func(state string) {
-		if err := daemon.Notify(state); err != nil {
-			log.Warn(err.Error())
-		}
-	}
 	err := daemon.WaitReady(ctx, func(context.Context) error {
 		st, err := ssm.Status()
 		if err != nil {
@@ -133,10 +105,10 @@ func tell(ctx context.Context, ssm module, log *slog.Logger) {
 		return readiness(st)
 	})
 	if err == nil {
-		notify(daemon.Ready)
+		daemon.Notify(daemon.Ready, log)
 	}
 	<-ctx.Done()
-	notify(daemon.Stopping)
+	daemon.Notify(daemon.Stopping, log)
 }
 
 // watch lets the service manager start this SSM anew where it hangs: its status comes from the goroutine that owns all.
@@ -145,5 +117,5 @@ func watch(ctx context.Context, ssm module, log *slog.Logger) {
 		st, err := ssm.Status()
 		return glance(st), err
 	}
-	daemon.Watchdog(ctx, alive, func(err error) { log.Warn(err.Error()) })
+	daemon.Watchdog(ctx, alive, log)
 }

@@ -46,7 +46,7 @@ func sessionRekey(c *cli.Context, peer string) error {
 		})
 		if errors.Is(err, context.DeadlineExceeded) { // of the session, not of the SSM, which has answered
 			return "", cli.TimedOutf("no fresh session with %s within %s, and the old one goes on: %s says why", peer,
-				answerTimeout, in(c, logName))
+				answerTimeout, cli.In(c, logName))
 		}
 		return id, err
 	})

@@ -65,7 +65,7 @@ func settingsFlags() []cli.Flag {
 
 // configPath is the file of the settings, which need not exist where none is named.
 func configPath(c *cli.Context) string {
-	return cmp.Or(c.String("config"), in(c, configName))
+	return cmp.Or(c.String("config"), cli.In(c, configName))
 }
 
 // readSettings merges the file and the flags, and checks the result.

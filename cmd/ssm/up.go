@@ -20,7 +20,7 @@ import (
 	"ssmnet/tunssm/admin"
 )
 
-func upCommand() *cli.Command {
+func upCommand(host systemd) *cli.Command {
 	return &cli.Command{
 		Name:  "up",
 		Usage: "bring the interface up",
@@ -31,7 +31,7 @@ func upCommand() *cli.Command {
 		Flags: append(settingsFlags(), cli.OutputFlag(),
 			&cli.DurationFlag{Name: "timeout", Usage: "how `LONG` to wait for a KDC", Value: 15 * time.Second}),
 		Before: cli.NoArgs,
-		Action: up,
+		Action: func(c *cli.Context) error { return up(c, host) },
 	}
 }
 
@@ -45,7 +45,7 @@ type upResult struct {
 	Already   bool         `json:"already_up"`
 }
 
-func up(c *cli.Context) error {
+func up(c *cli.Context, host systemd) error {
 	if _, err := readSettings(c); err != nil {
 		return err
 	}
@@ -61,10 +61,10 @@ func up(c *cli.Context) error {
 		return isUp(c, st, true)
 	case !errors.Is(err, daemon.ErrNotRunning):
 		return explain(c, err)
-	case serviceEnabled(c):
+	case host.starts(c):
 		return cli.Failedf("systemd runs the SSM of this host: start it with 'systemctl start %s'", service)
 	}
-	identity, err := loadIdentity(in(c, identityName), cli.Dir(c))
+	identity, err := loadIdentity(c)
 	if err != nil {
 		return err // rather than in the log of a child
 	}
@@ -76,7 +76,7 @@ func up(c *cli.Context) error {
 	st, err = child.welcome(ctx, client(c))
 	if errors.Is(err, context.DeadlineExceeded) {
 		return cli.Unreachablef("not up after %s: %w; the SSM goes on trying: see '%s'", limit, readiness(st),
-			inDir("ssm status", cli.Dir(c)))
+			cli.CommandLine(c, "status"))
 	}
 	if errors.Is(err, errInterface) {
 		return stopAgain(c, err)
@@ -96,7 +96,7 @@ func stopAgain(c *cli.Context, why error) error {
 	ctx, cancel := context.WithTimeout(c.Context, downTimeout)
 	defer cancel()
 	if err := stop(ctx, client(c)); err != nil && !errors.Is(err, daemon.ErrNotRunning) {
-		return cli.Failedf(hint+" (and the SSM does not end: %w: see %s)", why, err, in(c, logName))
+		return cli.Failedf(hint+" (and the SSM does not end: %w: see %s)", why, err, cli.In(c, logName))
 	}
 	return cli.Failedf(hint, why)
 }

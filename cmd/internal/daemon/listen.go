@@ -29,7 +29,7 @@ const (
 func ListenUnix(path string) (net.Listener, error) {
 	if len(path) > socketPath {
 		return nil, fmt.Errorf("%w: %s has %d bytes, the kernel takes %d: choose a shorter directory",
-			ErrPathTooLong, path, len(path), socketPath)
+			errPathTooLong, path, len(path), socketPath)
 	}
 	unlock, err := LockDir(filepath.Dir(path))
 	if err != nil {
@@ -63,7 +63,7 @@ func removeStale(path string) error {
 	case errors.Is(err, syscall.EAGAIN): // its queue is full: busy, hence alive
 		return &socketError{ErrRunning, fmt.Sprintf("%v: %s is busy", ErrRunning, path), exitFailed}
 	}
-	return Explain(path, err)
+	return explain(path, err)
 }
 
 // pid is " (pid 42)" of the process that listens at the other end, where the kernel tells it.
