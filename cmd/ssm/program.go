@@ -48,6 +48,11 @@ func ask[T any](c *cli.Context, call func(context.Context, *admin.Client) (T, er
 	return answer, explain(c, err)
 }
 
+// ownStatus is what the running SSM says of itself.
+func ownStatus(c *cli.Context) (tunssm.Status, error) {
+	return ask(c, func(ctx context.Context, ssm *admin.Client) (tunssm.Status, error) { return ssm.Status(ctx) })
+}
+
 // wentAway says that an SSM has taken a call and did not live to answer it. For a moment after a kill the kernel takes
 // calls for it, and for a moment before its end it does itself: what is there then is neither an SSM nor none.
 func wentAway(err error) bool {
