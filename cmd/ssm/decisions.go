@@ -1,17 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -20,10 +16,7 @@ import (
 	"ssmnet/tunssm/host"
 )
 
-const (
-	maxDecisions     = 4096
-	maxDecisionsFile = 1 << 20 // bytes
-)
+const maxDecisions = 4096
 
 // decisionsFile is DIR/routes.toml: a decision for each prefix.
 type decisionsFile struct {
@@ -36,64 +29,42 @@ const decisionsHead = "# What 'ssm route add' and 'ssm route del' have decided. 
 
 // loadDecisions reads DIR/routes.toml. Where there is none, nothing is decided.
 func loadDecisions(path string) (host.Decisions, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	file, err := readTOML(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return host.Decisions{}, nil
-	}
-	if err != nil {
+	case err != nil:
 		return nil, cli.Failedf("cannot read what is decided of routes: %w", err)
 	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxDecisionsFile+1))
-	if err != nil {
-		return nil, cli.Failedf("cannot read what is decided of routes: %w", err)
-	}
-	if len(text) > maxDecisionsFile {
-		return nil, cli.Failedf("%s is longer than %d bytes: is it what 'ssm route' has written?", path, maxDecisionsFile)
-	}
-	return parseDecisions(path, text)
+	return parseDecisions(file)
 }
 
-func parseDecisions(path string, text []byte) (host.Decisions, error) {
-	var file decisionsFile
-	if err := decodeStrict(path, bytes.NewReader(text), &file); err != nil {
+func parseDecisions(file tomlFile) (host.Decisions, error) {
+	var lists decisionsFile
+	if err := file.decode(&lists); err != nil {
 		return nil, err
 	}
 	all := host.Decisions{}
-	for _, of := range []struct {
+	for _, list := range []struct {
 		decision host.Decision
 		prefixes []string
-	}{{host.Accepted, file.Accepted}, {host.Declined, file.Declined}, {host.Forced, file.Forced}} {
-		for _, s := range of.prefixes {
+	}{{host.Accepted, lists.Accepted}, {host.Declined, lists.Declined}, {host.Forced, lists.Forced}} {
+		for i, s := range list.prefixes {
 			prefix, err := parsePrefix(s)
-			if err == nil && all[prefix] != "" {
+			switch {
+			case err != nil:
+			case all[prefix] != "":
 				err = fmt.Errorf("%s is named twice", prefix)
-			}
-			if err == nil && len(all) == maxDecisions {
+			case len(all) == maxDecisions:
 				err = fmt.Errorf("more than %d routes", maxDecisions)
 			}
 			if err != nil {
-				line, column := lastIn(text, s)
-				return nil, cli.Failedf("%s:%d:%d: %w", path, line, column, err)
+				return nil, file.wrong(string(list.decision), i, err)
 			}
-			all[prefix] = of.decision
+			all[prefix] = list.decision
 		}
 	}
 	return all, nil
-}
-
-// lastIn finds the last place of the string s in the text, before the comment of its line.
-func lastIn(text []byte, s string) (line, column int) {
-	line, column = 1, 1
-	for i, l := range strings.Split(string(text), "\n") {
-		before, _, _ := strings.Cut(l, "#")
-		for _, quote := range []string{`"`, "'"} {
-			if at := strings.LastIndex(before, quote+s+quote); at >= 0 {
-				line, column = i+1, at+1+len(quote)
-			}
-		}
-	}
-	return line, column
 }
 
 // parsePrefix reads a prefix as the KDC offers them: nothing set beyond its length, or it could never be one.

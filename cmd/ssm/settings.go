@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -69,9 +68,16 @@ func configPath(c *cli.Context) string {
 func readSettings(c *cli.Context) (settings, error) {
 	s := defaults()
 	s.Interface = ""
-	path := configPath(c)
-	err := s.readFile(path)
-	if err != nil && (c.IsSet("config") || !errors.Is(err, fs.ErrNotExist)) {
+	file, err := readTOML(configPath(c))
+	switch {
+	case err == nil:
+		err = file.decode(&s)
+	case !c.IsSet("config") && errors.Is(err, fs.ErrNotExist):
+		err = nil
+	default:
+		err = cli.Failedf("cannot read the configuration: %w", err)
+	}
+	if err != nil {
 		return s, err
 	}
 	typed(c, "interface", &s.Interface)
@@ -86,7 +92,7 @@ func readSettings(c *cli.Context) (settings, error) {
 	if s.named = s.Interface != ""; !s.named && !c.IsSet("interface") {
 		s.Interface = defaults().Interface
 	}
-	return s, s.check(c, path)
+	return s, s.check(c, file)
 }
 
 // typed takes the value of a flag that the user gave.
@@ -96,19 +102,10 @@ func typed[T any](c *cli.Context, flag string, setting *T) {
 	}
 }
 
-func (s *settings) readFile(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return cli.Failedf("cannot read the configuration: %w", err)
-	}
-	defer f.Close()
-	return decodeStrict(path, f, s)
-}
-
 var interfaceName = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,14}$`)
 
-// check says what is wrong with a setting where it was made: on the command line or in the file at path.
-func (s *settings) check(c *cli.Context, path string) error {
+// check says what is wrong with a setting where it was made: on the command line or in the file.
+func (s *settings) check(c *cli.Context, file tomlFile) error {
 	noLevel := s.level.UnmarshalText([]byte(s.LogLevel))
 	for _, f := range []struct {
 		flag  string
@@ -127,7 +124,8 @@ func (s *settings) check(c *cli.Context, path string) error {
 		case c.IsSet(f.flag):
 			return cli.BadUsage(c, "--%s %v: want %s", f.flag, f.value, f.want)
 		default:
-			return cli.Failedf("%s: %s = %v: want %s", path, strings.ReplaceAll(f.flag, "-", "_"), f.value, f.want)
+			setting := strings.ReplaceAll(f.flag, "-", "_")
+			return file.wrong(setting, 0, fmt.Errorf("%s = %v: want %s", setting, f.value, f.want))
 		}
 	}
 	return nil
@@ -144,15 +142,15 @@ func (s *settings) endpoint(ctx context.Context) (netip.AddrPort, error) {
 	}
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
-		return netip.AddrPort{}, cli.Failedf("--endpoint %s does not resolve: %v", s.Endpoint, err)
+		return netip.AddrPort{}, cli.Failedf("endpoint %s does not resolve: %v", s.Endpoint, err)
 	}
 	addrs = slices.DeleteFunc(addrs, netip.Addr.IsLinkLocalUnicast)
 	if len(addrs) == 0 {
-		return netip.AddrPort{}, cli.Failedf("--endpoint %s has no address that others reach", s.Endpoint)
+		return netip.AddrPort{}, cli.Failedf("endpoint %s has no address that others reach", s.Endpoint)
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("--endpoint %s: %w", s.Endpoint, err)
+		return netip.AddrPort{}, fmt.Errorf("endpoint %s: %w", s.Endpoint, err)
 	}
 	return netip.AddrPortFrom(addrs[0].Unmap(), uint16(n)), nil
 }
