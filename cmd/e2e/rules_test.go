@@ -31,6 +31,7 @@ var below = map[string][]string{
 		"packet/control", "packet", "packet/secret"},
 	"cmd/internal/cli":    {"packet/secret"},
 	"cmd/internal/daemon": {"packet/secret"},
+	"cmd/internal/script": {"cmd/internal/daemon"},
 	"tunssm/admin":        {"tunssm", "packet/control", "packet", "packet/secret"},
 	"tunssm":              {"tunssm/tun", "tunssm/udp", "tunssm/route", "packet/control", "packet", "packet/secret"},
 	"tunssm/host": {"tunssm", "tunssm/tun", "tunssm/udp", "tunssm/route", "tunssm/bench", "packet/control", "packet",
