@@ -77,7 +77,7 @@ func explain(c *cli.Context, err error) error {
 			cli.In(c, socketName), howToStart(c))
 	case errors.Is(err, context.DeadlineExceeded):
 		return cli.TimedOutf("the KDC did not answer in time: see its log")
-	case errors.As(err, &transport) && !errors.Is(err, fs.ErrPermission):
+	case errors.As(err, &transport) && !daemon.Explained(err):
 		return cli.Unreachablef("no answer from the KDC: %w", transport.Err)
 	}
 	return err

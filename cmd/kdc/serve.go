@@ -108,8 +108,11 @@ func (s *server) listen(addresses []string) error {
 	lc.SetMultipathTCP(false) // whose sockets do not take these options
 	for _, a := range addresses {
 		l, err := lc.Listen(context.Background(), "tcp", a)
+		if errno := syscall.Errno(0); errors.As(err, &errno) {
+			err = errno // what is around it names the address, as we do
+		}
 		switch {
-		case errors.Is(err, syscall.EADDRINUSE):
+		case err == syscall.EADDRINUSE:
 			return cli.Failedf("cannot listen on %s: the address is in use: stop the program that has it, or choose "+
 				"another with 'kdc init --listen' or listen in %s", a, s.config)
 		case err != nil:

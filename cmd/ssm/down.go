@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"time"
@@ -71,14 +72,14 @@ func stop(ctx context.Context, ssm *admin.Client) error {
 // clearUp puts back what an SSM that was killed has left: changes on record, and its socket. It has the socket itself
 // meanwhile, so that no SSM begins.
 func clearUp(c *cli.Context) (undone int, err error) {
-	left := func(name string) bool { _, err := os.Lstat(cli.In(c, name)); return err == nil }
-	if !left(undoName) && !left(socketName) {
+	if _, err := os.Stat(cli.Dir(c)); errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
-	socket, err := daemon.ListenUnix(cli.In(c, socketName))
+	socket, release, err := listen(c)
 	if err != nil {
 		return 0, err
 	}
+	defer release()
 	defer socket.Close()
 	return route.NewJournal(cli.In(c, undoName), newLog(c.App.ErrWriter, slog.LevelWarn)).PutBack()
 }

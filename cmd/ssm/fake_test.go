@@ -145,7 +145,11 @@ func (f *fake) Trace(_ context.Context, q tunssm.Query) (tunssm.Trace, error) {
 func fakeSSM() {
 	ctx, stop := daemon.SignalContext()
 	defer stop()
-	socket, err := daemon.ListenUnix(filepath.Join(os.Getenv(dirEnv), socketName))
+	dir := os.Getenv(dirEnv)
+	socket, err := daemon.ListenUnix(filepath.Join(dir, socketName))
+	if err == nil {
+		_, err = daemon.Occupy(dir)
+	}
 	if err == nil {
 		err = serve(ctx, &fake{waiting: slices.Contains(os.Args, "waiting"), service: os.Getenv("FAKE_SERVICE")}, socket, slog.New(slog.DiscardHandler))
 	}

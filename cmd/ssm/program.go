@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"net/url"
 	"path/filepath"
 	"time"
@@ -57,12 +56,13 @@ func ownStatus(c *cli.Context) (tunssm.Status, error) {
 // calls for it, and for a moment before its end it does itself: what is there then is neither an SSM nor none.
 func wentAway(err error) bool {
 	var transport *url.Error
-	for _, other := range []error{daemon.ErrNotRunning, fs.ErrPermission, context.DeadlineExceeded, context.Canceled} {
-		if errors.Is(err, other) {
-			return false
-		}
+	switch {
+	case errors.Is(err, tunssm.ErrEnded):
+		return true
+	case daemon.Explained(err), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return false
 	}
-	return errors.Is(err, tunssm.ErrEnded) || errors.As(err, &transport)
+	return errors.As(err, &transport)
 }
 
 // runs asks the SSM for its status past such a moment. The error is daemon.ErrNotRunning where there is none.

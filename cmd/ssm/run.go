@@ -31,7 +31,7 @@ func runCommand() *cli.Command {
 // run is one life of the SSM:
 //
 //  1. identity  the permanent key
-//  2. socket    ssm.sock, 0600; whoever has it serves this directory
+//  2. socket    ssm.sock, 0600; whoever has it and the directory serves it
 //  3. host      the UDP port and the interface
 //  4. confine   to the rights that the rest of its life needs
 //  5. serve     packets and operators, until a signal, `ssm down` or a failure
@@ -55,10 +55,11 @@ func run(c *cli.Context) error {
 		return err
 	}
 	defer identity.Destroy()
-	socket, err := listen(c)
+	socket, release, err := listen(c)
 	if err != nil {
 		return err
 	}
+	defer release()
 	defer socket.Close()
 	journal := route.NewJournal(cli.In(c, undoName), log)
 	if err := clearAway(c, journal); err != nil {
@@ -89,13 +90,17 @@ func run(c *cli.Context) error {
 	return serve(ctx, hosted{ssm, h, cli.In(c, decisionsName)}, daemon.Operators(socket, log), log)
 }
 
-// listen takes the socket, or says that another SSM has it.
-func listen(c *cli.Context) (net.Listener, error) {
-	socket, err := daemon.ListenUnix(cli.In(c, socketName))
-	if errors.Is(err, daemon.ErrRunning) {
-		return nil, cli.Failedf("an SSM runs on %s already: %w", cli.Dir(c), err)
+// listen takes the socket and the directory, or says that another SSM has them.
+func listen(c *cli.Context) (socket net.Listener, release func(), err error) {
+	if socket, err = daemon.ListenUnix(cli.In(c, socketName)); err == nil {
+		if release, err = daemon.Occupy(cli.Dir(c)); err != nil {
+			socket.Close()
+		}
 	}
-	return socket, err
+	if errors.Is(err, daemon.ErrRunning) {
+		err = cli.Failedf("an SSM runs on %s already: %w", cli.Dir(c), err)
+	}
+	return socket, release, err
 }
 
 // clearAway puts back what a run that was killed has left, and removes what commands that were killed had begun to write.

@@ -13,37 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/cmd/internal/daemon"
-	"ssmnet/packet/control"
 	"ssmnet/tunssm"
 	"ssmnet/tunssm/admin"
 )
-
-// TestUpDiskFull: up says so itself, for the SSM that it would start could write it nowhere. It needs root.
-func TestUpDiskFull(t *testing.T) {
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=16k,mode=0700"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
-	id := control.Identity(newToken("127.0.0.1:1"))
-	if err := saveIdentity(filepath.Join(dir, identityName), id); err != nil {
-		t.Fatal(err)
-	}
-	err := os.WriteFile(filepath.Join(dir, "rest"), make([]byte, 64<<10), 0o600)
-	if !errors.Is(err, unix.ENOSPC) {
-		t.Fatal(err)
-	}
-	var out, errs strings.Builder
-	code := cli.Run(program(), []string{"ssm", "--dir", dir, "up"}, strings.NewReader(""), &out, &errs)
-	want := "ssm: cannot write the log: write " + filepath.Join(dir, logName) + ": no space left on device\n"
-	if code != cli.Failed || out.Len() > 0 || errs.String() != want {
-		t.Errorf("exit code %d, standard output %q, standard error %q, want %q", code, out.String(), errs.String(), want)
-	}
-}
 
 // TestBeginLog: each start begins with a line of its own, after what the log holds already.
 func TestBeginLog(t *testing.T) {

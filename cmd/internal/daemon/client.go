@@ -25,6 +25,9 @@ func Client(socket string) *http.Client {
 // dial connects to a daemon that will answer this user: one that will not (Operators) closes the connection, which would
 // tell nobody why.
 func dial(ctx context.Context, socket string) (net.Conn, error) {
+	if err := fits(socket); err != nil {
+		return nil, err
+	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", socket)
 	if err != nil {

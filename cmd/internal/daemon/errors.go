@@ -20,6 +20,9 @@ var (
 	errPathTooLong = errors.New("socket path too long")
 )
 
+// Explained says that an error is about a socket that could not be had, and tells a person all there is to say.
+func Explained(err error) bool { return errors.As(err, new(*socketError)) }
+
 // socketError is an error about a socket, with the exit code it ends a program with.
 type socketError struct {
 	err  error // one of the sentinels

@@ -158,28 +158,40 @@ func truncate(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(errors.Join(f.Truncate(size), f.Close()))
 }
 
-// listen tcp|unix|udp NAME takes a port on the loopback, or a socket in $WORK of that name, until the script ends. What
-// connects is never answered. $NAME becomes a port's address, and $NAME_PORT its number.
+// listen tcp|unix|udp NAME takes a port on the loopback, or a socket of that name, until the script ends. What connects is
+// hung up on. $NAME becomes a port's address, and $NAME_PORT its number.
 func listen(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: listen tcp|unix|udp NAME")
 	}
 	network, name := args[0], args[1]
-	switch network {
-	case "unix":
-		l, err := net.Listen(network, ts.MkAbs(name))
-		ts.Check(err)
-		ts.Defer(func() { l.Close() })
-	case "tcp":
-		l, err := net.Listen(network, "127.0.0.1:0")
-		ts.Check(err)
-		ts.Defer(func() { l.Close() })
-		setAddress(ts, name, l.Addr().String())
-	case "udp": // of all addresses, as an SSM has it
+	if network == "udp" { // of all addresses, as an SSM has it
 		conn, err := net.ListenUDP(network, &net.UDPAddr{})
 		ts.Check(err)
 		ts.Defer(func() { conn.Close() })
 		setAddress(ts, name, conn.LocalAddr().String())
+		return
+	}
+	address := "127.0.0.1:0"
+	if network == "unix" {
+		address = ts.MkAbs(name)
+	}
+	l, err := net.Listen(network, address)
+	ts.Check(err)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close()
+		}
+	}()
+	ts.Defer(func() { l.Close(); <-ended })
+	if network == "tcp" {
+		setAddress(ts, name, l.Addr().String())
 	}
 }
 
