@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -70,6 +72,31 @@ func TestIdentityThatCannotBeWritten(t *testing.T) {
 				t.Errorf("the file is still there: %v", err)
 			}
 		})
+	}
+}
+
+// keeping is a KDC that cannot remove a peer.
+type keeping struct{ fake }
+
+func (*keeping) RemovePeer(context.Context, string) ([]kdc.Receipt, error) {
+	return nil, fmt.Errorf("%w (cut off)", kdc.ErrDetached)
+}
+
+// TestPeerThatCannotBeTakenBack: that a peer is left without an identity is told too, and what to type.
+func TestPeerThatCannotBeTakenBack(t *testing.T) {
+	dir := t.TempDir()
+	l, err := net.Listen("unix", filepath.Join(dir, socketName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: admin.Handler(&keeping{})}
+	defer s.Close()
+	go s.Serve(l)
+	code, stdout, stderr := runAction(dir, func(c *cli.Context) error { return takeBack(c, "ana", syscall.ENOSPC) })
+	want := "kdc: cannot write the identity: no space left on device; peer ana is left without one and could not be removed (" +
+		kdc.ErrDetached.Error() + " (cut off)): run 'kdc peer remove ana'\n"
+	if code != cli.Failed || stdout != "" || stderr != want {
+		t.Errorf("exit %d, stdout %q, stderr %q, want %q", code, stdout, stderr, want)
 	}
 }
 

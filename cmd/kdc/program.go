@@ -78,7 +78,7 @@ func explain(c *cli.Context, err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return cli.TimedOutf("the KDC did not answer in time: see its log")
 	case errors.As(err, &transport) && !daemon.Explained(err):
-		return cli.Unreachablef("no answer from the KDC: %w", transport.Err)
+		return cli.Unreachablef("the KDC went away before it answered (%w): see its log", transport.Err)
 	}
 	return err
 }

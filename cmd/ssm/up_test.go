@@ -151,3 +151,26 @@ func TestSomeOf(t *testing.T) {
 		}
 	}
 }
+
+// TestWhyTheChildEnded: its last word, else how it ended and where its log is.
+func TestWhyTheChildEnded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), logName)
+	const earlier = "ssm: of an earlier start\n"
+	for _, tt := range []struct {
+		log, how, want string
+		code           int
+	}{
+		{"level=INFO msg=x\nssm: the port is taken\n", "exit status 1", "the port is taken", cli.Failed},
+		{"ssm: cannot be\n", "exit status 2", "cannot be", cli.Usage},
+		{"panic: a bug\n\ngoroutine 1\n", "exit status 2", "the SSM ended at once (exit status 2): see " + path, cli.Usage},
+		{"", "signal: killed", "the SSM ended at once (signal: killed): see " + path, cli.Failed},
+	} {
+		if err := os.WriteFile(path, []byte(earlier+tt.log), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := child{log: path, from: int64(len(earlier))}.why(tt.how)
+		if err.Error() != tt.want || cli.Code(err) != tt.code {
+			t.Errorf("%q: %v (exit %d), want %s (exit %d)", tt.log, err, cli.Code(err), tt.want, tt.code)
+		}
+	}
+}
