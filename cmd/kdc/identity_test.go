@@ -1,17 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -19,19 +16,6 @@ import (
 	"ssmnet/kdc"
 	"ssmnet/kdc/admin"
 )
-
-// runAction runs one action as the program would, in dir, and gives exit code and output.
-func runAction(dir string, action func(*cli.Context) error) (code int, stdout, stderr string) {
-	var out, errs bytes.Buffer
-	app := cli.New("kdc", "test", dirEnv, dir, &cli.Command{
-		Name: "act", Usage: "test", Action: action, Flags: []cli.Flag{
-			cli.OutputFlag(), &cli.StringFlag{Name: "store", Value: "bolt"}, &cli.StringFlag{Name: "listen"},
-			&cli.StringSliceFlag{Name: "address"}, &cli.StringSliceFlag{Name: "overlay"},
-		},
-	})
-	code = cli.Run(app, []string{"kdc", "--dir", dir, "act"}, strings.NewReader(""), &out, &errs)
-	return code, out.String(), errs.String()
-}
 
 // brokenFile fails at one of the three things that are done with a file.
 type brokenFile struct{ write, sync, close error }
@@ -97,21 +81,5 @@ func TestPeerThatCannotBeTakenBack(t *testing.T) {
 		kdc.ErrDetached.Error() + " (cut off)): run 'kdc peer remove ana'\n"
 	if code != cli.Failed || stdout != "" || stderr != want {
 		t.Errorf("exit %d, stdout %q, stderr %q, want %q", code, stdout, stderr, want)
-	}
-}
-
-// TestInitWithoutRoute: a host without a default route has no address to offer.
-func TestInitWithoutRoute(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "kdc")
-	code, stdout, stderr := runAction(dir, func(c *cli.Context) error {
-		return initialise(c, func() (netip.Addr, error) { return netip.Addr{}, syscall.ENETUNREACH })
-	})
-	want := "kdc: act: this host has no default route to take an address from: name one with --address; " +
-		"see 'kdc act --help'\n"
-	if code != cli.Usage || stdout != "" || stderr != want {
-		t.Errorf("exit %d, stdout %q, stderr %q, want %q", code, stdout, stderr, want)
-	}
-	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the directory was made: %v", err)
 	}
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +13,19 @@ import (
 	"ssmnet/kdc"
 	"ssmnet/kdc/admin"
 )
+
+// runAction runs one action as the program would, in dir, and gives exit code and output.
+func runAction(dir string, action func(*cli.Context) error) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	app := cli.New("kdc", "test", dirEnv, dir, &cli.Command{
+		Name: "act", Usage: "test", Action: action, Flags: []cli.Flag{
+			cli.OutputFlag(), &cli.StringFlag{Name: "store", Value: "bolt"}, &cli.StringFlag{Name: "listen"},
+			&cli.StringSliceFlag{Name: "address"}, &cli.StringSliceFlag{Name: "overlay"},
+		},
+	})
+	code = cli.Run(app, []string{"kdc", "--dir", dir, "act"}, strings.NewReader(""), &out, &errs)
+	return code, out.String(), errs.String()
+}
 
 // TestSilentKDC: one that takes the connection and never answers, as a stopped process does, is exit 8 in time.
 func TestSilentKDC(t *testing.T) {
