@@ -12,27 +12,23 @@ set -euo pipefail
 from=$PWD # what relative directories on the command line mean
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/prepare.sh
+. scripts/places.sh
 
 usage='usage: scripts/install.sh [--kdc] [--ssm] [--prefix DIR] [--bin DIR] [--destdir DIR]'
-prefix=/usr/local destdir= bin= record= programs=()
-units=/etc/systemd/system
+bin= record= programs=()
 
 # parse takes the command line.
 parse() {
   while [[ $# -gt 0 ]]; do
     case $1 in
     --kdc | --ssm) programs+=("${1#--}") ;;
-    --prefix | --bin | --destdir)
-      [[ -n ${2:-} ]] || die "$1 needs a directory: $usage"
-      printf -v "${1#--}" %s "$(cd "$from" && realpath -m -- "$2")"
-      shift
-      ;;
+    --prefix | --bin | --destdir) take_directory "$@"; shift ;;
     *) die "unknown argument $1: $usage" ;;
     esac
     shift
   done
   [[ ${#programs[@]} -gt 0 ]] || programs=(kdc ssm)
-  [[ -n $destdir || $EUID -eq 0 ]] || die 'needs root: run it with sudo, or name a --destdir'
+  settle
   [[ $prefix != *[^A-Za-z0-9/._+-]* ]] || die "--prefix $prefix: a unit cannot name it; use letters, digits and /._+-"
   [[ -z $destdir ]] || mkdir -p -- "$destdir" || die "cannot make $destdir"
 }
@@ -110,7 +106,6 @@ main() {
   parse "$@"
   take_programs
   local p
-  installed=$prefix/share/ssmnet/installed
   record=$(mktemp)
   trap save_record EXIT
   [[ ! -f $destdir$installed ]] || cat "$destdir$installed" >"$record"

@@ -4,6 +4,16 @@
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 die() { say "$*"; exit 1; }
 
+# await COMMAND... waits until the command succeeds, for 10 s at most.
+await() {
+  local i
+  for ((i = 0; i < 200; i++)); do
+    "$@" && return
+    sleep 0.05
+  done
+  return 1
+}
+
 # become_root [--sudo] ARGUMENT... re-runs the script with its arguments under sudo where the user says so. TUN devices
 # and namespaces need root; what cannot have them fails, it is not skipped.
 become_root() {

@@ -44,17 +44,13 @@ clean_up() {
   rm -rf "$state"
 }
 
+answers() { kdc status >/dev/null 2>&1; }
+
 start_kdc() {
   title "A KDC on 10.77.0.1, port 7600"
   kdc init --address 10.77.0.1:7600 2>&1 | show
   net_exec kdc bin/kdc --dir "$state/kdc" serve >"$state/kdc.log" 2>&1 &
-  local i
-  for ((i = 0; i < 200; i++)); do
-    kdc status >/dev/null 2>&1 && return
-    sleep 0.05
-  done
-  cat "$state/kdc.log" >&2
-  die 'the KDC did not start'
+  await answers || { cat "$state/kdc.log" >&2; die 'the KDC did not start'; }
 }
 
 enrol_peers() {
@@ -91,7 +87,7 @@ bring_up() {
   net_exec h3 tcpdump -q -i tun0 -c 1500 -U -w "$state/inside.pcap" 2>"$state/tcpdump-inside" &
   local f
   for f in underlay inside; do
-    until grep -q listening "$state/tcpdump-$f" 2>/dev/null; do sleep 0.05; done
+    await grep -qs listening "$state/tcpdump-$f" || die "tcpdump did not start: $(cat "$state/tcpdump-$f")"
   done
 }
 
@@ -131,10 +127,12 @@ pings() {
   done
 }
 
+serves_iperf() { [[ -n $(net_exec h3 ss -Hltn 'sport = 5201') ]]; }
+
 transfer() {
   title "A TCP transfer, ana-laptop to db-primary (3 s)"
   net_exec h3 iperf3 -s -1 -B "${overlay4[h3]}" >"$state/iperf-server" 2>&1 &
-  until net_exec h3 ss -ltn 2>/dev/null | grep -q :5201; do sleep 0.05; done
+  await serves_iperf || die "iperf3 did not start: $(cat "$state/iperf-server")"
   local rate
   rate=$(net_exec h1 iperf3 -c "${overlay4[h3]}" -t 3 -f g | awk '/receiver/ { print $7, "Gbit/s" }')
   echo "   $rate"
@@ -168,11 +166,13 @@ denied() {
   fact "denied flow" "\"administratively prohibited\" at once ($(seconds "$before" "$EPOCHREALTIME") s with ping's own start)"
 }
 
+flows() { [[ $(grep -c 'bytes from' "$state/flow") -ge 20 ]]; }
+
 suspension() {
   title "Suspending db-primary while ana-laptop talks to it"
   net_exec h1 ping -D -O -i 0.02 -w 4 "${overlay4[h3]}" >"$state/flow" 2>&1 &
   local flow=$! cut last
-  until [[ $(grep -c 'bytes from' "$state/flow") -ge 20 ]]; do sleep 0.05; done
+  await flows || die 'ana-laptop does not reach db-primary'
   cut=$EPOCHREALTIME
   kdc peer suspend db-primary 2>&1 | show
   wait "$flow" || true # ping ends by itself, with an error as it should

@@ -7,24 +7,21 @@ set -euo pipefail
 from=$PWD # what relative directories on the command line mean
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/prepare.sh
+. scripts/places.sh
 
 usage='usage: scripts/uninstall.sh [--prefix DIR] [--purge] [--destdir DIR]'
-prefix=/usr/local destdir= purge=
+purge=
 
 parse() {
   while [[ $# -gt 0 ]]; do
     case $1 in
     --purge) purge=1 ;;
-    --prefix | --destdir)
-      [[ -n ${2:-} ]] || die "$1 needs a directory: $usage"
-      printf -v "${1#--}" %s "$(cd "$from" && realpath -m -- "$2")"
-      shift
-      ;;
+    --prefix | --destdir) take_directory "$@"; shift ;;
     *) die "unknown argument $1: $usage" ;;
     esac
     shift
   done
-  [[ -n $destdir || $EUID -eq 0 ]] || die 'needs root: run it with sudo, or name a --destdir'
+  settle
 }
 
 # foreign says that a path on record is a unit that install.sh has since given to the programs of another prefix.
@@ -36,7 +33,8 @@ stop_all() {
   [[ -z $destdir ]] || return 0
   if [[ -d /run/systemd/system ]]; then
     for unit in ssmnet-kdc ssmnet-ssm; do
-      ! grep -q "/$unit.service\$" "$installed" || foreign "/etc/systemd/system/$unit.service" || systemctl --quiet disable --now "$unit" || die "cannot stop $unit"
+      grep -qxF "$units/$unit.service" "$record" && ! foreign "$units/$unit.service" || continue
+      systemctl --quiet disable --now "$unit" || die "cannot stop $unit"
     done
   fi
   [[ ! -x $prefix/bin/ssm ]] || "$prefix/bin/ssm" down >/dev/null || die "'ssm down' failed: the SSM still runs"
@@ -55,11 +53,10 @@ remove() {
 
 main() {
   parse "$@"
-  installed=$destdir$prefix/share/ssmnet/installed
-  [[ -f $installed ]] || die "nothing of ssmnet is installed in $destdir$prefix: there is no $installed"
+  [[ -f $destdir$installed ]] || die "nothing of ssmnet is installed in $destdir$prefix: there is no $destdir$installed"
   record=$(mktemp)
   trap 'rm -f "$record"' EXIT
-  cat "$installed" >"$record"
+  cat "$destdir$installed" >"$record"
   stop_all
   remove
   [[ -n $destdir || ! -d /run/systemd/system ]] || systemctl daemon-reload

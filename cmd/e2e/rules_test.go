@@ -25,14 +25,17 @@ const (
 // below says for each package of the module which others it may import. Read downwards it is the picture of the
 // house: cmd/ssm and cmd/kdc at the top, packet/secret at the bottom. cmd/e2e alone stands outside and sees all.
 var below = map[string][]string{
-	"cmd/ssm": {"cmd/internal/cli", "cmd/internal/daemon", "tunssm/admin", "tunssm", "tunssm/tun", "tunssm/udp",
-		"tunssm/forward", "tunssm/route", "tunssm/undo", "tunssm/bench", "packet/control", "packet", "packet/secret"},
+	"cmd/ssm": {"cmd/internal/cli", "cmd/internal/daemon", "tunssm/admin", "tunssm/host", "tunssm", "tunssm/undo",
+		"tunssm/bench", "packet/control", "packet", "packet/secret"},
 	"cmd/kdc": {"cmd/internal/cli", "cmd/internal/daemon", "kdc/admin", "kdc", "kdc/store", "policy",
 		"packet/control", "packet", "packet/secret"},
-	"cmd/internal/cli":     {"packet/secret"},
-	"cmd/internal/daemon":  {"packet/secret"},
-	"tunssm/admin":         {"tunssm", "packet/control", "packet", "packet/secret"},
-	"tunssm":               {"packet/control", "packet", "packet/secret"},
+	"cmd/internal/cli":    {"packet/secret"},
+	"cmd/internal/daemon": {"packet/secret"},
+	"cmd/internal/script": {"cmd/internal/daemon"},
+	"tunssm/admin":        {"tunssm", "packet/control", "packet", "packet/secret"},
+	"tunssm":              {"packet/control", "packet", "packet/secret"},
+	"tunssm/host": {"tunssm", "tunssm/tun", "tunssm/udp", "tunssm/forward", "tunssm/route", "tunssm/undo", "tunssm/bench",
+		"packet/control", "packet", "packet/secret"},
 	"tunssm/fake":          {"packet"},
 	"tunssm/tun":           {"packet"},
 	"tunssm/udp":           {},

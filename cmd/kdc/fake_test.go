@@ -4,15 +4,12 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
-
-	"github.com/rogpeppe/go-internal/testscript"
 
 	"ssmnet/cmd/internal/daemon"
 	"ssmnet/kdc"
@@ -148,12 +145,4 @@ func fakeKDC() {
 	}
 	context.AfterFunc(ctx, func() { l.Close() })
 	http.Serve(l, admin.Handler(&fake{}))
-}
-
-// listen NAME takes a TCP port on the loopback until the script ends; $NAME becomes its address.
-func listen(ts *testscript.TestScript, _ bool, args []string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	ts.Check(err)
-	ts.Defer(func() { l.Close() })
-	ts.Setenv(args[0], l.Addr().String())
 }

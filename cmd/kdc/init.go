@@ -81,7 +81,7 @@ func printInit(c *cli.Context, made kdc.Config, guessed bool) error {
 	t.Row("overlays", cli.Joined(made.Overlays))
 	t.Row("store", made.Store)
 	t.Row("policy", "denies all")
-	t.Row("next", inDir("kdc serve", dir))
+	t.Row("next", cli.CommandLine(c, "serve"))
 	return t.Write(c.App.Writer)
 }
 

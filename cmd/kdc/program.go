@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"ssmnet/cmd/internal/cli"
@@ -52,7 +50,7 @@ func askFor[T any](c *cli.Context, timeout time.Duration, call func(context.Cont
 
 // client is one of the running KDC.
 func client(c *cli.Context) *admin.Client {
-	return admin.NewClient(daemon.Client(filepath.Join(cli.Dir(c), socketName)))
+	return admin.NewClient(daemon.Client(cli.In(c, socketName)))
 }
 
 // explain gives an error of the KDC, or of the way to it, its exit code and a hint where one helps.
@@ -76,38 +74,20 @@ func explain(c *cli.Context, err error) error {
 		return cli.Unreachablef("%w", err)
 	case errors.Is(err, daemon.ErrNotRunning):
 		return cli.Unreachablef("the KDC is not running: nothing listens on %s; %s",
-			filepath.Join(cli.Dir(c), socketName), howToStart(c))
+			cli.In(c, socketName), howToStart(c))
 	case errors.Is(err, context.DeadlineExceeded):
 		return cli.TimedOutf("the KDC did not answer in time: see its log")
-	case errors.Is(err, fs.ErrPermission):
-		return sudo(err)
-	case errors.As(err, &transport) && !errors.Is(err, daemon.ErrPermission):
-		return cli.Unreachablef("no answer from the KDC: %w", transport.Err)
-	}
-	return err
-}
-
-// sudo adds to an error about a file that this user may not have what to do.
-func sudo(err error) error {
-	if errors.Is(err, fs.ErrPermission) && !errors.Is(err, daemon.ErrPermission) {
-		return cli.Failedf("%w: run with sudo", err)
+	case errors.As(err, &transport) && !daemon.Explained(err):
+		return cli.Unreachablef("the KDC went away before it answered (%w): see its log", transport.Err)
 	}
 	return err
 }
 
 // howToStart is the command line to type where there is no KDC to talk to.
 func howToStart(c *cli.Context) string {
-	serve, dir := "kdc serve", cli.Dir(c)
-	if _, err := os.Stat(filepath.Join(dir, configName)); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Sprintf("make one with '%s', then start it with '%s'", inDir("kdc init", dir), inDir(serve, dir))
+	serve := cli.CommandLine(c, "serve")
+	if _, err := os.Stat(cli.In(c, configName)); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Sprintf("make one with '%s', then start it with '%s'", cli.CommandLine(c, "init"), serve)
 	}
-	return fmt.Sprintf("start it with '%s'", inDir(serve, dir))
-}
-
-// inDir puts --dir into a command line where the directory is not the one that is used without.
-func inDir(line, dir string) string {
-	if dir == defaultDir || dir == os.Getenv(dirEnv) {
-		return line
-	}
-	return strings.Replace(line, "kdc ", "kdc --dir "+dir+" ", 1)
+	return fmt.Sprintf("start it with '%s'", serve)
 }

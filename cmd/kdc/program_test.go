@@ -1,20 +1,31 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"ssmnet/cmd/internal/cli"
-	"ssmnet/cmd/internal/daemon"
 	"ssmnet/kdc"
 	"ssmnet/kdc/admin"
 )
+
+// runAction runs one action as the program would, in dir, and gives exit code and output.
+func runAction(dir string, action func(*cli.Context) error) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	app := cli.New("kdc", "test", dirEnv, dir, &cli.Command{
+		Name: "act", Usage: "test", Action: action, Flags: []cli.Flag{
+			cli.OutputFlag(), &cli.StringFlag{Name: "store", Value: "bolt"}, &cli.StringFlag{Name: "listen"},
+			&cli.StringSliceFlag{Name: "address"}, &cli.StringSliceFlag{Name: "overlay"},
+		},
+	})
+	code = cli.Run(app, []string{"kdc", "--dir", dir, "act"}, strings.NewReader(""), &out, &errs)
+	return code, out.String(), errs.String()
+}
 
 // TestSilentKDC: one that takes the connection and never answers, as a stopped process does, is exit 8 in time.
 func TestSilentKDC(t *testing.T) {
@@ -35,23 +46,5 @@ func TestSilentKDC(t *testing.T) {
 	}
 	if answerTimeout > 10*time.Second {
 		t.Errorf("a command hangs for %s", answerTimeout)
-	}
-}
-
-// TestSudoHint: whoever is not root is told so, once.
-func TestSudoHint(t *testing.T) {
-	denied := &fs.PathError{Op: "stat", Path: "/d/kdc.toml", Err: fs.ErrPermission}
-	other := errors.New("other")
-	for _, tc := range []struct {
-		err  error
-		want string
-	}{
-		{fmt.Errorf("configuration %w", denied), "configuration stat /d/kdc.toml: permission denied: run with sudo"},
-		{fmt.Errorf("%w on /d/s: run with sudo", daemon.ErrPermission), "permission denied on /d/s: run with sudo"},
-		{other, "other"},
-	} {
-		if got := sudo(tc.err).Error(); got != tc.want {
-			t.Errorf("told %q, want %q", got, tc.want)
-		}
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
-	"time"
 
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/cmd/internal/daemon"
@@ -74,7 +73,7 @@ func serve(c *cli.Context) error {
 	}
 	configuration, err := kdc.LoadConfig(s.config)
 	if err != nil {
-		return sudo(err)
+		return err
 	}
 	s.relevel(configuration)
 	defer s.close()
@@ -85,7 +84,7 @@ func serve(c *cli.Context) error {
 		return err
 	}
 	if s.k, err = kdc.Open(s.dir, s.config, s.log); err != nil {
-		return sudo(err)
+		return err
 	}
 	if err := daemon.Confine(daemon.KDC(s.dir, s.config), s.log); err != nil {
 		return err
@@ -109,8 +108,11 @@ func (s *server) listen(addresses []string) error {
 	lc.SetMultipathTCP(false) // whose sockets do not take these options
 	for _, a := range addresses {
 		l, err := lc.Listen(context.Background(), "tcp", a)
+		if errno := syscall.Errno(0); errors.As(err, &errno) {
+			err = errno // what is around it names the address, as we do
+		}
 		switch {
-		case errors.Is(err, syscall.EADDRINUSE):
+		case err == syscall.EADDRINUSE:
 			return cli.Failedf("cannot listen on %s: the address is in use: stop the program that has it, or choose "+
 				"another with 'kdc init --listen' or listen in %s", a, s.config)
 		case err != nil:
@@ -182,14 +184,8 @@ func (s *server) ready(ctx context.Context) error {
 		s.log.Info("listening", "address", l.Addr().String())
 	}
 	s.log.Info("serving", "dir", s.dir)
-	s.notify(daemon.Ready)
+	daemon.Notify(daemon.Ready, s.log)
 	return nil
-}
-
-func (s *server) notify(state string) {
-	if err := daemon.Notify(state); err != nil {
-		s.log.Warn(err.Error())
-	}
 }
 
 // service is the systemd unit that runs the KDC of this host.
@@ -213,7 +209,7 @@ func (s *server) refused(c *cli.Context, err error) error {
 	if unknown == nil && st.Service != "" {
 		return cli.Failedf("systemd runs the KDC of %s: 'systemctl restart %s' starts it anew", s.dir, st.Service)
 	}
-	return sudo(fmt.Errorf("cannot serve %s: %w", s.dir, err))
+	return fmt.Errorf("cannot serve %s: %w", s.dir, err)
 }
 
 // watch lets the service manager start this KDC anew where it hangs.
@@ -223,7 +219,7 @@ func (s *server) watch(ctx context.Context) {
 		return fmt.Sprintf("%d of %d peers online, %d sessions, policy revision %d", st.PeersOnline, st.PeersKnown,
 			st.Sessions, st.PolicyRevision), nil
 	}
-	daemon.Watchdog(ctx, alive, func(err error) { s.log.Warn(err.Error()) })
+	daemon.Watchdog(ctx, alive, s.log)
 }
 
 // serveSSMs serves the TCP addresses until ctx ends.
@@ -234,42 +230,19 @@ func (s *server) serveSSMs(ctx context.Context) error {
 	return nil
 }
 
-// The admin server's limits: one operator's programs use it, over a socket.
-const (
-	headerTimeout = 5 * time.Second
-	bodyTimeout   = 30 * time.Second
-	idleTimeout   = time.Minute
-	endTimeout    = 2 * time.Second // for answers that are under way when the KDC ends
-	maxHeader     = 64 << 10        // bytes
-)
-
 // serveOperators serves the admin socket until ctx ends.
 func (s *server) serveOperators(ctx context.Context) error {
 	if s.ready(ctx) != nil {
 		return nil // it ended before it began
 	}
-	mux := http.NewServeMux()
-	mux.Handle("/", admin.Handler(operated{s.k}))
-	mux.Handle("/debug/pprof/", daemon.DebugHandler())
-	h := &http.Server{
-		Handler:           mux,
-		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       bodyTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
-		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
-	}
+	h := daemon.NewServer(admin.Handler(operated{s.k}), s.log)
+	h.BaseContext = func(net.Listener) context.Context { return ctx }
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
 		<-ctx.Done()
-		s.notify(daemon.Stopping)
-		end, cancel := context.WithTimeout(context.Background(), endTimeout)
-		defer cancel()
-		if h.Shutdown(end) != nil {
-			h.Close()
-		}
+		daemon.Notify(daemon.Stopping, s.log)
+		daemon.Shutdown(h)
 	}()
 	err := h.Serve(daemon.Operators(s.socket, s.log))
 	if errors.Is(err, http.ErrServerClosed) {
@@ -281,8 +254,8 @@ func (s *server) serveOperators(ctx context.Context) error {
 
 // reload takes over what may change while serving; a faulty configuration changes nothing.
 func (s *server) reload() {
-	s.notify(daemon.Reloading())
-	defer s.notify(daemon.Ready)
+	daemon.Notify(daemon.Reloading(), s.log)
+	defer daemon.Notify(daemon.Ready, s.log)
 	configuration, err := kdc.LoadConfig(s.config)
 	if err == nil {
 		err = s.k.Reload(configuration)

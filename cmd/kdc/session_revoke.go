@@ -105,13 +105,6 @@ func revokeFilter(c *cli.Context) (f kdc.SessionFilter, err error) {
 	return f, err
 }
 
-func nonEmpty(c *cli.Context, flag string) (string, error) {
-	if c.String(flag) == "" {
-		return "", cli.BadUsage(c, "--%s is empty", flag)
-	}
-	return c.String(flag), nil
-}
-
 // pair reads --pair A,B.
 func pair(c *cli.Context) (a, b string, err error) {
 	a, b, found := strings.Cut(c.String("pair"), ",")

@@ -15,7 +15,6 @@ import (
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/packet"
 	"ssmnet/tunssm"
-	"ssmnet/tunssm/admin"
 	"ssmnet/tunssm/bench"
 )
 
@@ -105,10 +104,7 @@ func permitted(c *cli.Context, peer string) (netip.Addr, error) {
 
 // measure fills in what goes through, and what that costs here.
 func (r *benchResult) measure(c *cli.Context, streams int, d time.Duration) error {
-	status := func() (tunssm.Status, error) {
-		return ask(c, func(ctx context.Context, s *admin.Client) (tunssm.Status, error) { return s.Status(ctx) })
-	}
-	before, err := status()
+	before, err := ownStatus(c)
 	if err != nil {
 		return err
 	}
@@ -119,7 +115,7 @@ func (r *benchResult) measure(c *cli.Context, streams int, d time.Duration) erro
 	if err != nil {
 		return r.explain(err)
 	}
-	after, err := status()
+	after, err := ownStatus(c)
 	if err != nil {
 		return err
 	}

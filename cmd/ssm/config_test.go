@@ -22,7 +22,7 @@ func TestSampleConfig(t *testing.T) {
 	}
 	for _, text := range []string{text, uncommented} {
 		s := defaults()
-		if err := decodeStrict("ssm.toml", strings.NewReader(text), &s); err != nil {
+		if err := (tomlFile{"ssm.toml", []byte(text)}).decode(&s); err != nil {
 			t.Fatalf("%v in\n%s", err, text)
 		}
 		if s != defaults() {
@@ -30,7 +30,7 @@ func TestSampleConfig(t *testing.T) {
 		}
 	}
 	var none settings
-	if err := decodeStrict("ssm.toml", strings.NewReader(uncommented), &none); err != nil || none != defaults() {
+	if err := (tomlFile{"ssm.toml", []byte(uncommented)}).decode(&none); err != nil || none != defaults() {
 		t.Errorf("settings %+v, want %+v (%v)", none, defaults(), err)
 	}
 }

@@ -17,13 +17,13 @@ const credentialsEnv = "CREDENTIALS_DIRECTORY"
 // credential: "identity" as it is, or "token" by redeeming it. From then on it lies in DIR, where rotation replaces it,
 // and no credential counts.
 func ownIdentity(c *cli.Context) (control.Identity, error) {
-	path := in(c, identityName)
+	path := cli.In(c, identityName)
 	if from := os.Getenv(credentialsEnv); from != "" && absent(path) {
 		if err := provide(c, from); err != nil {
 			return control.Identity{}, err
 		}
 	}
-	return loadIdentity(path, cli.Dir(c))
+	return loadIdentity(c)
 }
 
 func absent(path string) bool {
@@ -34,11 +34,11 @@ func absent(path string) bool {
 // provide makes the identity of what lies in the directory from; of neither credential it makes nothing.
 func provide(c *cli.Context, from string) error {
 	identity, token := filepath.Join(from, "identity"), filepath.Join(from, "token")
-	switch given, err := loadIdentity(identity, cli.Dir(c)); {
+	switch given, err := readIdentity(identity); {
 	case err == nil:
 		defer given.Destroy()
 		return claimed(c, func(path string) error { return saveIdentity(path, given) })
-	case !absent(identity):
+	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	case absent(token):
 		return nil

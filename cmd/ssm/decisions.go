@@ -1,40 +1,22 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/packet/secret"
+	"ssmnet/tunssm/host"
 )
 
-const (
-	maxDecisions     = 4096
-	maxDecisionsFile = 1 << 20 // bytes
-)
-
-// decision is what an operator wants of one route.
-type decision string
-
-const (
-	accepted decision = "accepted" // installed, also with --accept-routes=false
-	declined decision = "declined"
-	forced   decision = "forced" // installed, whatever is in the way
-)
-
-// decisions are the operator's, by prefix. A route that is not among them follows --accept-routes.
-type decisions map[netip.Prefix]decision
+const maxDecisions = 4096
 
 // decisionsFile is DIR/routes.toml: a decision for each prefix.
 type decisionsFile struct {
@@ -46,65 +28,43 @@ type decisionsFile struct {
 const decisionsHead = "# What 'ssm route add' and 'ssm route del' have decided. A route that is not named here follows --accept-routes.\n"
 
 // loadDecisions reads DIR/routes.toml. Where there is none, nothing is decided.
-func loadDecisions(path string) (decisions, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return decisions{}, nil
-	}
-	if err != nil {
+func loadDecisions(path string) (host.Decisions, error) {
+	file, err := readTOML(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return host.Decisions{}, nil
+	case err != nil:
 		return nil, cli.Failedf("cannot read what is decided of routes: %w", err)
 	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxDecisionsFile+1))
-	if err != nil {
-		return nil, cli.Failedf("cannot read what is decided of routes: %w", err)
-	}
-	if len(text) > maxDecisionsFile {
-		return nil, cli.Failedf("%s is longer than %d bytes: is it what 'ssm route' has written?", path, maxDecisionsFile)
-	}
-	return parseDecisions(path, text)
+	return parseDecisions(file)
 }
 
-func parseDecisions(path string, text []byte) (decisions, error) {
-	var file decisionsFile
-	if err := decodeStrict(path, bytes.NewReader(text), &file); err != nil {
+func parseDecisions(file tomlFile) (host.Decisions, error) {
+	var lists decisionsFile
+	if err := file.decode(&lists); err != nil {
 		return nil, err
 	}
-	all := decisions{}
-	for _, of := range []struct {
-		decision decision
+	all := host.Decisions{}
+	for _, list := range []struct {
+		decision host.Decision
 		prefixes []string
-	}{{accepted, file.Accepted}, {declined, file.Declined}, {forced, file.Forced}} {
-		for _, s := range of.prefixes {
+	}{{host.Accepted, lists.Accepted}, {host.Declined, lists.Declined}, {host.Forced, lists.Forced}} {
+		for i, s := range list.prefixes {
 			prefix, err := parsePrefix(s)
-			if err == nil && all[prefix] != "" {
+			switch {
+			case err != nil:
+			case all[prefix] != "":
 				err = fmt.Errorf("%s is named twice", prefix)
-			}
-			if err == nil && len(all) == maxDecisions {
+			case len(all) == maxDecisions:
 				err = fmt.Errorf("more than %d routes", maxDecisions)
 			}
 			if err != nil {
-				line, column := lastIn(text, s)
-				return nil, cli.Failedf("%s:%d:%d: %w", path, line, column, err)
+				return nil, file.wrong(string(list.decision), i, err)
 			}
-			all[prefix] = of.decision
+			all[prefix] = list.decision
 		}
 	}
 	return all, nil
-}
-
-// lastIn finds the last place of the string s in the text, before the comment of its line.
-func lastIn(text []byte, s string) (line, column int) {
-	line, column = 1, 1
-	for i, l := range strings.Split(string(text), "\n") {
-		before, _, _ := strings.Cut(l, "#")
-		for _, quote := range []string{`"`, "'"} {
-			if at := strings.LastIndex(before, quote+s+quote); at >= 0 {
-				line, column = i+1, at+1+len(quote)
-			}
-		}
-	}
-	return line, column
 }
 
 // parsePrefix reads a prefix as the KDC offers them: nothing set beyond its length, or it could never be one.
@@ -119,12 +79,12 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	return prefix, nil
 }
 
-// save writes DIR/routes.toml, or leaves the one that is there as it was.
-func (d decisions) save(path string) error {
+// saveDecisions writes DIR/routes.toml, or leaves the one that is there as it was.
+func saveDecisions(path string, d host.Decisions) error {
 	if len(d) > maxDecisions {
 		return cli.Failedf("more than %d routes are decided of: remove from %s those that no KDC offers", maxDecisions, path)
 	}
-	of := func(is decision) (list []string) {
+	of := func(is host.Decision) (list []string) {
 		for _, prefix := range slices.SortedFunc(maps.Keys(d), netip.Prefix.Compare) {
 			if d[prefix] == is {
 				list = append(list, prefix.String())
@@ -132,7 +92,7 @@ func (d decisions) save(path string) error {
 		}
 		return list
 	}
-	text, err := toml.Marshal(decisionsFile{of(accepted), of(declined), of(forced)})
+	text, err := toml.Marshal(decisionsFile{of(host.Accepted), of(host.Declined), of(host.Forced)})
 	if err != nil {
 		return err
 	}
@@ -140,7 +100,7 @@ func (d decisions) save(path string) error {
 }
 
 // decide keeps one decision in the state directory.
-func decide(dir string, prefix netip.Prefix, to decision) error {
+func decide(dir string, prefix netip.Prefix, to host.Decision) error {
 	path := filepath.Join(dir, decisionsName)
 	err := locked(dir, func() error {
 		all, err := loadDecisions(path)
@@ -151,7 +111,7 @@ func decide(dir string, prefix netip.Prefix, to decision) error {
 			return nil
 		}
 		all[prefix] = to
-		return all.save(path)
+		return saveDecisions(path, all)
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		err = cli.Failedf("this host is not enrolled: there is no %s", dir)

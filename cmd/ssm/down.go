@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"time"
@@ -41,7 +42,7 @@ func down(c *cli.Context) error {
 		}
 		return isDown(c, false, undone)
 	case errors.Is(err, errClosing):
-		return cli.TimedOutf("the SSM has not ended after %s: see %s", downTimeout, in(c, logName))
+		return cli.TimedOutf("the SSM has not ended after %s: see %s", downTimeout, cli.In(c, logName))
 	}
 	return explain(c, err)
 }
@@ -71,16 +72,16 @@ func stop(ctx context.Context, ssm *admin.Client) error {
 // clearUp puts back what an SSM that was killed has left: changes on record, and its socket. It has the socket itself
 // meanwhile, so that no SSM begins.
 func clearUp(c *cli.Context) (undone int, err error) {
-	left := func(name string) bool { _, err := os.Lstat(in(c, name)); return err == nil }
-	if !left(undoName) && !left(socketName) {
+	if _, err := os.Stat(cli.Dir(c)); errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
-	socket, err := daemon.ListenUnix(in(c, socketName))
+	socket, release, err := listen(c)
 	if err != nil {
 		return 0, err
 	}
+	defer release()
 	defer socket.Close()
-	return undo.New(in(c, undoName), daemon.NewLog(c.App.ErrWriter, slog.LevelWarn)).PutBack()
+	return undo.New(cli.In(c, undoName), daemon.NewLog(c.App.ErrWriter, slog.LevelWarn)).PutBack()
 }
 
 // isDown prints the result: whether an SSM has run, and how many changes one that was killed had left.

@@ -3,19 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
-
-	"golang.org/x/sys/unix"
 
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/cmd/internal/daemon"
 	"ssmnet/packet/control"
-	"ssmnet/packet/secret"
 	"ssmnet/tunssm"
 )
 
@@ -52,7 +45,7 @@ func enrol(c *cli.Context) error {
 		}{config.Name, append([]netip.Addr{}, config.Addresses...)})
 	}
 	return cli.PrintLine(c, "enrolled as %s (%s); bring the interface up with '%s'", config.Name, cli.Joined(config.Addresses),
-		inDir("ssm up", cli.Dir(c)))
+		cli.CommandLine(c, "up"))
 }
 
 // redeem makes the identity of a host that has none, and gives what the KDC says to it.
@@ -69,27 +62,12 @@ func redeem(c *cli.Context, token control.Token) (config control.Config, err err
 	return config, err
 }
 
-// claimed does f, which writes the identity at path, where there is none. It has the directory until the KDC knows the
-// identity: another one redeemed meanwhile would make it worthless.
-func claimed(c *cli.Context, f func(path string) error) error {
-	path := in(c, identityName)
-	release, err := claim(cli.Dir(c))
-	if err != nil {
-		return err
-	}
-	defer release()
-	if err := notEnrolled(path); err != nil {
-		return err
-	}
-	return f(path)
-}
-
 // enrolFault says why the KDC did not enrol this host. An identity that is written is not taken away: whether it is
 // good, only a KDC can tell.
 func enrolFault(c *cli.Context, token control.Token, err error) error {
 	const ahead = "%w; '%s' tries it again; where that is refused, remove %s and enrol with another token " +
 		"('kdc peer token %s')"
-	hint := []any{err, inDir("ssm up", cli.Dir(c)), in(c, identityName), token.Name}
+	hint := []any{err, cli.CommandLine(c, "up"), cli.In(c, identityName), token.Name}
 	switch {
 	case errors.Is(err, tunssm.ErrIntroduce) && (isDialError(err) || errors.Is(err, control.ErrClosed)):
 		return cli.Unreachablef(ahead, hint...)
@@ -102,68 +80,6 @@ func enrolFault(c *cli.Context, token control.Token, err error) error {
 		return cli.Unreachablef("no KDC answers: %w; check that 'kdc serve' runs and that its port is open", err)
 	}
 	return cli.Failedf("cannot enrol: %w", err)
-}
-
-// claimAttempts is how often claim makes the directory again that another enrolment, refused, has just removed.
-const claimAttempts = 10
-
-// claim makes the state directory and takes its lock, so that of two enrolments at once the second finds the first's
-// identity. release gives the lock back and removes the directory where nothing was put into it.
-func claim(dir string) (release func(), err error) {
-	for range claimAttempts {
-		var made []string
-		var unlock func()
-		made, err = makeDir(dir)
-		if err == nil {
-			unlock, err = daemon.LockDir(dir)
-		}
-		switch {
-		case err == nil:
-			return func() { removeEmpty(made); unlock() }, nil
-		case errors.Is(err, daemon.ErrLocked):
-			return nil, cli.Conflictf("another 'ssm enrol' is at work: %w", err)
-		case !errors.Is(err, fs.ErrNotExist):
-			return nil, cli.Failedf("cannot make the state directory: %w", err)
-		}
-	}
-	return nil, cli.Failedf("cannot make the state directory: %w", err)
-}
-
-// makeDir makes dir and what it lies in. It gives what was not there before, the innermost first.
-func makeDir(dir string) (made []string, err error) {
-	for d := filepath.Clean(dir); ; d = filepath.Dir(d) {
-		if _, err := os.Stat(d); !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		made = append(made, d)
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		removeEmpty(made)
-		return nil, err
-	}
-	return made, nil
-}
-
-// removeEmpty removes directories, but those that something is in.
-func removeEmpty(dirs []string) {
-	for _, d := range dirs {
-		unix.Rmdir(d)
-	}
-}
-
-// notEnrolled is nil where there is no identity; what an enrolment that was killed has left of one is removed. The
-// caller has the directory's lock.
-func notEnrolled(path string) error {
-	if err := secret.Sweep(path); err != nil {
-		return cli.Failedf("cannot clean up after an earlier enrolment: %w", err)
-	}
-	switch _, err := os.Lstat(path); {
-	case err == nil:
-		return cli.Conflictf("%s exists: this host is enrolled already; to enrol it anew, remove that file first", path)
-	case !errors.Is(err, fs.ErrNotExist):
-		return cli.Failedf("cannot look for an identity: %w", err)
-	}
-	return nil
 }
 
 func readToken(c *cli.Context) (control.Token, error) {
@@ -190,57 +106,12 @@ func readToken(c *cli.Context) (control.Token, error) {
 	return token, nil
 }
 
-// saveIdentity keeps the permanent key in a file that only its owner can read.
-func saveIdentity(path string, id control.Identity) error {
-	b, err := id.Marshal()
-	if err != nil {
-		return err
-	}
-	defer clear(b)
-	return secret.WriteFile(path, b)
-}
-
-// errReplaced: an operator has put another identity in place of the one that an SSM runs under.
-var errReplaced = errors.New("the identity there is another by now")
-
-// updateIdentity is saveIdentity over an earlier state of the same identity. Where that is gone, or another identity is
-// there, somebody is enrolling this host anew, and nothing is written.
-func updateIdentity(path string, id control.Identity) error {
-	b, err := secret.ReadFile(path, control.MaxIdentity)
-	if err != nil {
-		return err
-	}
-	defer clear(b)
-	was, err := control.ParseIdentity(b)
-	if err != nil {
-		return err
-	}
-	defer was.Destroy()
-	if was.KeyID != id.KeyID && was.Next.ID != id.KeyID {
-		return fmt.Errorf("%s: %w", path, errReplaced)
-	}
-	return saveIdentity(path, id)
-}
-
-// loadIdentity reads it back, and says what to do where there is none or it is faulty.
-func loadIdentity(path, dir string) (control.Identity, error) {
-	b, err := secret.ReadFile(path, control.MaxIdentity)
-	if errors.Is(err, fs.ErrNotExist) {
-		return control.Identity{}, cli.Failedf("this host is not enrolled: no %s; redeem a token of 'kdc peer add' with '%s'",
-			path, inDir("ssm enrol TOKEN", dir))
-	}
-	if err != nil {
-		return control.Identity{}, err
-	}
-	defer clear(b)
-	id, err := control.ParseIdentity(b)
-	if err != nil {
-		return id, cli.Failedf("%s: %w; remove it and enrol this host again", path, err)
-	}
-	return id, nil
-}
-
 func isDialError(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial" || errors.Is(err, context.DeadlineExceeded)
+}
+
+func dialTCP(ctx context.Context, address string) (net.Conn, error) {
+	d := net.Dialer{Control: daemon.Persistent}
+	return d.DialContext(ctx, "tcp", address)
 }

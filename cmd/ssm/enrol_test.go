@@ -11,10 +11,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"ssmnet/cmd/internal/cli"
+	"ssmnet/cmd/internal/daemon"
 	"ssmnet/packet/control"
 	"ssmnet/packet/secret"
 )
@@ -144,7 +146,7 @@ func TestEnrolAtOnce(t *testing.T) {
 	if want := [...]int{cli.Done, c, c, c, c, c, c, c}; codes != want || k.granted != 1 {
 		t.Errorf("exit codes %v, want %v; %d identities given", codes, want, k.granted)
 	}
-	id, err := loadIdentity(filepath.Join(dir, identityName), dir)
+	id, err := readIdentity(filepath.Join(dir, identityName))
 	if err != nil || id.KeyID != k.identity.KeyID {
 		t.Errorf("identity of key %v, %v", id.KeyID, err)
 	}
@@ -173,6 +175,21 @@ func TestEnrolWhileAnotherFails(t *testing.T) {
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("left behind: %v", err)
 	}
+}
+
+// TestEnrolLockedOut: a directory that somebody keeps locked is waited for, and then given up.
+func TestEnrolLockedOut(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		unlock, err := daemon.LockDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unlock()
+		if _, err := claim(dir); cli.Code(err) != cli.Conflict || !strings.HasPrefix(err.Error(), "another 'ssm enrol' is at work: ") {
+			t.Errorf("%v (exit %d)", err, cli.Code(err))
+		}
+	})
 }
 
 // writeIdentity enrols $SSMNET_SSM_DIR by hand, at a KDC that is not there.

@@ -20,6 +20,7 @@ import (
 // fake is an SSM on no network. Its peers answer as their names say; whoever it does not know is unknown.
 type fake struct {
 	waiting bool   // no KDC has welcomed it
+	parted  bool   // from the KDCs, of which one does not answer and one is not connected
 	service string // what runs it
 	pings   int
 	rekeys  atomic.Int32
@@ -54,6 +55,9 @@ func (f *fake) Status() (tunssm.Status, error) {
 		},
 		Drops:    map[string]uint64{"replayed": 2, "denied": 11},
 		Sessions: fakeSessions(byte(f.rekeys.Load())),
+	}
+	if f.parted {
+		st.KDCs = []tunssm.KDCStatus{st.KDCs[0], {Address: "192.0.2.4:7600", Silent: 7, For: 90, Fault: "no answer"}}
 	}
 	if f.waiting {
 		return tunssm.Status{Name: "ana", Interface: "tun0", MTU: 1420, KDCs: st.KDCs[:1]}, nil
@@ -141,13 +145,19 @@ func (f *fake) Trace(_ context.Context, q tunssm.Query) (tunssm.Trace, error) {
 	return tr, nil
 }
 
-// fakeSSM serves a fake until SIGTERM or `ssm down`; with the argument "waiting", one that no KDC has welcomed.
+// fakeSSM serves a fake until SIGTERM or `ssm down`; with the argument "waiting", one that no KDC has
+// welcomed, with "parted", one that has lost them.
 func fakeSSM() {
 	ctx, stop := daemon.SignalContext()
 	defer stop()
-	socket, err := daemon.ListenUnix(filepath.Join(os.Getenv(dirEnv), socketName))
+	dir := os.Getenv(dirEnv)
+	socket, err := daemon.ListenUnix(filepath.Join(dir, socketName))
 	if err == nil {
-		err = serve(ctx, &fake{waiting: slices.Contains(os.Args, "waiting"), service: os.Getenv("FAKE_SERVICE")}, socket, slog.New(slog.DiscardHandler))
+		_, err = daemon.Occupy(dir)
+	}
+	if err == nil {
+		err = serve(ctx, &fake{waiting: slices.Contains(os.Args, "waiting"), parted: slices.Contains(os.Args, "parted"),
+			service: os.Getenv("FAKE_SERVICE")}, socket, slog.New(slog.DiscardHandler))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -44,7 +44,7 @@ func TestUpdateIdentity(t *testing.T) {
 			if tt.refused {
 				want = tt.was
 			}
-			got, err := loadIdentity(path, filepath.Dir(path))
+			got, err := readIdentity(path)
 			if err != nil || got.KeyID != want.KeyID || got.Next.ID != want.Next.ID || !got.Key.Equal(want.Key) {
 				t.Errorf("it holds %s and %s, %v", got.KeyID, got.Next.ID, err)
 			}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"ssmnet/cmd/internal/cli"
-	"ssmnet/tunssm"
 	"ssmnet/tunssm/admin"
 )
 
@@ -101,7 +100,7 @@ func echoes(c *cli.Context, peer string, n int) (pingResult, error) {
 
 // isSelf says whether that is the SSM's own name.
 func isSelf(c *cli.Context, peer string) bool {
-	st, err := ask(c, func(ctx context.Context, s *admin.Client) (tunssm.Status, error) { return s.Status(ctx) })
+	st, err := ownStatus(c)
 	return err == nil && st.Name == peer
 }
 

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
-	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"ssmnet/cmd/internal/cli"
@@ -31,12 +29,9 @@ const (
 
 func program() *cli.App {
 	return cli.New("ssm", "the security service module of a host in an ssmnet", dirEnv, defaultDir,
-		enrolCommand(), upCommand(), runCommand(), downCommand(), statusCommand(), sessionCommand(), routeCommand(),
-		pingCommand(), traceCommand(), benchCommand(), configCommand())
+		enrolCommand(), upCommand(systemd{defaultDir, "/run/systemd/system"}), runCommand(), downCommand(), statusCommand(),
+		sessionCommand(), routeCommand(), pingCommand(), traceCommand(), benchCommand(), configCommand())
 }
-
-// in is the path of a file in the state directory.
-func in(c *cli.Context, name string) string { return filepath.Join(cli.Dir(c), name) }
 
 func client(c *cli.Context) *admin.Client { return clientAt(cli.Dir(c)) }
 
@@ -52,16 +47,22 @@ func ask[T any](c *cli.Context, call func(context.Context, *admin.Client) (T, er
 	return answer, explain(c, err)
 }
 
+// ownStatus is what the running SSM says of itself.
+func ownStatus(c *cli.Context) (tunssm.Status, error) {
+	return ask(c, func(ctx context.Context, ssm *admin.Client) (tunssm.Status, error) { return ssm.Status(ctx) })
+}
+
 // wentAway says that an SSM has taken a call and did not live to answer it. For a moment after a kill the kernel takes
 // calls for it, and for a moment before its end it does itself: what is there then is neither an SSM nor none.
 func wentAway(err error) bool {
 	var transport *url.Error
-	for _, other := range []error{daemon.ErrNotRunning, daemon.ErrPermission, context.DeadlineExceeded, context.Canceled} {
-		if errors.Is(err, other) {
-			return false
-		}
+	switch {
+	case errors.Is(err, tunssm.ErrEnded):
+		return true
+	case daemon.Explained(err), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return false
 	}
-	return errors.Is(err, tunssm.ErrEnded) || errors.As(err, &transport)
+	return errors.As(err, &transport)
 }
 
 // runs asks the SSM for its status past such a moment. The error is daemon.ErrNotRunning where there is none.
@@ -87,26 +88,18 @@ func explain(c *cli.Context, err error) error {
 	case errors.Is(err, admin.ErrUnknown):
 		return cli.NotFoundf("%w; 'kdc peer list' has the names", err)
 	case errors.Is(err, admin.ErrOffline):
-		return cli.Unreachablef("%w; see '%s', here and there", err, inDir("ssm status", cli.Dir(c)))
+		return cli.Unreachablef("%w; see '%s', here and there", err, cli.CommandLine(c, "status"))
 	case errors.Is(err, tunssm.ErrQuery):
 		return cli.Usagef("%w", err)
 	case errors.Is(err, tunssm.ErrNotReady):
-		return cli.Unreachablef("%w; see '%s'", err, inDir("ssm status", cli.Dir(c)))
+		return cli.Unreachablef("%w; see '%s'", err, cli.CommandLine(c, "status"))
 	case errors.Is(err, daemon.ErrNotRunning):
 		return cli.Unreachablef("the SSM is not running: nothing listens on %s; start it with '%s'",
-			in(c, socketName), inDir("ssm up", cli.Dir(c)))
+			cli.In(c, socketName), cli.CommandLine(c, "up"))
 	case errors.Is(err, context.DeadlineExceeded):
-		return cli.TimedOutf("the SSM did not answer in time: see %s", in(c, logName))
+		return cli.TimedOutf("the SSM did not answer in time: see %s", cli.In(c, logName))
 	case wentAway(err):
-		return cli.Unreachablef("the SSM went away before it answered; see %s", in(c, logName))
+		return cli.Unreachablef("the SSM went away before it answered; see %s", cli.In(c, logName))
 	}
 	return err
-}
-
-// inDir puts --dir into a command line where the directory is not the one that is used without.
-func inDir(line, dir string) string {
-	if dir == defaultDir || dir == os.Getenv(dirEnv) {
-		return line
-	}
-	return strings.Replace(line, "ssm ", "ssm --dir "+dir+" ", 1)
 }

@@ -3,22 +3,15 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
-	"os"
-	"os/signal"
-	"sync"
-	"syscall"
-	"time"
 
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/cmd/internal/daemon"
 	"ssmnet/packet/control"
 	"ssmnet/packet/secret"
 	"ssmnet/tunssm"
-	"ssmnet/tunssm/admin"
+	"ssmnet/tunssm/host"
 	"ssmnet/tunssm/undo"
 )
 
@@ -38,7 +31,7 @@ func runCommand() *cli.Command {
 // run is one life of the SSM:
 //
 //  1. identity  the permanent key
-//  2. socket    ssm.sock, 0600; whoever has it serves this directory
+//  2. socket    ssm.sock, 0600; whoever has it and the directory serves it
 //  3. host      the UDP port and the interface
 //  4. confine   to the rights that the rest of its life needs
 //  5. serve     packets and operators, until a signal, `ssm down` or a failure
@@ -62,28 +55,24 @@ func run(c *cli.Context) error {
 		return err
 	}
 	defer identity.Destroy()
-	socket, err := listen(c)
+	socket, release, err := listen(c)
 	if err != nil {
 		return err
 	}
+	defer release()
 	defer socket.Close()
-	decided, err := decidedBefore(c)
-	if err != nil {
-		return err
-	}
-	journal := undo.New(in(c, undoName), log)
-	if _, err := journal.PutBack(); err != nil { // what a killed run has left
+	journal := undo.New(cli.In(c, undoName), log)
+	if err := clearAway(c, journal); err != nil {
 		return err
 	}
 	endpoint, err := s.endpoint(ctx)
 	if err != nil {
 		return err
 	}
-	host, routes, err := openHost(ctx, s, identity.KDCs, journal, log)
+	h, err := openHost(ctx, c, s, identity.KDCs, journal, log)
 	if err != nil {
 		return err
 	}
-	routes.decide(decided)
 	if err := daemon.Confine(daemon.SSM(cli.Dir(c), configPath(c)), log); err != nil {
 		_, undone := journal.PutBack()
 		return errors.Join(err, undone)
@@ -92,59 +81,52 @@ func run(c *cli.Context) error {
 		log.Warn(warning)
 	}
 	ssm := tunssm.New(tunssm.Options{
-		Identity: identity, Host: host, Endpoint: endpoint, Software: cli.Release(), Log: log,
+		Identity: identity, Host: h.Edge(), Endpoint: endpoint, Software: cli.Release(), Log: log,
 		Save: func(id control.Identity) error {
-			return locked(cli.Dir(c), func() error { return updateIdentity(in(c, identityName), id) })
+			return locked(cli.Dir(c), func() error { return updateIdentity(cli.In(c, identityName), id) })
 		},
 	})
 	identity.Destroy() // the SSM has its own copy, whose keys end when they are rotated away
-	return serve(ctx, hosted{ssm, journal, routes, in(c, decisionsName)}, daemon.Operators(socket, log), log)
+	return serve(ctx, hosted{ssm, h, cli.In(c, decisionsName)}, daemon.Operators(socket, log), log)
 }
 
-// listen takes the socket, or says that another SSM has it.
-func listen(c *cli.Context) (net.Listener, error) {
-	socket, err := daemon.ListenUnix(in(c, socketName))
-	if errors.Is(err, daemon.ErrRunning) {
-		return nil, cli.Failedf("an SSM runs on %s already: %w", cli.Dir(c), err)
-	}
-	return socket, err
-}
-
-// decidedBefore reads the operator's decisions, and sweeps up behind commands that were killed at their writing.
-func decidedBefore(c *cli.Context) (decided decisions, err error) {
-	err = locked(cli.Dir(c), func() error {
-		decided, err = loadDecisions(in(c, decisionsName))
-		return errors.Join(err, secret.Sweep(in(c, decisionsName)), secret.Sweep(in(c, identityName)))
-	})
-	return decided, err
-}
-
-// onHangup does f at each SIGHUP, which else would end this process without a goodbye to its peers.
-func onHangup(f func()) (stop func()) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	var task sync.WaitGroup
-	task.Go(func() {
-		for range hangups {
-			f()
+// listen takes the socket and the directory, or says that another SSM has them.
+func listen(c *cli.Context) (socket net.Listener, release func(), err error) {
+	if socket, err = daemon.ListenUnix(cli.In(c, socketName)); err == nil {
+		if release, err = daemon.Occupy(cli.Dir(c)); err != nil {
+			socket.Close()
 		}
-	})
-	return func() {
-		signal.Stop(hangups) // after which none is sent
-		close(hangups)
-		task.Wait()
 	}
+	if errors.Is(err, daemon.ErrRunning) {
+		err = cli.Failedf("an SSM runs on %s already: %w", cli.Dir(c), err)
+	}
+	return socket, release, err
 }
 
-// relevel reads the log level of the settings again; faulty ones change nothing.
-func relevel(c *cli.Context, level *slog.LevelVar, log *slog.Logger) {
-	s, err := readSettings(c)
+// clearAway puts back what a run that was killed has left, and removes what commands that were killed had begun to write.
+func clearAway(c *cli.Context, journal *undo.Journal) error {
+	err := locked(cli.Dir(c), func() error {
+		return errors.Join(secret.Sweep(cli.In(c, decisionsName)), secret.Sweep(cli.In(c, identityName)))
+	})
 	if err != nil {
-		log.Error("the log level was not read again", "error", err)
-		return
+		return err
 	}
-	level.Set(s.level)
-	log.Log(c.Context, s.level, "read log_level again; other settings are read at the next start", "log_level", s.level)
+	_, err = journal.PutBack()
+	return err
+}
+
+// openHost takes the port and the interface, for the settings and the operator's decisions.
+func openHost(ctx context.Context, c *cli.Context, s settings, kdcs []string, journal *undo.Journal, log *slog.Logger) (
+	*host.Host, error) {
+	decided, err := loadDecisions(cli.In(c, decisionsName))
+	if err != nil {
+		return nil, err
+	}
+	return host.Open(ctx, host.Options{
+		Interface: s.Interface, Adopt: s.named, Port: uint16(s.Listen), MTU: s.MTU, KDCs: kdcs,
+		AcceptRoutes: s.AcceptRoutes, Force: s.Force, Bench: s.Bench, Masquerade: s.Masquerade,
+		Decided: decided, Journal: journal, Control: daemon.Persistent, Log: log,
+	})
 }
 
 // locked does f under the lock of the state directory, in which `ssm enrol` may be at work.
@@ -155,121 +137,4 @@ func locked(dir string, f func() error) error {
 	}
 	defer unlock()
 	return f()
-}
-
-// The admin server's limits: one operator's programs use it, over a socket.
-const (
-	headerTimeout = 5 * time.Second
-	idleTimeout   = time.Minute
-	endTimeout    = time.Second // for answers that are under way when the SSM ends
-	maxHeader     = 64 << 10    // bytes
-)
-
-// module is hosted, and a fake in tests.
-type module interface {
-	admin.Operations
-	// Run carries packets until ctx ends or something fails; then everything is put back.
-	Run(ctx context.Context) error
-}
-
-// serve carries packets and answers operators until ctx ends, an operator says down, or one of the two fails, which ends
-// the other.
-func serve(ctx context.Context, ssm module, socket net.Listener, log *slog.Logger) error {
-	ctx, end := context.WithCancel(ctx)
-	defer end()
-	server := operators(ssm, end, log)
-	var tasks sync.WaitGroup
-	var unserved error
-	tasks.Go(func() {
-		if err := server.Serve(socket); !errors.Is(err, http.ErrServerClosed) {
-			unserved = fmt.Errorf("admin socket: %w", err)
-			end()
-		}
-	})
-	tasks.Go(func() { tell(ctx, ssm, log) })
-	tasks.Go(func() { watch(ctx, ssm, log) })
-	err := ssm.Run(ctx)
-	end()
-	// The socket goes last, so that whoever waits for it to go finds everything put back.
-	shutdown, cancel := context.WithTimeout(context.Background(), endTimeout)
-	defer cancel()
-	if server.Shutdown(shutdown) != nil {
-		server.Close()
-	}
-	tasks.Wait()
-	if err != nil {
-		return err
-	}
-	return unserved
-}
-
-// operators is the server of the socket; down ends the SSM.
-func operators(ssm module, down func(), log *slog.Logger) *http.Server {
-	mux := http.NewServeMux()
-	mux.Handle("/", admin.Handler(ssm, down))
-	mux.Handle("/debug/pprof/", daemon.DebugHandler())
-	return &http.Server{
-		Handler: mux, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-}
-
-// tell tells the service manager once a KDC has welcomed us, and that we are ending.
-func tell(ctx context.Context, ssm module, log *slog.Logger) {
-	notify := func(state string) {
-		if err := daemon.Notify(state); err != nil {
-			log.Warn(err.Error())
-		}
-	}
-	err := daemon.WaitReady(ctx, func(context.Context) error {
-		st, err := ssm.Status()
-		if err != nil {
-			return daemon.GiveUp(err)
-		}
-		return readiness(st)
-	})
-	if err == nil {
-		notify(daemon.Ready)
-	}
-	<-ctx.Done()
-	notify(daemon.Stopping)
-}
-
-// watch lets the service manager start this SSM anew where it hangs: its status comes from the goroutine that owns all.
-func watch(ctx context.Context, ssm module, log *slog.Logger) {
-	alive := func() (string, error) {
-		st, err := ssm.Status()
-		return glance(st), err
-	}
-	daemon.Watchdog(ctx, alive, func(err error) { log.Warn(err.Error()) })
-}
-
-// glance is the status in a line.
-func glance(st tunssm.Status) string {
-	if err := readiness(st); err != nil {
-		return err.Error()
-	}
-	kdc, ok := connected(st)
-	if !ok {
-		kdc = "none is connected"
-	}
-	return fmt.Sprintf("%s on %s, KDC %s, %d sessions", st.Name, st.Interface, kdc, len(st.Sessions))
-}
-
-// readiness says what is missing before the host can use the overlay. The zero status is none.
-func readiness(st tunssm.Status) error {
-	switch {
-	case st.Name == "":
-		return errors.New("the SSM has not answered yet")
-	case st.Ready:
-		return nil
-	case st.Fault != "":
-		return errors.New(st.Fault)
-	}
-	for _, k := range st.KDCs {
-		if k.Fault != "" {
-			return errors.New(k.Address + ": " + plainFault(k))
-		}
-	}
-	return errors.New("no KDC has welcomed this host yet")
 }

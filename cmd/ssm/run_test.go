@@ -215,7 +215,7 @@ func TestHangup(t *testing.T) {
 	for _, tt := range []struct{ flags, text, log string }{
 		{"", `log_level = "debug"`, "level=DEBUG msg=\"read log_level again; other settings are read at the next start\" log_level=DEBUG"},
 		{"", `log_level = "error"`, "level=ERROR msg=\"read log_level again; other settings are read at the next start\" log_level=ERROR"},
-		{"", `log_level = "loud"`, "level=ERROR msg=\"the log level was not read again\" error=\"" + file + ": log_level = loud: want debug"},
+		{"", `log_level = "loud"`, "level=ERROR msg=\"the log level was not read again\" error=\"" + file + ":1:13: log_level = loud: want debug"},
 		{"--log-level=warn", `log_level = "debug"`, "log_level=WARN"},
 	} {
 		if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {

@@ -10,15 +10,15 @@ import (
 // service is the systemd unit that runs the SSM of this host.
 const service = "ssmnet-ssm"
 
-// Tests put their own here.
-var (
-	serviceDir  = defaultDir            // whose SSM the unit runs
-	systemdRuns = "/run/systemd/system" // sd_booted(3)
-)
+// systemd is the service manager of a host.
+type systemd struct {
+	dir    string // state directory whose SSM its unit runs
+	booted string // directory that is there where it runs: sd_booted(3)
+}
 
-// serviceEnabled says that systemd starts the SSM of this directory, though none runs now.
-func serviceEnabled(c *cli.Context) bool {
-	if _, err := os.Stat(systemdRuns); err != nil || cli.Dir(c) != serviceDir {
+// starts says that the SSM of this directory is systemd's to start, though none runs now.
+func (s systemd) starts(c *cli.Context) bool {
+	if _, err := os.Stat(s.booted); err != nil || cli.Dir(c) != s.dir {
 		return false
 	}
 	return exec.CommandContext(c.Context, "systemctl", "--quiet", "is-enabled", service).Run() == nil

@@ -9,8 +9,8 @@ import (
 	"ssmnet/cmd/internal/cli"
 )
 
-// TestServiceEnabled: where systemd starts this directory's SSM, up leaves it to systemctl, and nowhere else.
-func TestServiceEnabled(t *testing.T) {
+// TestSystemdStarts: where systemd starts this directory's SSM, up leaves it to systemctl, and nowhere else.
+func TestSystemdStarts(t *testing.T) {
 	dir, programs := t.TempDir(), t.TempDir()
 	systemctl := func(exit string) {
 		script := "#!/bin/sh\n[ \"$*\" = '--quiet is-enabled ssmnet-ssm' ] && exit " + exit + "\nexit 9\n"
@@ -18,12 +18,11 @@ func TestServiceEnabled(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	up := func() (code int, told string) {
+	up := func(host systemd) (code int, told string) {
 		var out, errs strings.Builder
-		code = cli.Run(program(), []string{"ssm", "--dir", dir, "up"}, strings.NewReader(""), &out, &errs)
+		code = cli.Run(cli.New("ssm", "", dirEnv, defaultDir, upCommand(host)), []string{"ssm", "--dir", dir, "up"}, strings.NewReader(""), &out, &errs)
 		return code, errs.String()
 	}
-	defer func(dir, runs string) { serviceDir, systemdRuns = dir, runs }(serviceDir, systemdRuns)
 	t.Setenv("PATH", programs+":"+os.Getenv("PATH"))
 	const asks, enrols = "systemd runs the SSM of this host: start it with 'systemctl start ssmnet-ssm'\n", "this host is not enrolled"
 	for _, tt := range []struct{ exit, dir, runs, want string }{
@@ -33,8 +32,7 @@ func TestServiceEnabled(t *testing.T) {
 		{"0", dir, filepath.Join(dir, "absent"), enrols},
 	} {
 		systemctl(tt.exit)
-		serviceDir, systemdRuns = tt.dir, tt.runs
-		if code, told := up(); code != cli.Failed || !strings.Contains(told, tt.want) {
+		if code, told := up(systemd{tt.dir, tt.runs}); code != cli.Failed || !strings.Contains(told, tt.want) {
 			t.Errorf("%q: exit %d, %q", tt, code, told)
 		}
 	}

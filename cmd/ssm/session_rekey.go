@@ -6,7 +6,6 @@ import (
 
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/cmd/internal/daemon"
-	"ssmnet/tunssm"
 	"ssmnet/tunssm/admin"
 )
 
@@ -46,7 +45,7 @@ func sessionRekey(c *cli.Context, peer string) error {
 		})
 		if errors.Is(err, context.DeadlineExceeded) { // of the session, not of the SSM, which has answered
 			return "", cli.TimedOutf("no fresh session with %s within %s, and the old one goes on: %s says why", peer,
-				answerTimeout, in(c, logName))
+				answerTimeout, cli.In(c, logName))
 		}
 		return id, err
 	})
@@ -68,28 +67,4 @@ func sendingOn(ctx context.Context, s *admin.Client, peer string) (string, error
 		}
 	}
 	return "", noSession(peer)
-}
-
-func sessionCloseCommand() *cli.Command {
-	return &cli.Command{
-		Name: "close", Usage: "end the session with a peer", ArgsUsage: "PEER",
-		Description: cli.Describe("The next packet makes another, if policy permits.", "ssm session close db-1"),
-		Action: func(c *cli.Context) error {
-			args, err := cli.Args(c, 1, 1)
-			if err != nil {
-				return err
-			}
-			_, err = ask(c, func(ctx context.Context, s *admin.Client) (struct{}, error) {
-				err := s.CloseSession(ctx, args[0])
-				if errors.Is(err, tunssm.ErrNotFound) {
-					err = noSession(args[0])
-				}
-				return struct{}{}, err
-			})
-			if err != nil {
-				return err
-			}
-			return cli.PrintLine(c, "closed the session with %s", args[0])
-		},
-	}
 }

@@ -5,23 +5,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/pelletier/go-toml/v2"
-
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/packet/control"
-	"ssmnet/tunssm/route"
+	"ssmnet/tunssm/host"
 )
 
 // settings are how the SSM runs: from DIR/ssm.toml (or --config FILE) where there is one, flags above it. A setting is
@@ -64,16 +60,23 @@ func settingsFlags() []cli.Flag {
 
 // configPath is the file of the settings, which need not exist where none is named.
 func configPath(c *cli.Context) string {
-	return cmp.Or(c.String("config"), in(c, configName))
+	return cmp.Or(c.String("config"), cli.In(c, configName))
 }
 
 // readSettings merges the file and the flags, and checks the result.
 func readSettings(c *cli.Context) (settings, error) {
 	s := defaults()
 	s.Interface = ""
-	path := configPath(c)
-	err := s.readFile(path)
-	if err != nil && (c.IsSet("config") || !errors.Is(err, fs.ErrNotExist)) {
+	file, err := readTOML(configPath(c))
+	switch {
+	case err == nil:
+		err = file.decode(&s)
+	case !c.IsSet("config") && errors.Is(err, fs.ErrNotExist):
+		err = nil
+	default:
+		err = cli.Failedf("cannot read the configuration: %w", err)
+	}
+	if err != nil {
 		return s, err
 	}
 	typed(c, "interface", &s.Interface)
@@ -88,7 +91,7 @@ func readSettings(c *cli.Context) (settings, error) {
 	if s.named = s.Interface != ""; !s.named && !c.IsSet("interface") {
 		s.Interface = defaults().Interface
 	}
-	return s, s.check(c, path)
+	return s, s.check(c, file)
 }
 
 // typed takes the value of a flag that the user gave.
@@ -98,49 +101,10 @@ func typed[T any](c *cli.Context, flag string, setting *T) {
 	}
 }
 
-func (s *settings) readFile(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return cli.Failedf("cannot read the configuration: %w", err)
-	}
-	defer f.Close()
-	return decodeStrict(path, f, s)
-}
-
-// decodeStrict reads TOML that has nothing in it but what is known, and says where it is wrong.
-func decodeStrict(path string, r io.Reader, into any) error {
-	err := toml.NewDecoder(r).DisallowUnknownFields().Decode(into)
-	var at *toml.DecodeError
-	var strict *toml.StrictMissingError
-	switch {
-	case errors.As(err, &strict) && len(strict.Errors) > 0:
-		line, column := strict.Errors[0].Position()
-		return cli.Failedf("%s:%d:%d: no such setting %q", path, line, column, strings.Join(strict.Errors[0].Key(), "."))
-	case errors.As(err, &at):
-		line, column := at.Position()
-		if is := wrongType.FindStringSubmatch(err.Error()); is != nil {
-			err = fmt.Errorf("%s is of type %s, want %s", strings.Join(at.Key(), "."), is[1], typeNames[is[2]])
-		}
-		return cli.Failedf("%s:%d:%d: %w", path, line, column, err)
-	case err != nil:
-		return cli.Failedf("%s: %w", path, err)
-	}
-	return nil
-}
-
-// wrongType reads what the decoder says of a value of a wrong type; typeNames are the types in the words of whoever reads
-// the file.
-var (
-	wrongType = regexp.MustCompile(`cannot decode TOML (\w+) into struct field \S+ of type (\S+)`)
-	typeNames = map[string]string{
-		"[]string": "a list of strings", "string": "a string", "int": "an integer", "bool": "true or false",
-	}
-)
-
 var interfaceName = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,14}$`)
 
-// check says what is wrong with a setting where it was made: on the command line or in the file at path.
-func (s *settings) check(c *cli.Context, path string) error {
+// check says what is wrong with a setting where it was made: on the command line or in the file.
+func (s *settings) check(c *cli.Context, file tomlFile) error {
 	noLevel := s.level.UnmarshalText([]byte(s.LogLevel))
 	for _, f := range []struct {
 		flag  string
@@ -151,7 +115,7 @@ func (s *settings) check(c *cli.Context, path string) error {
 		{"interface", s.Interface, interfaceName.MatchString(s.Interface), "1 to 15 letters, digits, '.', '_' or '-'"},
 		{"listen", s.Listen, s.Listen >= 1 && s.Listen <= 65535, "a UDP port, 1 to 65535"},
 		{"endpoint", s.Endpoint, s.Endpoint == "" || control.CheckAddress(s.Endpoint) == nil, "HOST:PORT, and not link-local"},
-		{"mtu", s.MTU, s.MTU == 0 || s.MTU >= route.MinMTU && s.MTU <= maxMTU, fmt.Sprintf("%d to %d", route.MinMTU, maxMTU)},
+		{"mtu", s.MTU, s.MTU == 0 || s.MTU >= host.MinMTU && s.MTU <= host.MaxMTU, fmt.Sprintf("%d to %d", host.MinMTU, host.MaxMTU)},
 		{"log-level", s.LogLevel, noLevel == nil, "debug, info, warn or error"},
 	} {
 		switch {
@@ -159,7 +123,8 @@ func (s *settings) check(c *cli.Context, path string) error {
 		case c.IsSet(f.flag):
 			return cli.BadUsage(c, "--%s %v: want %s", f.flag, f.value, f.want)
 		default:
-			return cli.Failedf("%s: %s = %v: want %s", path, strings.ReplaceAll(f.flag, "-", "_"), f.value, f.want)
+			setting := strings.ReplaceAll(f.flag, "-", "_")
+			return file.wrong(setting, 0, fmt.Errorf("%s = %v: want %s", setting, f.value, f.want))
 		}
 	}
 	return nil
@@ -176,15 +141,15 @@ func (s *settings) endpoint(ctx context.Context) (netip.AddrPort, error) {
 	}
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
-		return netip.AddrPort{}, cli.Failedf("--endpoint %s does not resolve: %v", s.Endpoint, err)
+		return netip.AddrPort{}, cli.Failedf("endpoint %s does not resolve: %v", s.Endpoint, err)
 	}
 	addrs = slices.DeleteFunc(addrs, netip.Addr.IsLinkLocalUnicast)
 	if len(addrs) == 0 {
-		return netip.AddrPort{}, cli.Failedf("--endpoint %s has no address that others reach", s.Endpoint)
+		return netip.AddrPort{}, cli.Failedf("endpoint %s has no address that others reach", s.Endpoint)
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("--endpoint %s: %w", s.Endpoint, err)
+		return netip.AddrPort{}, fmt.Errorf("endpoint %s: %w", s.Endpoint, err)
 	}
 	return netip.AddrPortFrom(addrs[0].Unmap(), uint16(n)), nil
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"ssmnet/cmd/internal/cli"
+	"ssmnet/tunssm/host"
 )
 
 // settle runs a command line of a program whose only command reads settings, and gives them and what up would pass on.
@@ -98,7 +99,7 @@ func FuzzSettings(f *testing.F) {
 			}
 		case code != cli.Done || said != "":
 			t.Errorf("%q: exit code %d, %q", text, code, said)
-		case !interfaceName.MatchString(s.Interface) || s.Listen < 1 || s.Listen > 65535 || s.MTU < 0 || s.MTU > maxMTU:
+		case !interfaceName.MatchString(s.Interface) || s.Listen < 1 || s.Listen > 65535 || s.MTU < 0 || s.MTU > host.MaxMTU:
 			t.Errorf("%q becomes %+v", text, s)
 		}
 	})
@@ -135,25 +136,6 @@ func TestEndpoint(t *testing.T) {
 		s := settings{Endpoint: tt.text}
 		if got, err := s.endpoint(t.Context()); got != tt.want || err != nil {
 			t.Errorf("endpoint %q is %v, %v; want %v", tt.text, got, err, tt.want)
-		}
-	}
-}
-
-// TestDefaultMTU: what cannot be found out counts as Ethernet, and so does a KDC on this host, whose loopback is wider. (A
-// wider Ethernet is in the namespace tests.)
-func TestDefaultMTU(t *testing.T) {
-	tests := []struct {
-		kdcs []string
-		want func(mtu int) bool
-	}{
-		{nil, func(mtu int) bool { return mtu == 1420 }},
-		{[]string{"no address"}, func(mtu int) bool { return mtu == 1420 }},
-		{[]string{"127.0.0.1:7600"}, func(mtu int) bool { return mtu == 1420 }},
-		{[]string{"no address", "127.0.0.1:7600"}, func(mtu int) bool { return mtu == 1420 }},
-	}
-	for _, tt := range tests {
-		if got := defaultMTU(t.Context(), tt.kdcs); !tt.want(got) {
-			t.Errorf("defaultMTU(%q) is %d", tt.kdcs, got)
 		}
 	}
 }

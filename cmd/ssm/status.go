@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,7 +8,6 @@ import (
 
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/tunssm"
-	"ssmnet/tunssm/admin"
 )
 
 func statusCommand() *cli.Command {
@@ -30,7 +28,7 @@ func status(c *cli.Context) error {
 	if check != "" && check != "live" && check != "ready" {
 		return cli.BadUsage(c, "--check %s: want live or ready", check)
 	}
-	st, err := ask(c, func(ctx context.Context, s *admin.Client) (tunssm.Status, error) { return s.Status(ctx) })
+	st, err := ownStatus(c)
 	switch {
 	case err != nil || check == "live":
 		return err
@@ -46,16 +44,6 @@ func status(c *cli.Context) error {
 		return cli.JSON(c.App.Writer, "ssmnet.status/v1", st)
 	}
 	return printTables(c, overview(st), kdcTable(st), routeTable(st), gatewayTable(st), sessionTable(st.Sessions), dropTable(st))
-}
-
-// connected is the KDC that the SSM asks first.
-func connected(st tunssm.Status) (address string, ok bool) {
-	for _, k := range st.KDCs {
-		if k.Connected {
-			return k.Address, true
-		}
-	}
-	return "", false
 }
 
 // printTables writes those that have rows, with an empty line between them.
@@ -125,11 +113,6 @@ func kdcTable(st tunssm.Status) *cli.Table {
 	return t
 }
 
-// plainFault is why there is no connection, without what the row says already.
-func plainFault(k tunssm.KDCStatus) string {
-	return strings.TrimPrefix(strings.TrimPrefix(k.Fault, "dial tcp "+k.Address+": "), "connect: ")
-}
-
 func routeTable(st tunssm.Status) *cli.Table {
 	t := cli.NewTable("ROUTE", "PEER", "STATE")
 	for _, r := range st.Routes {
@@ -170,4 +153,19 @@ func ago(t time.Time) string {
 		return ""
 	}
 	return cli.Age(time.Since(t)) + " ago"
+}
+
+func gatewayTable(st tunssm.Status) *cli.Table {
+	t := cli.NewTable("SUBNET", "INTERFACE", "STATE")
+	for _, s := range st.Gateway {
+		state := s.State
+		if s.Fault != "" {
+			state += ": " + s.Fault
+		}
+		for _, w := range s.Warnings {
+			state += "; " + w
+		}
+		t.Row(s.Prefix, strings.Join(s.Interfaces, ", "), state)
+	}
+	return t
 }

@@ -13,37 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/cmd/internal/daemon"
-	"ssmnet/packet/control"
 	"ssmnet/tunssm"
 	"ssmnet/tunssm/admin"
 )
-
-// TestUpDiskFull: up says so itself, for the SSM that it would start could write it nowhere. It needs root.
-func TestUpDiskFull(t *testing.T) {
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=16k,mode=0700"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
-	id := control.Identity(newToken("127.0.0.1:1"))
-	if err := saveIdentity(filepath.Join(dir, identityName), id); err != nil {
-		t.Fatal(err)
-	}
-	err := os.WriteFile(filepath.Join(dir, "rest"), make([]byte, 64<<10), 0o600)
-	if !errors.Is(err, unix.ENOSPC) {
-		t.Fatal(err)
-	}
-	var out, errs strings.Builder
-	code := cli.Run(program(), []string{"ssm", "--dir", dir, "up"}, strings.NewReader(""), &out, &errs)
-	want := "ssm: cannot write the log: write " + filepath.Join(dir, logName) + ": no space left on device\n"
-	if code != cli.Failed || out.Len() > 0 || errs.String() != want {
-		t.Errorf("exit code %d, standard output %q, standard error %q, want %q", code, out.String(), errs.String(), want)
-	}
-}
 
 // TestBeginLog: each start begins with a line of its own, after what the log holds already.
 func TestBeginLog(t *testing.T) {
@@ -174,6 +148,29 @@ func TestSomeOf(t *testing.T) {
 	} {
 		if got := someOf(subnets[:n]); got != want {
 			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+	}
+}
+
+// TestWhyTheChildEnded: its last word, else how it ended and where its log is.
+func TestWhyTheChildEnded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), logName)
+	const earlier = "ssm: of an earlier start\n"
+	for _, tt := range []struct {
+		log, how, want string
+		code           int
+	}{
+		{"level=INFO msg=x\nssm: the port is taken\n", "exit status 1", "the port is taken", cli.Failed},
+		{"ssm: cannot be\n", "exit status 2", "cannot be", cli.Usage},
+		{"panic: a bug\n\ngoroutine 1\n", "exit status 2", "the SSM ended at once (exit status 2): see " + path, cli.Usage},
+		{"", "signal: killed", "the SSM ended at once (signal: killed): see " + path, cli.Failed},
+	} {
+		if err := os.WriteFile(path, []byte(earlier+tt.log), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := child{log: path, from: int64(len(earlier))}.why(tt.how)
+		if err.Error() != tt.want || cli.Code(err) != tt.code {
+			t.Errorf("%q: %v (exit %d), want %s (exit %d)", tt.log, err, cli.Code(err), tt.want, tt.code)
 		}
 	}
 }

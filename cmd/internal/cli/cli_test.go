@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -75,7 +77,7 @@ func TestParseOrdersArguments(t *testing.T) {
 		{"peer --dir=/x list a", "kdc --dir=/x peer list -- a"},
 	}
 	for _, test := range tests {
-		l, err := Parse(sample(), append([]string{"/usr/bin/kdc"}, strings.Fields(test.in)...))
+		l, err := parse(sample(), append([]string{"/usr/bin/kdc"}, strings.Fields(test.in)...))
 		if err != nil {
 			t.Errorf("%s: %v", test.in, err)
 			continue
@@ -99,28 +101,28 @@ func TestParseRefuses(t *testing.T) {
 		{"peer --tag x add ana", `peer: no flag --tag; see 'kdc peer --help'`},
 	}
 	for _, test := range tests {
-		_, err := Parse(sample(), append([]string{"kdc"}, strings.Fields(test.in)...))
+		_, err := parse(sample(), append([]string{"kdc"}, strings.Fields(test.in)...))
 		if err == nil || err.Error() != test.want || Code(err) != Usage {
 			t.Errorf("%q:\n got %v (exit %d)\nwant %s", test.in, err, Code(err), test.want)
 		}
 	}
 }
 
-// FuzzParse: no command line panics; what is accepted keeps every name in order, and is a fixed point of Parse.
+// FuzzParse: no command line panics; what is accepted keeps every name in order, and is a fixed point of parse.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{"peer add ana --tag -T", "peer add -- -x", "--dir x serve", "help peer", "peer ls -", "-", "--",
 		"---x", "-=", "peer add --=x"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		l, err := Parse(sample(), append([]string{"kdc"}, strings.Split(text, " ")...))
+		l, err := parse(sample(), append([]string{"kdc"}, strings.Split(text, " ")...))
 		if err != nil {
 			if Code(err) != Usage {
 				t.Fatalf("%q: %v ends with %d", text, err, Code(err))
 			}
 			return
 		}
-		again, err := Parse(sample(), l.Args)
+		again, err := parse(sample(), l.Args)
 		if l.Help {
 			return
 		}
@@ -184,6 +186,18 @@ func TestRunDirFromEnvironment(t *testing.T) {
 	}
 }
 
+// TestRunEmptyDir: it would be the directory that one happens to stand in.
+func TestRunEmptyDir(t *testing.T) {
+	const want = "kdc: the state directory has no name: give --dir one, or unset SSMNET_TEST_DIR; see 'kdc --help'\n"
+	if stdout, stderr, code := execute(sample(), "", "serve", "--dir", ""); code != Usage || stdout != "" || stderr != want {
+		t.Errorf("%q, %q, exit %d", stdout, stderr, code)
+	}
+	t.Setenv("SSMNET_TEST_DIR", "")
+	if stdout, stderr, code := execute(sample(), "", "peer", "list"); code != Usage || stdout != "" || stderr != want {
+		t.Errorf("%q, %q, exit %d", stdout, stderr, code)
+	}
+}
+
 func TestRunRequiredFlag(t *testing.T) {
 	app := New("ssm", "", "SSMNET_TEST_DIR", "/", &Command{
 		Name: "x", Flags: []Flag{&StringFlag{Name: "file", Required: true, EnvVars: []string{"SSMNET_TEST_FILE"}}},
@@ -220,9 +234,8 @@ func TestRunErrors(t *testing.T) {
 		{Deniedf("a"), "ssm: a\n", 4},
 		{NotFoundf("peer %q: %w", "x", inner), "ssm: peer \"x\": inner\n", 5},
 		{Conflictf("a"), "ssm: a\n", 6},
-		{TestsFailedf("a"), "ssm: a\n", 7},
+		{Errorf(TestsFailed, "a"), "ssm: a\n", 7},
 		{TimedOutf("a"), "ssm: a\n", 8},
-		{Changesf("a"), "ssm: a\n", 9},
 		{Quiet(9), "", 9},
 		{fmt.Errorf("up: %w", NotFoundf("a")), "ssm: up: a\n", 5},
 		{fmt.Errorf("wait: %w", context.DeadlineExceeded), "ssm: wait: context deadline exceeded\n", 8},
@@ -242,6 +255,49 @@ func TestRunErrors(t *testing.T) {
 	}
 	if !errors.Is(NotFoundf("x: %w", inner), inner) {
 		t.Error("Errorf does not wrap")
+	}
+}
+
+// TestSudoHint: whoever may not do it is told how, once; root, who may not either, is not.
+func TestSudoHint(t *testing.T) {
+	denied := fmt.Errorf("configuration: %w", &fs.PathError{Op: "open", Path: "/d/kdc.toml", Err: syscall.EACCES})
+	const text = "configuration: open /d/kdc.toml: permission denied"
+	for _, tt := range []struct {
+		err  error
+		user int
+		want string
+	}{
+		{denied, 1000, text + ": run with sudo"},
+		{fmt.Errorf("%w: run with sudo, or not at all", denied), 1000, text + ": run with sudo, or not at all"},
+		{&url.Error{Op: "Get", URL: "http://ssm/status", Err: denied}, 1000, text + ": run with sudo"},
+		{denied, 0, text},
+		{errors.New("other"), 1000, "other"},
+	} {
+		if got := line(tt.err, tt.user); got != tt.want {
+			t.Errorf("user %d: %q, want %q", tt.user, got, tt.want)
+		}
+	}
+}
+
+// TestCommandLine: --dir is named where without it the directory would be another.
+func TestCommandLine(t *testing.T) {
+	for _, tt := range []struct{ env, dir, want string }{
+		{"", "", "kdc serve"}, {"", "/var/lib/kdc", "kdc serve"}, {"", "/x", "kdc --dir /x serve"},
+		{"/env", "", "kdc serve"}, {"/env", "/env", "kdc serve"}, {"/env", "/var/lib/kdc", "kdc --dir /var/lib/kdc serve"},
+	} {
+		os.Unsetenv("SSMNET_TEST_DIR")
+		if tt.env != "" {
+			t.Setenv("SSMNET_TEST_DIR", tt.env)
+		}
+		app := New("kdc", "", "SSMNET_TEST_DIR", "/var/lib/kdc", &Command{Name: "a", Subcommands: []*Command{{Name: "b",
+			Action: func(c *Context) error { return PrintLine(c, "%s", CommandLine(c, "serve")) }}}})
+		args := []string{"a", "b"}
+		if tt.dir != "" {
+			args = append(args, "--dir", tt.dir)
+		}
+		if got, errs, code := execute(app, "", args...); got != tt.want+"\n" {
+			t.Errorf("%+v: %q, %q, exit %d", tt, got, errs, code)
+		}
 	}
 }
 

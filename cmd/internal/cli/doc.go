@@ -4,7 +4,7 @@
 //
 // A command line is handled in three steps:
 //
-//  1. Parse   walks the command tree and puts the arguments in order (flags first, then "--", then names)
+//  1. parse   walks the command tree and puts the arguments in order (flags first, then "--", then names)
 //  2. Run     prints help, or lets the library parse the ordered arguments and run the action
 //  3. Code    turns the action's error into one line on standard error and an exit code
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"strings"
@@ -63,14 +64,8 @@ func NotFoundf(format string, args ...any) error { return Errorf(NotFound, forma
 // Conflictf reports that what was asked collides with what is there, or with a newer revision (exit 6).
 func Conflictf(format string, args ...any) error { return Errorf(Conflict, format, args...) }
 
-// TestsFailedf reports that a policy's own tests failed (exit 7).
-func TestsFailedf(format string, args ...any) error { return Errorf(TestsFailed, format, args...) }
-
 // TimedOutf reports that a deadline passed (exit 8).
 func TimedOutf(format string, args ...any) error { return Errorf(TimedOut, format, args...) }
-
-// Changesf reports that plan found changes (exit 9).
-func Changesf(format string, args ...any) error { return Errorf(Changes, format, args...) }
 
 // Quiet ends the program with a code and says nothing: the result already on standard output is the answer.
 func Quiet(code int) error { return &Error{Code: code} }
@@ -92,18 +87,24 @@ func Code(err error) int {
 
 // line is the one line an error is printed as. What net/http puts in front of an error (the method and a URL nobody
 // typed) is left out; line breaks become "; " and other control characters "?", so that no message from elsewhere
-// writes to the terminal.
-func line(err error) string {
+// writes to the terminal. A user who is not root and may not do it is told how.
+func line(err error, user int) string {
 	if u, ok := err.(*url.Error); ok {
 		err = u.Err
 	}
+	denied := user != 0 && errors.Is(err, fs.ErrPermission)
 	var parts []string
 	for part := range strings.FieldsFuncSeq(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }) {
 		if part = strings.TrimSpace(part); part != "" {
 			parts = append(parts, printable(part, '?'))
 		}
 	}
-	return strings.Join(parts, "; ")
+	const hint = "run with sudo"
+	text := strings.Join(parts, "; ")
+	if denied && !strings.Contains(text, hint) {
+		text += ": " + hint
+	}
+	return text
 }
 
 // printable replaces every control character of s, and what is not UTF-8.

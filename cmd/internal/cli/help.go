@@ -81,7 +81,7 @@ func checkExample(app *App, path []string, example string) error {
 	if end := slices.IndexFunc(words, func(w string) bool { return strings.ContainsAny(w[:1], "|><;&#") }); end > 0 {
 		words = words[:end]
 	}
-	l, err := Parse(app, words)
+	l, err := parse(app, words)
 	if err != nil {
 		return err
 	}

@@ -9,8 +9,8 @@ import (
 	urfave "github.com/urfave/cli/v2"
 )
 
-// Line is a command line put in order.
-type Line struct {
+// typed is a command line put in order.
+type typed struct {
 	Path  []string // the program and the commands under it, by their proper names: kdc, peer, add
 	Names []string // what stands after them and is not a flag
 	Help  bool     // --help, -h or "help" in front
@@ -29,7 +29,7 @@ type level struct {
 	set   []string // canonical names of the same
 }
 
-// Parse puts args (program name first, as in os.Args) in order. It is pure: it only reads app's commands and flags.
+// parse puts args (program name first, as in os.Args) in order. It is pure: it only reads app's commands and flags.
 //
 //   - A flag is -name or --name; its value follows "=" or is the next argument whatever that looks like, so that
 //     "--tag -T" removes a tag and "-n -5" is a number. A bool flag takes a value after "=" only.
@@ -38,7 +38,7 @@ type level struct {
 //   - "--" ends the flags. A lone "-" is a name (standard input).
 //
 // What does not fit the tree is a usage error that names the help to read.
-func Parse(app *App, args []string) (*Line, error) {
+func parse(app *App, args []string) (*typed, error) {
 	p := &parser{levels: []*level{{name: app.Name, flags: app.Flags, subs: app.Commands}}}
 	rest := args[min(1, len(args)):]
 	for len(rest) > 0 {
@@ -54,7 +54,7 @@ func Parse(app *App, args []string) (*Line, error) {
 	return p.line(), nil
 }
 
-// parser is the state of one Parse.
+// parser is the state of one parse.
 type parser struct {
 	levels []*level // from the program to the command reached
 	names  []string
@@ -165,8 +165,8 @@ func (p *parser) path() []string {
 	return path
 }
 
-func (p *parser) line() *Line {
-	l := &Line{Path: p.path(), Names: p.names, Help: p.help, flags: p.last().set, cmd: p.last().cmd}
+func (p *parser) line() *typed {
+	l := &typed{Path: p.path(), Names: p.names, Help: p.help, flags: p.last().set, cmd: p.last().cmd}
 	for _, at := range p.levels {
 		l.Args = append(append(l.Args, at.name), at.given...)
 	}
@@ -175,7 +175,7 @@ func (p *parser) line() *Line {
 }
 
 // missing names the required flags of the command that were given neither on the line nor in the environment.
-func (l *Line) missing() (names []string) {
+func (l *typed) missing() (names []string) {
 	if l.cmd == nil {
 		return nil
 	}

@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -15,12 +18,30 @@ func New(name, usage, dirEnv, dirDefault string, commands ...*Command) *App {
 		Commands: append(commands, completionCommand(name), manCommand(name), versionCommand(name)),
 		Flags: []Flag{&StringFlag{
 			Name: "dir", Usage: "state directory `DIR`", Value: dirDefault, EnvVars: []string{dirEnv},
+			Action: func(c *Context, dir string) error {
+				if dir == "" {
+					return BadUsage(c, "the state directory has no name: give --dir one, or unset %s", dirEnv)
+				}
+				return nil
+			},
 		}},
 	}
 }
 
 // Dir is the state directory the user chose.
 func Dir(c *Context) string { return c.String("dir") }
+
+// In is the path of a file in it.
+func In(c *Context, name string) string { return filepath.Join(Dir(c), name) }
+
+// CommandLine is what runs another command of this program on the same directory, for a person to type.
+func CommandLine(c *Context, command string) string {
+	dir, without := Dir(c), c.App.Flags[0].(*StringFlag)
+	if dir == cmp.Or(os.Getenv(without.EnvVars[0]), without.Value) {
+		return c.App.Name + " " + command
+	}
+	return c.App.Name + " --dir " + dir + " " + command
+}
 
 // Run runs app on args (program name first, as in os.Args) and gives the exit code. An error is one line on stderr.
 // A panic is left alone: it is a bug, and its trace is what there is to see.
@@ -35,7 +56,7 @@ func RunContext(ctx context.Context, app *App, args []string, stdin io.Reader, s
 	if err == nil {
 		return Done
 	}
-	if text := line(err); text != "" {
+	if text := line(err, os.Geteuid()); text != "" {
 		fmt.Fprintf(stderr, "%s: %s\n", app.Name, strings.TrimPrefix(text, app.Name+": "))
 	}
 	return Code(err)
@@ -45,7 +66,7 @@ func run(ctx context.Context, app *App, args []string) error {
 	if len(args) == 2 && args[1] == "--version" {
 		args = []string{args[0], "version"}
 	}
-	l, err := Parse(app, args)
+	l, err := parse(app, args)
 	if err != nil {
 		return err
 	}

@@ -33,11 +33,11 @@ func usable(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
 		return fmt.Errorf("%w: %s lies in a directory that is closed to user %d, whose files alone a daemon uses",
-			ErrForeign, dir, user)
+			errForeign, dir, user)
 	}
 	owner := info.Sys().(*syscall.Stat_t).Uid
 	return fmt.Errorf("%w: %s belongs to user %d, and a daemon of user %d uses its own files alone: run chown -R %d %s",
-		ErrForeign, dir, owner, user, user, dir)
+		errForeign, dir, owner, user, user, dir)
 }
 
 // keepCapabilities lowers the process's capabilities, on all threads, to those of keep that it has. Where it has no

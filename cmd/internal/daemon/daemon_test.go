@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -165,7 +167,7 @@ func TestNotify(t *testing.T) {
 		defer l.Close()
 		t.Setenv("NOTIFY_SOCKET", name)
 		for _, state := range []string{Ready, Ready + "\nSTATUS=3 peers", Stopping, Reloading()} {
-			if err := Notify(state); err != nil {
+			if err := notify(state); err != nil {
 				t.Fatal(err)
 			}
 			b := make([]byte, 256)
@@ -179,22 +181,21 @@ func TestNotify(t *testing.T) {
 	}
 	for _, bad := range []string{"relative", filepath.Join(t.TempDir(), "absent")} {
 		t.Setenv("NOTIFY_SOCKET", bad)
-		if err := Notify(Ready); err == nil || !strings.HasPrefix(err.Error(), "notify: ") {
+		if err := notify(Ready); err == nil || !strings.HasPrefix(err.Error(), "notify: ") {
 			t.Errorf("%s: %v", bad, err)
 		}
 	}
 	t.Setenv("NOTIFY_SOCKET", "")
-	if err := Notify(Ready); err != nil {
+	if err := notify(Ready); err != nil {
 		t.Errorf("without a service manager: %v", err)
 	}
 }
 
 func TestSignalContext(t *testing.T) {
 	codes := make(chan int, 1)
-	exit = func(code int) { codes <- code }
-	defer func() { exit = os.Exit }()
+	exit := func(code int) { codes <- code }
 	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
-		ctx, stop := SignalContext()
+		ctx, stop := signalContext(exit)
 		if ctx.Err() != nil {
 			t.Fatal("cancelled before any signal")
 		}
@@ -210,7 +211,7 @@ func TestSignalContext(t *testing.T) {
 		stop()
 		stop()
 	}
-	ctx, stop := SignalContext()
+	ctx, stop := signalContext(exit)
 	stop()
 	if !errors.Is(ctx.Err(), context.Canceled) {
 		t.Error("stop does not cancel")
@@ -266,7 +267,7 @@ func TestClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := http.Server{Handler: DebugHandler()}
+	server := NewServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
 	defer server.Close()
 	go server.Serve(l)
 	client := Client(path)
@@ -296,16 +297,16 @@ func TestExplain(t *testing.T) {
 		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ENOENT)}, ErrNotRunning,
 			"the daemon is not running: nothing listens on /d.sock"},
 		{syscall.ECONNREFUSED, ErrNotRunning, "the daemon is not running: nothing listens on /d.sock"},
-		{os.NewSyscallError("connect", syscall.EACCES), ErrPermission, "permission denied on /d.sock: run with sudo"},
-		{Explain("/first", syscall.EPERM), ErrPermission, "permission denied on /first: run with sudo"},
+		{os.NewSyscallError("connect", syscall.EACCES), fs.ErrPermission, "permission denied on /d.sock"},
+		{explain("/first", syscall.EPERM), fs.ErrPermission, "permission denied on /first"},
 		{other, other, "other"},
 	}
 	for _, test := range tests {
-		if err := Explain("/d.sock", test.err); !errors.Is(err, test.is) || err.Error() != test.text {
+		if err := explain("/d.sock", test.err); !errors.Is(err, test.is) || err.Error() != test.text {
 			t.Errorf("%v: %v", test.err, err)
 		}
 	}
-	if err := Explain("/d.sock", nil); err != nil {
+	if err := explain("/d.sock", nil); err != nil {
 		t.Error(err)
 	}
 }

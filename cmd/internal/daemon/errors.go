@@ -12,15 +12,16 @@ var (
 	ErrRunning = errors.New("another one is running")
 	// ErrNotRunning reports that nothing listens on the socket.
 	ErrNotRunning = errors.New("the daemon is not running")
-	// ErrPermission reports a socket that this user may not open.
-	ErrPermission = errors.New("permission denied")
 	// ErrLocked reports a directory whose lock another process keeps.
 	ErrLocked = errors.New("another process has locked the directory")
-	// ErrForeign reports a state directory that only privilege over other users' files would open.
-	ErrForeign = errors.New("not our own directory")
-	// ErrPathTooLong reports a socket path longer than the kernel's sockaddr_un.
-	ErrPathTooLong = errors.New("socket path too long")
+	// errForeign reports a state directory that only privilege over other users' files would open.
+	errForeign = errors.New("not our own directory")
+	// errPathTooLong reports a socket path longer than the kernel's sockaddr_un.
+	errPathTooLong = errors.New("socket path too long")
 )
+
+// Explained says that an error is about a socket that could not be had, and tells a person all there is to say.
+func Explained(err error) bool { return errors.As(err, new(*socketError)) }
 
 // socketError is an error about a socket, with the exit code it ends a program with.
 type socketError struct {
@@ -38,9 +39,9 @@ const (
 	exitUnreachable = 3
 )
 
-// Explain turns the failure to reach a daemon's socket into one a person can act on: ErrNotRunning (exit code 3) where
-// nothing listens there, ErrPermission where this user may not. Any other error comes back as it is.
-func Explain(socket string, err error) error {
+// explain turns the failure to reach a daemon's socket into one a person can act on: ErrNotRunning (exit code 3) where
+// nothing listens there, fs.ErrPermission where this user may not. Any other error comes back as it is.
+func explain(socket string, err error) error {
 	var known *socketError
 	switch {
 	case err == nil || errors.As(err, &known):
@@ -48,7 +49,7 @@ func Explain(socket string, err error) error {
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):
 		return &socketError{ErrNotRunning, fmt.Sprintf("%v: nothing listens on %s", ErrNotRunning, socket), exitUnreachable}
 	case errors.Is(err, fs.ErrPermission):
-		return &socketError{ErrPermission, fmt.Sprintf("%v on %s: run with sudo", ErrPermission, socket), exitFailed}
+		return &socketError{fs.ErrPermission, fmt.Sprintf("%v on %s", fs.ErrPermission, socket), exitFailed}
 	}
 	return err
 }

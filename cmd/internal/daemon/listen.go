@@ -27,9 +27,8 @@ const (
 //
 // Looking, removing and binding happen under a lock on the directory, so of two that start at once one wins.
 func ListenUnix(path string) (net.Listener, error) {
-	if len(path) > socketPath {
-		return nil, fmt.Errorf("%w: %s has %d bytes, the kernel takes %d: choose a shorter directory",
-			ErrPathTooLong, path, len(path), socketPath)
+	if err := fits(path); err != nil {
+		return nil, err
 	}
 	unlock, err := LockDir(filepath.Dir(path))
 	if err != nil {
@@ -40,6 +39,15 @@ func ListenUnix(path string) (net.Listener, error) {
 		return nil, err
 	}
 	return bind(path)
+}
+
+// fits says whether the kernel takes a path as that of a socket.
+func fits(path string) error {
+	if len(path) <= socketPath {
+		return nil
+	}
+	return &socketError{errPathTooLong, fmt.Sprintf("%v: %s has %d bytes, the kernel takes %d: choose a shorter directory",
+		errPathTooLong, path, len(path), socketPath), exitFailed}
 }
 
 // removeStale removes the socket at path if no process answers on it.
@@ -63,7 +71,7 @@ func removeStale(path string) error {
 	case errors.Is(err, syscall.EAGAIN): // its queue is full: busy, hence alive
 		return &socketError{ErrRunning, fmt.Sprintf("%v: %s is busy", ErrRunning, path), exitFailed}
 	}
-	return Explain(path, err)
+	return explain(path, err)
 }
 
 // pid is " (pid 42)" of the process that listens at the other end, where the kernel tells it.

@@ -139,7 +139,7 @@ func TestListenUnixErrors(t *testing.T) {
 	}
 	base := t.TempDir() + "/"
 	longest := base + strings.Repeat("s", socketPath-len(base))
-	if _, err := ListenUnix(longest + "s"); !errors.Is(err, ErrPathTooLong) {
+	if _, err := ListenUnix(longest + "s"); !errors.Is(err, errPathTooLong) {
 		t.Errorf("%d bytes: %v", len(longest)+1, err)
 	}
 	l, err := ListenUnix(longest)

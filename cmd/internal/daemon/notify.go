@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 
@@ -15,8 +16,15 @@ const (
 )
 
 // Notify tells the service manager a state, or several on lines of their own ("READY=1\nSTATUS=..."). Without one
-// (NOTIFY_SOCKET unset) it does nothing. See sd_notify(3).
-func Notify(state string) error {
+// (NOTIFY_SOCKET unset) it does nothing; what fails is a line in the log, since the daemon works all the same. See
+// sd_notify(3).
+func Notify(state string, log *slog.Logger) {
+	if err := notify(state); err != nil {
+		log.Warn(err.Error())
+	}
+}
+
+func notify(state string) error {
 	path := os.Getenv("NOTIFY_SOCKET")
 	if path == "" {
 		return nil

@@ -8,13 +8,12 @@ import (
 	"syscall"
 )
 
-// exit is os.Exit; a test puts its own here.
-var exit = os.Exit
-
 // SignalContext gives a context that the first SIGINT or SIGTERM cancels. The second ends the process at once, with 128
 // and the signal's number as a shell would show it: whoever sends two does not want to wait for the first. stop
 // gives the signals their default meaning back.
-func SignalContext() (ctx context.Context, stop context.CancelFunc) {
+func SignalContext() (ctx context.Context, stop context.CancelFunc) { return signalContext(os.Exit) }
+
+func signalContext(exit func(code int)) (ctx context.Context, stop context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals, done := make(chan os.Signal, 2), make(chan struct{})
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"strconv"
 	"time"
@@ -12,9 +13,8 @@ func Supervised() bool { return os.Getenv("NOTIFY_SOCKET") != "" && os.Getenv("I
 
 // Watchdog tells the service manager that the daemon works, and in a line how it does, twice in the time after which it
 // would start it anew (WATCHDOG_USEC; without it Watchdog returns at once), until ctx ends. alive is a call that a
-// daemon which hangs does not answer, or answers with an error: then nothing is told. What fails in telling goes to
-// failed. See sd_watchdog_enabled(3).
-func Watchdog(ctx context.Context, alive func() (status string, err error), failed func(error)) {
+// daemon which hangs does not answer, or answers with an error: then nothing is told. See sd_watchdog_enabled(3).
+func Watchdog(ctx context.Context, alive func() (status string, err error), log *slog.Logger) {
 	every := watchdogInterval() / 2
 	if every <= 0 {
 		return
@@ -23,9 +23,7 @@ func Watchdog(ctx context.Context, alive func() (status string, err error), fail
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		if status, err := alive(); err == nil {
-			if err := Notify("WATCHDOG=1\nSTATUS=" + status); err != nil {
-				failed(err)
-			}
+			Notify("WATCHDOG=1\nSTATUS="+status, log)
 		}
 		select {
 		case <-tick.C:

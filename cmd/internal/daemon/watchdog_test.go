@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -40,7 +41,7 @@ func TestWatchdog(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		Watchdog(ctx, func() (string, error) { return "3 sessions", <-answers }, func(err error) { t.Error(err) })
+		Watchdog(ctx, func() (string, error) { return "3 sessions", <-answers }, slog.New(slog.DiscardHandler))
 	}()
 	for range 3 {
 		answers <- nil
@@ -63,7 +64,7 @@ func TestNoWatchdog(t *testing.T) {
 	for _, env := range []struct{ pid, usec string }{{"", ""}, {"", "0"}, {"", "-1"}, {"", "x"}, {"1", "1000"}} {
 		t.Setenv("WATCHDOG_PID", env.pid)
 		t.Setenv("WATCHDOG_USEC", env.usec)
-		Watchdog(t.Context(), func() (string, error) { return "", nil }, func(error) {})
+		Watchdog(t.Context(), func() (string, error) { return "", nil }, slog.New(slog.DiscardHandler))
 	}
 	if told, err := next(time.Millisecond); err == nil {
 		t.Errorf("told %q", told)

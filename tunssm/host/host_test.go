@@ -1,10 +1,8 @@
-package main
+package host
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -16,40 +14,11 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
-	"ssmnet/cmd/internal/daemon"
 	"ssmnet/packet/control"
 	"ssmnet/packet/secret"
 	"ssmnet/tunssm"
-	"ssmnet/tunssm/admin"
 	"ssmnet/tunssm/undo"
 )
-
-// TestRunsPastAKill: an SSM that takes calls and does not answer them, because it ends, is waited for.
-func TestRunsPastAKill(t *testing.T) {
-	defer goleak.VerifyNone(t)
-	path := filepath.Join(t.TempDir(), socketName)
-	socket, err := daemon.ListenUnix(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for range 3 {
-			if conn, err := socket.Accept(); err == nil {
-				conn.Close()
-			}
-		}
-		socket.Close()
-	}()
-	h := daemon.Client(path)
-	defer h.CloseIdleConnections()
-	if _, err := runs(t.Context(), admin.NewClient(h)); !errors.Is(err, daemon.ErrNotRunning) {
-		t.Errorf("error %v, want %v", err, daemon.ErrNotRunning)
-	}
-	socket.Close()
-	<-done
-}
 
 // descriptors counts those of this process.
 func descriptors(t *testing.T) int {
@@ -61,9 +30,9 @@ func descriptors(t *testing.T) int {
 	return len(entries)
 }
 
-// TestHostedLeavesNothing: an interface of our own goes with the SSM, one that was there is as it was, and neither the
+// TestHostLeavesNothing: an interface of our own goes with the SSM, one that was there is as it was, and neither the
 // run nor a failure to begin one leaves a goroutine, a descriptor or a file.
-func TestHostedLeavesNothing(t *testing.T) {
+func TestHostLeavesNothing(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
@@ -73,10 +42,9 @@ func TestHostedLeavesNothing(t *testing.T) {
 	if err := errors.Join(netlink.LinkAdd(made), netlink.LinkSetMTU(made, 1333)); err != nil {
 		t.Fatal(err)
 	}
-	log := daemon.NewLog(io.Discard, slog.LevelInfo)
-	record := filepath.Join(t.TempDir(), undoName)
-	s := defaults()
-	s.MTU = 1400
+	log := slog.New(slog.DiscardHandler)
+	record := filepath.Join(t.TempDir(), "undo")
+	o := Options{MTU: 1400, Log: log}
 	taken, err := net.ListenUDP("udp", &net.UDPAddr{})
 	if err != nil {
 		t.Fatal(err)
@@ -85,25 +53,25 @@ func TestHostedLeavesNothing(t *testing.T) {
 	const warmUp = 3 // after which what the process keeps for itself is there
 	before := 0
 	for i := range 50 {
-		s.Interface, s.named = []string{"tun0", "tun9"}[i%2], i%2 == 1
-		journal := undo.New(record, log)
-		s.Listen = taken.LocalAddr().(*net.UDPAddr).Port
-		if _, _, err := openHost(t.Context(), s, nil, journal, log); err == nil {
+		o.Interface, o.Adopt = []string{"tun0", "tun9"}[i%2], i%2 == 1
+		o.Journal = undo.New(record, log)
+		o.Port = uint16(taken.LocalAddr().(*net.UDPAddr).Port)
+		if _, err := Open(t.Context(), o); err == nil {
 			t.Fatal("opened with a port that is taken")
 		}
-		s.Listen = defaults().Listen
-		host, r, err := openHost(t.Context(), s, nil, journal, log)
+		o.Port = control.DefaultFramePort
+		h, err := Open(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := os.Lstat(record); (err == nil) != s.named {
-			t.Errorf("on record: %v, want %v", err == nil, s.named)
+		if _, err := os.Lstat(record); (err == nil) != o.Adopt {
+			t.Errorf("on record: %v, want %v", err == nil, o.Adopt)
 		}
 		identity := control.Identity{Name: "ana", KeyID: control.NewKeyID(), Key: secret.NewKey()}
-		ssm := hosted{tunssm.New(tunssm.Options{Identity: identity, Host: host, Log: log}), journal, r, ""}
+		ssm := tunssm.New(tunssm.Options{Identity: identity, Host: h.Edge(), Log: log})
 		ctx, stop := context.WithCancel(t.Context())
 		stop()
-		if err := ssm.Run(ctx); err != nil {
+		if err := h.Run(ctx, ssm); err != nil {
 			t.Fatal(err)
 		}
 		if i == warmUp {
@@ -136,12 +104,9 @@ func TestFailedAttach(t *testing.T) {
 	for _, f := range made.Fds {
 		defer f.Close()
 	}
-	var logged bytes.Buffer
-	log := daemon.NewLog(&logged, slog.LevelInfo)
-	record := filepath.Join(t.TempDir(), undoName)
-	s := defaults()
-	s.Interface, s.named, s.MTU = "tun9", true, 1400
-	_, _, err := openHost(t.Context(), s, nil, undo.New(record, log), log)
+	log := slog.New(slog.DiscardHandler)
+	record := filepath.Join(t.TempDir(), "undo")
+	_, err := Open(t.Context(), Options{Interface: "tun9", Adopt: true, MTU: 1400, Journal: undo.New(record, log), Log: log})
 	if err == nil || err.Error() != "tun: interface name is taken: another program uses tun9; choose another with --interface" {
 		t.Error(err)
 	}
