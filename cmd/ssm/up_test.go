@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ssmnet/cmd/e2e/space"
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/cmd/internal/daemon"
 	"ssmnet/packet/control"
@@ -22,13 +25,9 @@ import (
 	"ssmnet/tunssm/admin"
 )
 
-// TestUpDiskFull: up says so itself, for the SSM that it would start could write it nowhere. It needs root.
+// TestUpDiskFull: up says so itself, for the SSM that it would start could write it nowhere.
 func TestUpDiskFull(t *testing.T) {
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=16k,mode=0700"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	dir := space.Disk(t, "16k")
 	id := control.Identity(newToken("127.0.0.1:1"))
 	if err := saveIdentity(filepath.Join(dir, identityName), id); err != nil {
 		t.Fatal(err)
@@ -102,6 +101,20 @@ func serveModule(t *testing.T, m module) (dir string) {
 	return dir
 }
 
+// onceMore is a connection to an SSM whose user gives up as it is asked for the second time.
+type onceMore struct {
+	http.RoundTripper
+	asked  int
+	giveUp func()
+}
+
+func (o *onceMore) RoundTrip(r *http.Request) (*http.Response, error) {
+	if o.asked++; o.asked == 2 {
+		o.giveUp()
+	}
+	return o.RoundTripper.RoundTrip(r)
+}
+
 // TestWelcomeGivesUp: on a fault of the interface, at once, and not on a KDC that may yet come.
 func TestWelcomeGivesUp(t *testing.T) {
 	for _, c := range []struct {
@@ -110,18 +123,20 @@ func TestWelcomeGivesUp(t *testing.T) {
 		says string
 	}{
 		{&faulty{}, errInterface, "cannot set up the interface tun0: overlay: conflict"},
-		{&fake{waiting: true}, context.DeadlineExceeded, "192.0.2.1:7600: connection refused"},
+		{&fake{waiting: true}, context.Canceled, "192.0.2.1:7600: connection refused"},
 	} {
 		dir := serveModule(t, c.m)
 		process, err := os.StartProcess("/bin/sleep", []string{"sleep", "60"}, &os.ProcAttr{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		_, err = child{pid: process.Pid}.welcome(ctx, clientAt(dir))
+		ctx, cancel := context.WithCancel(t.Context())
+		connection := daemon.Client(filepath.Join(dir, socketName))
+		connection.Transport = &onceMore{connection.Transport, 0, cancel}
+		st, err := child{pid: process.Pid}.welcome(ctx, admin.NewClient(connection))
 		cancel()
-		if !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.says) {
-			t.Errorf("%v, want %v with %q", err, c.is, c.says)
+		if lacks := readiness(st); !errors.Is(err, c.is) || !strings.Contains(fmt.Sprint(err, lacks), c.says) {
+			t.Errorf("%v, lacks %v, want %v with %q", err, lacks, c.is, c.says)
 		}
 		if err := process.Kill(); err != nil {
 			t.Error(err)

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"ssmnet/cmd/e2e/space"
 )
 
 // root is the top of the checkout as seen from this package's directory, where go test runs.
@@ -26,6 +28,7 @@ type scripted struct {
 
 func newScripted(t *testing.T) *scripted {
 	t.Helper()
+	space.Root(t)
 	dir := t.TempDir()
 	n := &scripted{impair: filepath.Join(dir, "impair"), socket: filepath.Join(dir, "s")}
 	n.prefix = fmt.Sprintf("ssmnet-e2e-%d-relay-", os.Getpid()) // of the kind that package netns removes if we are killed
