@@ -142,6 +142,7 @@ func TestKilledOften(t *testing.T) {
 
 // TestKilledWhileStarting: at whatever moment `ssm up` and what it has started are killed, down puts back everything.
 func TestKilledWhileStarting(t *testing.T) {
+	t.Parallel()
 	_, h := newEnrolled(t)
 	h.Run(t, "ip", "tuntap", "add", "tun9", "mode", "tun")
 	h.Run(t, "ip", "addr", "add", "10.9.0.1/24", "dev", "tun9")
@@ -214,6 +215,7 @@ func descriptors(t *testing.T, pid int) int {
 // TestDescriptorsStayFlat: neither sessions cost an SSM or the KDC a descriptor, nor an SSM that comes and goes its peer
 // or the KDC. Connections that are just being renewed may come on top.
 func TestDescriptorsStayFlat(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 2, grant("tag:all", "tag:all", "udp/7000"))
 	a, b := n.Hosts[0], n.Hosts[1]
 	a.echo(t, 4, 7000)

@@ -8,6 +8,7 @@ import (
 
 // TestInterfaceUpAgain: taking the interface down is told as what is amiss, and once it is up again both families work.
 func TestInterfaceUpAgain(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 2, grant("h1", "h2", "icmp"))
 	a, b := n.Hosts[0], n.Hosts[1]
 	a.Run(t, "ping", "-c1", "-W2", b.V4.String())
@@ -33,6 +34,7 @@ func TestInterfaceUpAgain(t *testing.T) {
 // TestUpConflict: a network of the host that the overlay would take is a matter of moments, not of up's whole timeout, and
 // nothing is left running that could not heal.
 func TestUpConflict(t *testing.T) {
+	t.Parallel()
 	_, h := newEnrolled(t)
 	h.Run(t, "ip", "link", "add", "br9", "type", "bridge")
 	h.Run(t, "ip", "addr", "add", "100.81.0.1/16", "dev", "br9")

@@ -20,6 +20,7 @@ const (
 // that loses nothing. After each restart a session of h2 and h3, which it knows from them alone, is revoked, and h1 gets
 // a new one with h3.
 func TestKilledKDC(t *testing.T) {
+	t.Parallel()
 	kills := times(3, 50)
 	n := newOverlay(t, 3, grant("tag:all", "tag:all", "udp/7000-7003", fmt.Sprint("tcp/7100-", 7100+kills)))
 	a, b, c, k := n.Hosts[0], n.Hosts[1], n.Hosts[2], n.KDC

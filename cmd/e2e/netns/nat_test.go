@@ -94,6 +94,7 @@ const unseenWithin = 7 * time.Second
 // TestRebinding: the address, the port, or both, that a router gives to one side change under traffic, which goes on, on
 // the same session.
 func TestRebinding(t *testing.T) {
+	t.Parallel()
 	for family, without := range map[int]string{4: "-6", 6: "-4"} {
 		t.Run(fmt.Sprint("IPv", family), func(t *testing.T) {
 			t.Parallel()

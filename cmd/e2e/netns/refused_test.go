@@ -37,6 +37,7 @@ var (
 
 // TestRefused: what cannot be reached fails at the application at once, and with the error that says why.
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 3, grant("h1", "h2", "*"))
 	a, peer, stranger := n.Hosts[0], n.Hosts[1], n.Hosts[2]
 	t.Run("denied", func(t *testing.T) { checkRefused(t, a, stranger, denied) })
@@ -67,6 +68,7 @@ func TestRefused(t *testing.T) {
 
 // TestSilentKDC: a KDC that takes a request and does not answer is given up after the time that a packet may be held.
 func TestSilentKDC(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 2, grant("h1", "h2", "tcp/7000"))
 	a, b := n.Hosts[0], n.Hosts[1]
 	b.listen(t, 4, 7000, func(conn net.Conn) { conn.Close() })

@@ -40,6 +40,7 @@ func receipts(out string) map[string]string {
 
 // TestCut: what is no longer permitted ends at once, and comes back when it is permitted again.
 func TestCut(t *testing.T) {
+	t.Parallel()
 	permitted := grant("h1", "h2", "udp/7000-7009")
 	n := newOverlay(t, 2, permitted)
 	a, b, k := n.Hosts[0], n.Hosts[1], n.KDC
@@ -73,6 +74,7 @@ func TestCut(t *testing.T) {
 // TestSessionRevoke: the KDC lists a session as both sides have it; revoked, it is gone on both, and the next packet
 // acquires another and is not lost. (One that is under way when its session is destroyed is.)
 func TestSessionRevoke(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 2, grant("h1", "h2", "udp/7000-7009"))
 	a, b, k := n.Hosts[0], n.Hosts[1], n.KDC
 	var seen []string
@@ -116,6 +118,7 @@ func revokes(t *testing.T, k *KDC, which ...string) {
 // TestPendingReceipt: a side that does not answer owes its receipt, is told so that it destroys the session as soon as it
 // can, and keeps nobody waiting longer than asked.
 func TestPendingReceipt(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 2, grant("h1", "h2", "udp/7000"))
 	a, b, k := n.Hosts[0], n.Hosts[1], n.KDC
 	startFlow(t, a, b, 7000).lostNothing(t)
@@ -143,6 +146,7 @@ func TestPendingReceipt(t *testing.T) {
 
 // TestRestartOfKDC: live sessions need no KDC, and a new run of it knows them from their ends.
 func TestRestartOfKDC(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 2, grant("h1", "h2", "udp/7000-7001"))
 	a, b, k := n.Hosts[0], n.Hosts[1], n.KDC
 	f := startFlow(t, a, b, 7000)

@@ -22,6 +22,7 @@ var senders = []struct {
 // TestRoaming: the underlay address of one side changes under traffic, which goes on, on the same session, whichever side
 // sends.
 func TestRoaming(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name, kdc string
 		without   string // family taken off the underlay

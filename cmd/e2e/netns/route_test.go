@@ -64,6 +64,7 @@ func (h *Host) listed(t *testing.T) []route {
 
 // TestRouteDecisions: what an operator decides is done at once, survives a restart, and may come before there is an SSM.
 func TestRouteDecisions(t *testing.T) {
+	t.Parallel()
 	_, a := newSites(t)
 	succeeds(t, a.TrySSM(t, "route", "del", siteB), "declined "+siteB, "kept for the next")
 	a.SSM(t, "up")
@@ -98,6 +99,7 @@ func TestRouteDecisions(t *testing.T) {
 // TestRouteConflict: a network of the host's own withdraws the route to it as it appears, and gives it back as it goes;
 // by force the route stays.
 func TestRouteConflict(t *testing.T) {
+	t.Parallel()
 	_, a := newSites(t)
 	a.SSM(t, "up")
 	a.routed(t, siteA, siteB)

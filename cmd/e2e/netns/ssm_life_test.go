@@ -57,6 +57,7 @@ func newEnrolled(t *testing.T) (*Net, *Host) {
 }
 
 func TestUpAndDown(t *testing.T) {
+	t.Parallel()
 	_, h := newEnrolled(t)
 	h.leavesNothing(t, func() {
 		refuses(t, h.TrySSM(t, "status"), 3, "not running", "ssm --dir "+h.dir+" up")
@@ -80,6 +81,7 @@ func TestUpAndDown(t *testing.T) {
 
 // TestUpAtOnce: of several 'ssm up' at once one starts the SSM, and all say that it is up.
 func TestUpAtOnce(t *testing.T) {
+	t.Parallel()
 	_, h := newEnrolled(t)
 	for range times(3, 20) {
 		var ups sync.WaitGroup
@@ -93,6 +95,7 @@ func TestUpAtOnce(t *testing.T) {
 
 // TestRunAndTerminate: as a service manager does it. A hangup of the terminal that it was started from ends nothing.
 func TestRunAndTerminate(t *testing.T) {
+	t.Parallel()
 	_, h := newEnrolled(t)
 	for _, end := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		h.leavesNothing(t, func() {
@@ -113,6 +116,7 @@ func TestRunAndTerminate(t *testing.T) {
 
 // TestUpRefused: what up and run say when they cannot, alike, leaving nothing behind.
 func TestUpRefused(t *testing.T) {
+	t.Parallel()
 	_, h := newEnrolled(t)
 	ssm := []string{program("ssm"), "--dir", h.dir}
 	const noLink = "CAP_NET_ADMIN"
@@ -246,6 +250,7 @@ func ownedBy(h *Host, user int) func(*testing.T) {
 
 // TestUpWithoutKDC: up says so in time, and the SSM goes on trying until there is one.
 func TestUpWithoutKDC(t *testing.T) {
+	t.Parallel()
 	n, h := newEnrolled(t)
 	n.KDC.Stop(t, syscall.SIGKILL)
 	h.leavesNothing(t, func() {
@@ -271,6 +276,7 @@ func TestUpWithoutKDC(t *testing.T) {
 
 // TestUpWithWrongKey: an identity whose key the KDC no longer takes, because the host was enrolled anew elsewhere.
 func TestUpWithWrongKey(t *testing.T) {
+	t.Parallel()
 	n, h := newEnrolled(t)
 	token := strings.TrimSpace(n.KDC.Do(t, "peer", "token", h.Name))
 	other := &Host{Name: h.Name, space: h.space, dir: h.dir + "-anew"}

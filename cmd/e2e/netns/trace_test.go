@@ -45,6 +45,7 @@ func finds(t *testing.T, found, want map[string]string) {
 
 // TestTrace: each outcome, as it is and then as the programs have it.
 func TestTrace(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 3, grant("h1", "h2", "tcp/22", "icmp"))
 	a, b, c := n.Hosts[0], n.Hosts[1], n.Hosts[2]
 	n.KDC.online(t, a, b, c)
@@ -99,6 +100,7 @@ func TestTrace(t *testing.T) {
 
 // TestTraceRoutes: what keeps a flow to a site out of the tunnel, and which peer the route leads to.
 func TestTraceRoutes(t *testing.T) {
+	t.Parallel()
 	n, a := newSites(t)
 	gateway := n.Hosts[1]
 	a.SSM(t, "up")

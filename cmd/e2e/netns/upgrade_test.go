@@ -13,6 +13,7 @@ import (
 // connection that fills the tunnel. TCP goes on, byte for byte; of datagrams are lost those of the moment without an
 // interface and no more. A KDC is restarted likewise, and nothing is lost.
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 2, grant("h1", "h2", "udp/*", "tcp/7001"))
 	a, b := n.Hosts[0], n.Hosts[1]
 	a.SSM(t, "down")
