@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// roamWithin is how soon traffic goes on after the address has changed.
-const roamWithin = 2 * time.Second
+// roamWithin is how soon traffic goes on after the address has changed: before the next keepalive, which comes after 5 s,
+// give or take a second.
+const roamWithin = 4 * time.Second
 
 // moves is how often TestRoaming and TestRebinding move a host, for each of senders.
 var moves = times(1, 50)

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 )
 
 const (
@@ -30,7 +29,7 @@ func newSites(t *testing.T) (n *Net, a *Host) {
 // says the same.
 func (h *Host) routed(t *testing.T, want ...string) {
 	t.Helper()
-	eventually(t, 5*time.Second, fmt.Sprintf("%s has routes to %q", h.Name, want), func() error {
+	eventually(t, started, fmt.Sprintf("%s has routes to %q", h.Name, want), func() error {
 		installed := map[string]bool{}
 		for _, r := range h.listed(t) {
 			installed[r.Prefix.String()] = r.State == "installed"

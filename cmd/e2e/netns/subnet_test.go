@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// changeWithin is how long `kdc peer set --subnet` may take to be in force at live SSMs.
-const changeWithin = time.Second
+// changeWithin is how long `kdc peer set --subnet` may take to be in force at live SSMs. They are told at once, or with the
+// next Pong, 15 s later.
+const changeWithin = 5 * time.Second
 
 // TestMasquerade: without a route back a subnet answers where the gateway masquerades, and nowhere else; what
 // somebody flushes comes back, as does forwarding, and nothing of it is left at the end or after kill -9.

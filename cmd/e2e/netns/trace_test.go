@@ -5,7 +5,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"ssmnet/kdc"
 	"ssmnet/tunssm"
@@ -78,7 +77,7 @@ func TestTrace(t *testing.T) {
 	n.KDC.Do(t, "peer", "resume", "h2")
 	n.KDC.online(t, b)
 	b.SSM(t, "down")
-	eventually(t, 5*time.Second, "h2 is gone", func() error {
+	eventually(t, started, "h2 is gone", func() error {
 		var p kdc.PeerInfo
 		if decode(t, n.KDC.Do(t, "peer", "show", "h2", "-o", "json"), &p); p.Online {
 			return fmt.Errorf("last seen %v", p.LastSeen)
@@ -87,7 +86,7 @@ func TestTrace(t *testing.T) {
 	})
 	finds(t, a.trace(t, 3, tunssm.Unavailable, "h2", "tcp/22"), map[string]string{"peer": "! h2 has " + b.V4.String() + "/32, and is connected to no KDC"})
 	n.KDC.Stop(t, syscall.SIGTERM)
-	eventually(t, 5*time.Second, "h1 knows that the KDC is gone", func() error {
+	eventually(t, started, "h1 knows that the KDC is gone", func() error {
 		if k := a.Status(t).KDCs[0]; k.Connected {
 			return fmt.Errorf("%+v", k)
 		}
