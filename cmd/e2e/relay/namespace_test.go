@@ -22,7 +22,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is the deadline of traffic that must come through.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // The addresses of the two hosts.
 const (
