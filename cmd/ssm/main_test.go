@@ -10,12 +10,14 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"ssmnet/cmd/e2e/space"
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/cmd/internal/script"
 )
 
 // The scripts run this very binary as ssm, and as an SSM without interface and network (fake_test.go).
 func TestMain(m *testing.M) {
+	space.BeRoot()
 	testscript.Main(m, map[string]func(){"ssm": main, "fakessm": fakeSSM})
 }
 

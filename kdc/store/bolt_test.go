@@ -16,6 +16,7 @@ import (
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
+	"ssmnet/cmd/e2e/space"
 	"ssmnet/packet/secret"
 )
 
@@ -128,9 +129,7 @@ func TestInUse(t *testing.T) {
 }
 
 func TestDiskFull(t *testing.T) {
-	dir := t.TempDir()
-	must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=512k,mode=0700"))
-	t.Cleanup(func() { must(t, unix.Unmount(dir, unix.MNT_DETACH)) })
+	dir := space.Disk(t, "512k")
 	path := filepath.Join(dir, "kdc.db")
 	s, err := Create(path)
 	must(t, err)
@@ -151,7 +150,7 @@ func TestDiskFull(t *testing.T) {
 	if revision != at {
 		t.Errorf("revision %d after a failed change, want %d", revision, at)
 	}
-	must(t, unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=4m"))
+	space.Resize(t, dir, "4m")
 	if next := apply1(t, s, Put("roomy", nil)); next != at+1 {
 		t.Errorf("revision %d, want %d", next, at+1)
 	}
@@ -163,9 +162,7 @@ func TestDiskFull(t *testing.T) {
 }
 
 func TestCreateDiskFull(t *testing.T) {
-	dir := t.TempDir()
-	must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8k,mode=0700"))
-	t.Cleanup(func() { must(t, unix.Unmount(dir, unix.MNT_DETACH)) })
+	dir := space.Disk(t, "8k")
 	_, err := Create(filepath.Join(dir, "kdc.db"))
 	wantErr(t, err, ErrFull)
 	left, err := os.ReadDir(dir)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"ssmnet/cmd/e2e/space"
 )
 
 // The suite is what every implementation passes. A store under test is reached through reopen, which closes what it
@@ -54,6 +56,7 @@ func reopener(t *testing.T, open func() (Store, error)) func() Store {
 
 func TestMain(m *testing.M) {
 	childMain()
+	space.BeRoot()
 	goleak.VerifyTestMain(m)
 }
 

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"ssmnet/cmd/e2e/space"
 )
 
 func must(t testing.TB, err error) {
@@ -64,7 +66,7 @@ func TestReadFile(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "identity")
-			must(t, c.make(path))
+			space.Require(t, c.make(path))
 			got, err := ReadFile(path, 100)
 			if c.line == "" {
 				must(t, err)
@@ -209,9 +211,7 @@ func TestWriteFileFails(t *testing.T) {
 }
 
 func TestWriteFileDiskFull(t *testing.T) {
-	dir := t.TempDir()
-	must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=16k,mode=0700"))
-	t.Cleanup(func() { must(t, unix.Unmount(dir, unix.MNT_DETACH)) })
+	dir := space.Disk(t, "16k")
 	path := filepath.Join(dir, "identity")
 	must(t, WriteFile(path, []byte("old")))
 	err := WriteFile(path, make([]byte, 64<<10))

@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"kernel.org/pub/linux/libs/security/libcap/cap"
+
+	"ssmnet/cmd/e2e/space"
 )
 
 // What LockMemory and NoCoreDumps do lasts as long as the process, so each test runs them in a child: this test binary,
@@ -89,6 +91,7 @@ func runChild(t *testing.T, name string) string {
 
 // TestLockMemory: all of it where the limit allows, and otherwise, with the capability, what there is at the start.
 func TestLockMemory(t *testing.T) {
+	space.Root(t) // for the capability
 	var locked int
 	got := runChild(t, "locked")
 	if _, err := fmt.Sscanf(got, "VmLck: %d kB", &locked); err != nil {

@@ -35,6 +35,7 @@ var cuttings = []struct {
 // TestCutRunning: UDP and TCP flows both ways have ended within a second of the command, and both sides' receipts are in
 // its output and in the audit record.
 func TestCutRunning(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 2, cutGrants)
 	a, b := n.Hosts[0], n.Hosts[1]
 	trains := []*train{startTrain(t, a, b, 7000, 1, beat), startTrain(t, b, a, 7001, 1, beat)}
@@ -164,6 +165,7 @@ func (k *KDC) records(t *testing.T, session, reason string, peers ...string) {
 // TestCutUnreachable: where one side cannot be told, its receipt is pending and the other side ends both directions; once
 // it can be told, on the connection it has or on another, it destroys the session and its receipt comes on record.
 func TestCutUnreachable(t *testing.T) {
+	t.Parallel()
 	for _, c := range cuttings {
 		for _, how := range []string{"silent", "broken"} {
 			if c.unmendable && how == "broken" {

@@ -13,6 +13,9 @@
 // The peers bear the names of their hosts. Sockets of the tests themselves are made inside the namespaces (Host.dial,
 // Host.listen), so applications are as real as the programs between them.
 //
+// A limit on how long something may take is not what it takes, which a test logs: a loaded machine takes longer. It lies
+// below the next slower way for the same thing to happen, so that a test tells which of them it saw.
+//
 // Everything a test starts ends with it, also when it fails: processes by their pid, then what is still in the
 // namespaces, then the namespaces. What a killed run has left is removed by the next.
 package netns

@@ -10,6 +10,7 @@ import (
 
 // TestEnrolRefused: each token that does not work, told apart as far as the network may tell. None leaves an identity.
 func TestEnrolRefused(t *testing.T) {
+	t.Parallel()
 	n := newNet(t, 1)
 	h := n.Hosts[0]
 	n.KDC.Do(t, "init", "--address", "10.77.0.1")

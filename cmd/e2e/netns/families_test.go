@@ -14,6 +14,7 @@ import (
 // TestRoamingBetweenFamilies: a host loses one family outside under traffic, and later that one is all it has. The session
 // goes on by the other.
 func TestRoamingBetweenFamilies(t *testing.T) {
+	t.Parallel()
 	n := newNet(t, 2)
 	n.start(t, "fd77::1", grant("tag:all", "tag:all", "udp/7000-7001"))
 	w := startWanderer(t, n)
@@ -50,6 +51,7 @@ func TestRoamingBetweenFamilies(t *testing.T) {
 // TestTemporaryAddress: the kernel sends from an address that it will take away (RFC 8981). Nobody is told of it, and when
 // it goes, sessions and the connection to the KDC go on from the one that stays, whichever side sends.
 func TestTemporaryAddress(t *testing.T) {
+	t.Parallel()
 	n := newNet(t, 2)
 	a := n.Hosts[0]
 	for _, h := range append(n.Hosts, n.KDC.Host) {
@@ -108,6 +110,7 @@ func (h *Host) temporary(t *testing.T) (found netip.Addr) {
 // discovery or multicast enters it, and no link-local address is told of or sent to, also where it is the only one of
 // IPv6 that hosts have.
 func TestNothingOfLinks(t *testing.T) {
+	t.Parallel()
 	n := newNet(t, 2)
 	a, b := n.Hosts[0], n.Hosts[1]
 	for _, h := range n.Hosts {

@@ -73,7 +73,7 @@ func shootAtOnce(t *testing.T, sockets [2]*net.UDPConn, to [2]netip.AddrPort, te
 	var ready, done sync.WaitGroup
 	ready.Add(1)
 	for i, s := range sockets {
-		if err := s.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		if err := s.SetDeadline(time.Now().Add(patience)); err != nil {
 			t.Fatal(err)
 		}
 		done.Go(func() {
@@ -99,7 +99,7 @@ func shootAtOnce(t *testing.T, sockets [2]*net.UDPConn, to [2]netip.AddrPort, te
 func settled(t *testing.T, a, b *Host) string {
 	t.Helper()
 	var id string
-	eventually(t, 5*time.Second, "both send on one session", func() error {
+	eventually(t, patience, "both send on one session", func() error {
 		onA, onB := a.Sending(t), b.Sending(t)
 		if len(onA) != 1 || !slices.Equal(onA, onB) {
 			return fmt.Errorf("%s sends on %v, %s on %v", a.Name, onA, b.Name, onB)

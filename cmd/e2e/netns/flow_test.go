@@ -131,7 +131,7 @@ func (f *flow) newest() time.Time {
 func (f *flow) lostNothing(t *testing.T) {
 	t.Helper()
 	f.end()
-	eventually(t, 3*time.Second, "all datagrams came back", func() error {
+	eventually(t, patience, "all datagrams came back", func() error {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if len(f.back) != f.sent {

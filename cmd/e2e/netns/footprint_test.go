@@ -18,7 +18,7 @@ func (h *Host) footprint(t *testing.T) string {
 	var all strings.Builder
 	for _, command := range []string{
 		"ip -o link", "ip -o addr", "ip -4 route show table all", "ip -6 route show table all", "ip rule", "ip -6 rule",
-		"ss -Hntulp",
+		"ss -Hntul",
 	} {
 		all.WriteString("# " + command + "\n" + counting.ReplaceAllString(h.Run(t, strings.Fields(command)...), ""))
 	}

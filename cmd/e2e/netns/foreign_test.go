@@ -12,6 +12,7 @@ import (
 // TestForeignDirectory: a daemon that root starts on the directory of another user, or in one, says at once that it
 // would be unable to use it when it has given up its privileges, and what to do.
 func TestForeignDirectory(t *testing.T) {
+	t.Parallel()
 	n, h := newEnrolled(t)
 	k := n.KDC
 	k.Stop(t, syscall.SIGTERM)
@@ -44,6 +45,7 @@ func TestForeignDirectory(t *testing.T) {
 
 // TestStrangerOnSocket: a user who is not root gets no answer, though modes let him to the sockets, and is told why.
 func TestStrangerOnSocket(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 1)
 	h, k := n.Hosts[0], n.KDC
 	for _, daemon := range []struct {

@@ -20,6 +20,7 @@ func (h *Host) ruleset(t *testing.T) string {
 // TestGateway: a host leads to the network behind it, both families, for what policy permits and nothing else, also under
 // the strictest reverse path filter; flows begin on either side. Afterwards the host is as it was.
 func TestGateway(t *testing.T) {
+	t.Parallel()
 	n, a, gateway, lan := newGateway(t, nil, toLab("h1", "tcp/7000", "udp/*", "icmp"), fromLab("h1", "tcp/7005", "icmp"))
 	gateway.SSM(t, "down")
 	gateway.killAll(t) // it is about to end
@@ -56,6 +57,7 @@ func TestGateway(t *testing.T) {
 // TestNarrowLan: where the network behind a gateway carries less than the tunnel, TCP gets through under a grant for its
 // port alone: the gateway's word that a packet is too long is part of the flow.
 func TestNarrowLan(t *testing.T) {
+	t.Parallel()
 	_, a, gateway, lan := newGateway(t, nil, toLab("h1", "tcp/7000"))
 	a.reaches(t, lan)
 	gateway.script(t, `ip route change 192.168.7.0/24 dev eth1 mtu lock 1300

@@ -11,8 +11,9 @@ import (
 	"ssmnet/packet/control"
 )
 
-// backWithin is how soon after the KDC's return everything runs again, however long it was away.
-const backWithin = 5 * time.Second
+// backWithin is how soon after the KDC's return everything runs again, however long it was away: SSMs dial again after 5 s
+// at most, and take a connection that says nothing for dead after 45 s.
+const backWithin = 15 * time.Second
 
 // absence is a way in which a KDC can be away.
 type absence struct {
@@ -45,9 +46,10 @@ func TestGrace(t *testing.T) {
 }
 
 func graceRunsOut(t *testing.T, away absence) {
-	const grace, early = 4 * time.Second, 3 * time.Second // before it left the KDC had been heard at some time
+	const grace = 4 * time.Second
 	n := newOverlay(t, 2)
 	a, b, k := n.Hosts[0], n.Hosts[1], n.KDC
+	heard := time.Now() // or later
 	k.ApplyText(t, fmt.Sprintf(`{"schema": "ssmnet.policy/v1", "session": {"grace": "%v"}, "grants": [%s]}`, grace,
 		grant("h1", "h2", "udp/7000", "tcp/7001")))
 	f := startFlow(t, a, b, 7000)
@@ -55,13 +57,14 @@ func graceRunsOut(t *testing.T, away absence) {
 
 	left := time.Now()
 	away.leave(t, k)
-	lasted := f.cut(t).Sub(left)
+	end := f.cut(t)
+	lasted := end.Sub(left)
 	t.Logf("without a KDC the flow went on for %v", lasted.Round(time.Millisecond))
-	if lasted < grace-early || lasted > grace+time.Second {
+	if end.Sub(heard) < grace || lasted > 2*grace {
 		t.Errorf("the flow went on for %v, want the grace of %v", lasted, grace)
 	}
 	for _, h := range n.Hosts {
-		eventually(t, 2*time.Second, h.Name+" has no session", func() error {
+		eventually(t, patience, h.Name+" has no session", func() error {
 			if left := h.Status(t).Sessions; len(left) > 0 {
 				return fmt.Errorf("%d left", len(left))
 			}
@@ -90,7 +93,7 @@ func graceRunsOut(t *testing.T, away absence) {
 	}
 	f.end()
 	for _, h := range n.Hosts {
-		eventually(t, control.HoldTimeout, h.Name+" holds nothing", func() error {
+		eventually(t, patience, h.Name+" holds nothing", func() error {
 			if held := h.Status(t).Held; held > 0 {
 				return fmt.Errorf("%d bytes", held)
 			}
@@ -105,7 +108,7 @@ func told(t *testing.T, a, b *Host, away absence) {
 	began := time.Now()
 	_, err := a.dial(t, "tcp", b.at(6, 7001))
 	took := time.Since(began)
-	if !errors.Is(err, syscall.EHOSTUNREACH) || took > control.HoldTimeout+atOnce {
+	if !errors.Is(err, syscall.EHOSTUNREACH) || took > inTime {
 		t.Errorf("TCP: %v after %v, want %v within %v", err, took, syscall.EHOSTUNREACH, control.HoldTimeout)
 	}
 	t.Logf("TCP: %v after %v", err, took.Round(time.Millisecond))

@@ -20,6 +20,7 @@ const strangeGroup = 54321
 // TestHardened: neither program leaves its memory to a core file or a debugger, however it was started. Here they are, as
 // by a hardened unit, with no more capabilities than the SSM keeps.
 func TestHardened(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 1)
 	a, k := n.Hosts[0], n.KDC
 	a.SSM(t, "down")
@@ -78,6 +79,7 @@ func unprivileged(t *testing.T, h *Host) (pid int) {
 
 // TestNoCore: no signal makes either program leave its memory in a file, where others, told alike, do.
 func TestNoCore(t *testing.T) {
+	t.Parallel()
 	pattern := strings.TrimSpace(string(read(t, "/proc/sys/kernel/core_pattern")))
 	n := newOverlay(t, 1)
 	a, k := n.Hosts[0], n.KDC

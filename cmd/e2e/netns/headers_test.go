@@ -142,6 +142,7 @@ func packet6(src, dst netip.Addr, first byte, payload []byte) []byte {
 // TestExtensionHeaders: whatever stands between the IPv6 header and what selectors decide on, a packet is delivered byte
 // for byte where they permit what is known of it, and not at all where that is not enough.
 func TestExtensionHeaders(t *testing.T) {
+	t.Parallel()
 	for _, grants := range []struct {
 		allow  string
 		passes string // of port, protocol, any

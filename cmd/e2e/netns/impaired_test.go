@@ -20,7 +20,8 @@ import (
 	"ssmnet/packet"
 )
 
-const setupWithin = 5 * time.Second
+// setupWithin is how long a session may take to be set up over such a network, with all that is lost and sent again.
+var setupWithin = time.Duration(times(10, 5)) * time.Second
 
 // What the relays do to both ways. Corrupted frames reach the SSM; corrupted segments of the control channel are TCP's
 // affair, as on any network, which makes them lost too.

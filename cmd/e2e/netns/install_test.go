@@ -9,11 +9,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"ssmnet/cmd/e2e/space"
 )
 
 // TestInstall: what install.sh puts below an empty directory is whole, a second run upgrades it and keeps the
 // configuration, and uninstall.sh leaves the directory as it was.
 func TestInstall(t *testing.T) {
+	space.Root(t)
 	dir := t.TempDir()
 	kept := "var/lib/ssmnet/ssm/ssm.toml"
 	if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, kept)), 0o700); err != nil {
@@ -69,6 +72,7 @@ func TestInstall(t *testing.T) {
 
 // TestUninstallOneOfTwo: a unit that runs the programs of another prefix by now stays with those.
 func TestUninstallOneOfTwo(t *testing.T) {
+	space.Root(t)
 	dir := t.TempDir()
 	for _, prefix := range []string{"/usr", "/opt/other"} {
 		works(t, "scripts/install.sh", "--bin", filepath.Join(scratch, "bin"), "--destdir", dir, "--prefix", prefix, "--kdc")
@@ -85,6 +89,7 @@ func TestUninstallOneOfTwo(t *testing.T) {
 
 // TestInstallFails: what a run left that failed half way, uninstall.sh takes away. The directory need not be there before.
 func TestInstallFails(t *testing.T) {
+	space.Root(t)
 	bin, dir := t.TempDir(), filepath.Join(t.TempDir(), "new")
 	write(t, filepath.Join(bin, "kdc"), "#!/bin/sh\n", 0o755)
 	write(t, filepath.Join(bin, "ssm"), "#!/bin/sh\nexit 1\n", 0o755)
@@ -137,6 +142,7 @@ func loads(t *testing.T, dir string) {
 
 // TestInstallRefused: each is one line that says what to do, and nothing is left behind.
 func TestInstallRefused(t *testing.T) {
+	space.Root(t)
 	dir := t.TempDir()
 	for _, tt := range []struct {
 		script string

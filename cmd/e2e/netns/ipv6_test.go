@@ -44,6 +44,7 @@ var (
 
 // TestMixes: each family inside travels over each outside.
 func TestMixes(t *testing.T) {
+	t.Parallel()
 	for _, m := range mixes {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel() // most of it is waiting

@@ -11,15 +11,15 @@ import (
 	"time"
 )
 
-const (
-	knownWithin = 5 * time.Second // of the KDC's restart, live sessions are known and can be revoked
-	freshWithin = 2 * time.Second // and there are new ones
-)
+// knownWithin is how soon after the KDC's restart live sessions are known, and can be revoked, and there are new ones:
+// SSMs dial again after 5 s at most.
+const knownWithin = 10 * time.Second
 
 // TestKilledKDC: the KDC is killed again and again, and is away for up to some seconds, under traffic between h1 and h2
 // that loses nothing. After each restart a session of h2 and h3, which it knows from them alone, is revoked, and h1 gets
 // a new one with h3.
 func TestKilledKDC(t *testing.T) {
+	t.Parallel()
 	kills := times(3, 50)
 	n := newOverlay(t, 3, grant("tag:all", "tag:all", "udp/7000-7003", fmt.Sprint("tcp/7100-", 7100+kills)))
 	a, b, c, k := n.Hosts[0], n.Hosts[1], n.Hosts[2], n.KDC
@@ -62,7 +62,7 @@ func TestKilledKDC(t *testing.T) {
 	}
 	report(t, "sessions known", known, knownWithin)
 	report(t, "session revoked, with receipts", revoked, knownWithin)
-	report(t, "new session", renewed, freshWithin)
+	report(t, "new session", renewed, knownWithin)
 	if onA, onB := a.Sending(t), b.Sending(t); !slices.Contains(onA, id) || !slices.Contains(onB, id) {
 		t.Errorf("h1 sends on %v, h2 on %v, neither may have left %s", onA, onB, id)
 	}

@@ -9,6 +9,7 @@ import (
 
 // TestServeTwice: the second says that there is a first, which goes on.
 func TestServeTwice(t *testing.T) {
+	t.Parallel()
 	n := newNet(t, 1)
 	k := n.KDC
 	refuses(t, k.Try(t, "serve"), 1, "kdc init")
@@ -32,6 +33,7 @@ func TestServeTwice(t *testing.T) {
 
 // TestServeRefused: a store that is not safe, not its own or not whole is not served, and not touched.
 func TestServeRefused(t *testing.T) {
+	t.Parallel()
 	n := newNet(t, 1)
 	k := n.KDC
 	k.Do(t, "init", "--address", "10.77.0.1")

@@ -42,6 +42,7 @@ func (h *Host) kill(t *testing.T) {
 // TestKilledSSM: an SSM that was killed leaves what the kernel keeps for it to nobody, and the next starts as if it had
 // gone by itself. The other side of its sessions, which cannot know, is told by the KDC.
 func TestKilledSSM(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 2, grant("h1", "h2", "udp/7000"))
 	a, b := n.Hosts[0], n.Hosts[1]
 	f := startFlow(t, a, b, 7000)

@@ -174,7 +174,7 @@ func (r *train) runs(t *testing.T, number int) (first time.Time) {
 
 // missing gives how many of the datagrams with these numbers have not arrived once time enough has passed.
 func (r *train) missing(from, to int) int {
-	deadline := time.Now().Add(2 * time.Second)
+	deadline := time.Now().Add(5 * time.Second)
 	for {
 		missing := 0
 		r.mu.Lock()

@@ -162,6 +162,7 @@ func (x crossroads) kdcIs(t *testing.T, connected bool) {
 // TestRoutingLoops: whatever leads a host's own frames or control messages into its tunnel costs as many bytes as it sent,
 // is told, and heals when it has gone.
 func TestRoutingLoops(t *testing.T) {
+	t.Parallel()
 	for _, family := range []int{4, 6} {
 		t.Run(fmt.Sprint("IPv", family), func(t *testing.T) {
 			t.Parallel() // most of it is waiting
@@ -240,6 +241,7 @@ func (x crossroads) forcedSubnets(t *testing.T) {
 // TestForcedKDCAddress: an address that the KDC names and that an operator has forced into the tunnel is not dialed, and
 // nobody is asked for the way to it; the KDC that is reached serves on. An endpoint inside the overlay is told nobody.
 func TestForcedKDCAddress(t *testing.T) {
+	t.Parallel()
 	for _, family := range []int{4, 6} {
 		t.Run(fmt.Sprint("IPv", family), func(t *testing.T) {
 			site, far, overlay := "10.20.0.0/16", "10.20.0.5:7600", "100.80.9.9:7601"
@@ -292,6 +294,7 @@ func TestForcedKDCAddress(t *testing.T) {
 // TestThirdHostLoop: two gateways send each other what is for the same site, one through the tunnel and one past it. The
 // tunnel leaves hop limits as they are, so it is the gateways' own forwarding that ends it.
 func TestThirdHostLoop(t *testing.T) {
+	t.Parallel()
 	for _, family := range []int{4, 6} {
 		t.Run(fmt.Sprint("IPv", family), func(t *testing.T) {
 			site, stub, one, gateway, dst := "10.20.0.0/16", "10.30.0.0/16", "10.30.0.13/32", "10.77.0.12", "10.20.0.9"

@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -11,6 +12,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"ssmnet/cmd/e2e/space"
+
+	"golang.org/x/sys/unix"
 )
 
 // root is the top of the checkout as seen from this package's directory, where go test runs.
@@ -30,6 +35,10 @@ var scratch string
 // minutes. Otherwise they do the same, fewer times.
 var full = os.Getenv("SSMNET_FULL") != ""
 
+// testsPerCPU is how many tests run at once on each processor, unless -parallel says: most of a test is waiting. What fills
+// the machine or is quoted with its figures is not parallel.
+const testsPerCPU = 2
+
 // times is how often a test does something.
 func times(often, inFull int) int {
 	if full {
@@ -48,9 +57,8 @@ func run(m *testing.M) int {
 	if who := os.Getenv(attemptsOf); who != "" {
 		return confinedAttempts(who)
 	}
-	if os.Geteuid() != 0 {
-		fmt.Fprintln(os.Stderr, "TUN devices and network namespaces need root: run the tests with sudo")
-		return 1
+	if !space.IsRoot() {
+		return m.Run() // without those that need it
 	}
 	if err := removeLeftovers(); err != nil {
 		fmt.Fprintln(os.Stderr, "what an earlier run left cannot be removed:", err)
@@ -59,6 +67,10 @@ func run(m *testing.M) int {
 	scratch = filepath.Join(os.TempDir(), fmt.Sprint(mark, os.Getpid()))
 	defer os.RemoveAll(scratch)
 	if err := build(filepath.Join(scratch, "bin")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if err := flag.Set("test.parallel", strconv.Itoa(testsPerCPU*runtime.NumCPU())); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -79,8 +91,17 @@ func build(dir string) error {
 	return nil
 }
 
-// removeLeftovers takes down the networks, and removes the directories, of runs whose process is gone.
+// removeLeftovers takes down the networks, and removes the directories, of runs whose process is gone. Of runs that begin
+// at once, one does.
 func removeLeftovers() error {
+	lock, err := os.OpenFile(filepath.Join(os.TempDir(), mark+"lock"), os.O_CREATE|os.O_RDONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return err
+	}
 	out, err := exec.Command("ip", "netns", "list").Output()
 	if err != nil {
 		return fmt.Errorf("ip netns list: %w (install iproute2)", err)

@@ -15,6 +15,7 @@ import (
 //
 //	h1  10.78.0.11, fd78::11   ===   router, which carries packets of so many bytes   ===   h2 on the bridge
 func TestPathMTU(t *testing.T) {
+	t.Parallel()
 	n, r := newRouted(t, 1500)
 	a, b := n.Hosts[0], n.Hosts[1]
 	for _, underlay := range []int{4, 6} {
@@ -44,6 +45,7 @@ func TestPathMTU(t *testing.T) {
 
 // TestWidePath: hosts whose Ethernet takes 9,000 bytes use them, and get through where the way between takes less.
 func TestWidePath(t *testing.T) {
+	t.Parallel()
 	n, r := newRouted(t, 9000)
 	a, b := n.Hosts[0], n.Hosts[1]
 	for _, mtu := range []int{9000, 1500} {
@@ -63,6 +65,7 @@ func TestWidePath(t *testing.T) {
 
 // TestRouteChanges: a flow that runs goes on where the host's own route comes to carry less, and more again.
 func TestRouteChanges(t *testing.T) {
+	t.Parallel()
 	n, _ := newRouted(t, 1500)
 	a, b := n.Hosts[0], n.Hosts[1]
 	b.listen(t, 4, 7000, func(conn net.Conn) {

@@ -15,6 +15,7 @@ const hostsKept = 5 * time.Second
 // TestNamedKDC: an SSM that is confined looks its KDC's name up, and goes on with the address that it had when the name
 // does not resolve any more.
 func TestNamedKDC(t *testing.T) {
+	t.Parallel()
 	const name = "kdc.example.net"
 	n := newNet(t, 1)
 	h, k := n.Hosts[0], n.KDC

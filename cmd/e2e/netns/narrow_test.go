@@ -13,6 +13,7 @@ import (
 // TestNarrow: a policy that leaves a pair less cuts the flows that no longer fit, at once, and tells their applications; the
 // session goes on, and with it what still fits, without a loss.
 func TestNarrow(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 2, grant("h1", "h2", "udp/7000-7001", "tcp/7002"))
 	a, b, k := n.Hosts[0], n.Hosts[1], n.KDC
 	stays, goes := startFlow(t, a, b, 7000), startFlow(t, a, b, 7001)

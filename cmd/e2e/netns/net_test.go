@@ -6,13 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"ssmnet/cmd/e2e/space"
 )
 
 // Net is one network of scripts/netns.sh: a KDC and hosts on one Ethernet.
@@ -38,6 +37,7 @@ var nets atomic.Int32
 // newNet makes a network with some hosts and nothing running in it.
 func newNet(t *testing.T, hosts int) *Net {
 	t.Helper()
+	space.Root(t)
 	n := &Net{prefix: fmt.Sprint(mark, os.Getpid(), "-", nets.Add(1), "-")}
 	n.dir = filepath.Join(scratch, strings.TrimSuffix(n.prefix[len(mark):], "-"))
 	if err := os.Mkdir(n.dir, 0o755); err != nil {
@@ -87,25 +87,15 @@ func (n *Net) showLogs(t *testing.T) {
 	}
 }
 
-// in runs f on a thread inside the host's namespace. A socket stays in the namespace where it was made, so what f
-// dials or opens serves any goroutine afterwards.
+// in runs f on a thread inside the host's namespace. What f dials or opens there serves any goroutine afterwards.
 func (h *Host) in(t *testing.T, f func()) {
 	t.Helper()
-	space, err := os.Open("/run/netns/" + h.space)
+	named, err := os.Open("/run/netns/" + h.space)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer space.Close()
-	entered := make(chan error)
-	go func() {
-		runtime.LockOSThread() // for good: a thread that has moved ends with its goroutine
-		err := unix.Setns(int(space.Fd()), unix.CLONE_NEWNET)
-		if err == nil {
-			f()
-		}
-		entered <- err
-	}()
-	if err := <-entered; err != nil {
+	defer named.Close()
+	if err := space.In(named, func() error { f(); return nil }); err != nil {
 		t.Fatalf("enter %s: %v", h.space, err)
 	}
 }

@@ -48,6 +48,7 @@ func (o object) only(t *testing.T, list string) object {
 
 // TestOutput: what the programs tell, in JSON as other programs read it and in tables.
 func TestOutput(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 2, grant("h1", "h2", "icmp"))
 	a, b, k := n.Hosts[0], n.Hosts[1], n.KDC
 

@@ -65,6 +65,7 @@ func (h *Host) psql(t *testing.T, server, sql, stdin string) string {
 // TestPostgreSQL: a database in a network behind a gateway is used through the tunnel, on the grant of its one port: some
 // 10 MB go in and come out as they were. Any other port is refused at once.
 func TestPostgreSQL(t *testing.T) {
+	t.Parallel()
 	_, a, _, lan := newGateway(t, nil, toLab("h1", "tcp/5432"))
 	lan.serveDatabase(t)
 	a.reaches(t, lan)

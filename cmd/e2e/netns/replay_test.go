@@ -23,6 +23,7 @@ var replays = times(1000, 10000)
 // TestReplay: frames that were captured and come again, from where they came or from elsewhere, under their session, while
 // it is open after a rekey, or after a restart of either side, deliver nothing and move nothing.
 func TestReplay(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 3, grant("h1", "h2", "udp/7000"))
 	a, b := n.Hosts[0], n.Hosts[1]
 	for _, h := range n.Hosts {

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// cutWithin is how soon after the command a revoked flow must have ended.
-const cutWithin = time.Second
+// cutWithin is how soon after the command a revoked flow must have ended. It takes milliseconds; what else would end it,
+// the next look at a connection that says nothing, is 15 s away.
+const cutWithin = 5 * time.Second
 
 // cuts runs a kdc command and checks that it cuts the flow in time, with a receipt of both sides.
 func cuts(t *testing.T, k *KDC, f *flow, command ...string) {
@@ -40,6 +41,7 @@ func receipts(out string) map[string]string {
 
 // TestCut: what is no longer permitted ends at once, and comes back when it is permitted again.
 func TestCut(t *testing.T) {
+	t.Parallel()
 	permitted := grant("h1", "h2", "udp/7000-7009")
 	n := newOverlay(t, 2, permitted)
 	a, b, k := n.Hosts[0], n.Hosts[1], n.KDC
@@ -73,6 +75,7 @@ func TestCut(t *testing.T) {
 // TestSessionRevoke: the KDC lists a session as both sides have it; revoked, it is gone on both, and the next packet
 // acquires another and is not lost. (One that is under way when its session is destroyed is.)
 func TestSessionRevoke(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 2, grant("h1", "h2", "udp/7000-7009"))
 	a, b, k := n.Hosts[0], n.Hosts[1], n.KDC
 	var seen []string
@@ -116,6 +119,7 @@ func revokes(t *testing.T, k *KDC, which ...string) {
 // TestPendingReceipt: a side that does not answer owes its receipt, is told so that it destroys the session as soon as it
 // can, and keeps nobody waiting longer than asked.
 func TestPendingReceipt(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 2, grant("h1", "h2", "udp/7000"))
 	a, b, k := n.Hosts[0], n.Hosts[1], n.KDC
 	startFlow(t, a, b, 7000).lostNothing(t)
@@ -124,8 +128,8 @@ func TestPendingReceipt(t *testing.T) {
 	freeze(t, pid)
 	r := k.Try(t, "session", "revoke", "--all", "--wait", "300ms")
 	if got := receipts(r.Stdout); r.Code != 8 || got["h1"] != "acked" || got["h2"] != "pending" ||
-		!strings.HasPrefix(r.Stderr, "kdc: 1 of 2 receipts still pending") || r.Took > 300*time.Millisecond+atOnce {
-		t.Errorf("want one receipt, exit 8 after 300 ms, got %v", r)
+		!strings.HasPrefix(r.Stderr, "kdc: 1 of 2 receipts still pending") || r.Took > longest/2 {
+		t.Errorf("want one receipt, exit 8 in time, got %v", r)
 	}
 	if left := a.Sending(t); len(left) > 0 {
 		t.Errorf("h1 still sends on %v", left)
@@ -143,6 +147,7 @@ func TestPendingReceipt(t *testing.T) {
 
 // TestRestartOfKDC: live sessions need no KDC, and a new run of it knows them from their ends.
 func TestRestartOfKDC(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 2, grant("h1", "h2", "udp/7000-7001"))
 	a, b, k := n.Hosts[0], n.Hosts[1], n.KDC
 	f := startFlow(t, a, b, 7000)
@@ -154,7 +159,7 @@ func TestRestartOfKDC(t *testing.T) {
 		f.runs(t)
 		k.Serve(t)
 		began := time.Now()
-		eventually(t, 5*time.Second, "the KDC lists the session again", func() error {
+		eventually(t, started, "the KDC lists the session again", func() error {
 			if live := k.Sessions(t); len(live) != 1 || live[0].ID.String() != id || live[0].Requester != "h1" {
 				return fmt.Errorf("it lists %+v, not %s", live, id)
 			}

@@ -129,6 +129,7 @@ func udp4(src, dst netip.Addr, port uint16, text string) []byte {
 // TestRogue: the receiving end takes nothing on trust from an SSM that the KDC has granted a session. What the policy
 // does not have stays outside, whatever the sender seals, and each case is counted as what it is.
 func TestRogue(t *testing.T) {
+	t.Parallel()
 	const port = 7000
 	n := newOverlay(t, 2, grant("h1", "h2", "udp/7000"))
 	a, b := n.Hosts[0], n.Hosts[1]

@@ -66,6 +66,7 @@ func (k *KDC) rotate(t *testing.T, which string, hosts ...*Host) {
 // TestRotate: permanent keys are replaced while datagrams flow both ways. No session and no datagram is lost, and a copy
 // of an identity from before is worth nothing.
 func TestRotate(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 3, grant("h1", "h2", "udp/7000"), grant("h2", "h1", "udp/7001"))
 	a, b, thief, k := n.Hosts[0], n.Hosts[1], n.Hosts[2], n.KDC
 	there, back := startFlow(t, a, b, 7000), startFlow(t, b, a, 7001)
@@ -97,6 +98,7 @@ func TestRotate(t *testing.T) {
 // TestKilledInRotation: an SSM that is killed at any moment of a rotation starts again with what it has saved, and ends
 // with the new key alone.
 func TestKilledInRotation(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 2, grant("h1", "h2", "udp/7000"))
 	a, b, k := n.Hosts[0], n.Hosts[1], n.KDC
 	f := startFlow(t, a, b, 7000)
@@ -117,6 +119,7 @@ func TestKilledInRotation(t *testing.T) {
 
 // TestRotateOffline: a peer that is away when its key is rotated has the new one soon after it is up.
 func TestRotateOffline(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 1)
 	h, k := n.Hosts[0], n.KDC
 	key := k.hasOneKey(t, h)

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 )
 
 const (
@@ -30,7 +29,7 @@ func newSites(t *testing.T) (n *Net, a *Host) {
 // says the same.
 func (h *Host) routed(t *testing.T, want ...string) {
 	t.Helper()
-	eventually(t, 5*time.Second, fmt.Sprintf("%s has routes to %q", h.Name, want), func() error {
+	eventually(t, started, fmt.Sprintf("%s has routes to %q", h.Name, want), func() error {
 		installed := map[string]bool{}
 		for _, r := range h.listed(t) {
 			installed[r.Prefix.String()] = r.State == "installed"
@@ -64,6 +63,7 @@ func (h *Host) listed(t *testing.T) []route {
 
 // TestRouteDecisions: what an operator decides is done at once, survives a restart, and may come before there is an SSM.
 func TestRouteDecisions(t *testing.T) {
+	t.Parallel()
 	_, a := newSites(t)
 	succeeds(t, a.TrySSM(t, "route", "del", siteB), "declined "+siteB, "kept for the next")
 	a.SSM(t, "up")
@@ -98,6 +98,7 @@ func TestRouteDecisions(t *testing.T) {
 // TestRouteConflict: a network of the host's own withdraws the route to it as it appears, and gives it back as it goes;
 // by force the route stays.
 func TestRouteConflict(t *testing.T) {
+	t.Parallel()
 	_, a := newSites(t)
 	a.SSM(t, "up")
 	a.routed(t, siteA, siteB)

@@ -9,6 +9,7 @@ import (
 // TestLanSpoofsGateway: a host behind a gateway that takes the gateway's own overlay address for its source gets nothing
 // of what policy permits the gateway itself.
 func TestLanSpoofsGateway(t *testing.T) {
+	t.Parallel()
 	_, a, gateway, lan := newGateway(t, nil, grant("h2", "h1", "icmp"), toLab("h1", "tcp/7000"))
 	a.reaches(t, lan)
 	spoofs(t, a, gateway, lan)
@@ -16,6 +17,7 @@ func TestLanSpoofsGateway(t *testing.T) {
 
 // TestLanSpoofsRouter: likewise where it is not the SSM that makes a host forward, but somebody else, while it runs.
 func TestLanSpoofsRouter(t *testing.T) {
+	t.Parallel()
 	n := newNet(t, 2)
 	n.KDC.Do(t, "init", "--address", "10.77.0.1")
 	n.KDC.Serve(t)

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"ssmnet/kdc"
 	"ssmnet/tunssm"
@@ -45,6 +44,7 @@ func finds(t *testing.T, found, want map[string]string) {
 
 // TestTrace: each outcome, as it is and then as the programs have it.
 func TestTrace(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 3, grant("h1", "h2", "tcp/22", "icmp"))
 	a, b, c := n.Hosts[0], n.Hosts[1], n.Hosts[2]
 	n.KDC.online(t, a, b, c)
@@ -77,7 +77,7 @@ func TestTrace(t *testing.T) {
 	n.KDC.Do(t, "peer", "resume", "h2")
 	n.KDC.online(t, b)
 	b.SSM(t, "down")
-	eventually(t, 5*time.Second, "h2 is gone", func() error {
+	eventually(t, started, "h2 is gone", func() error {
 		var p kdc.PeerInfo
 		if decode(t, n.KDC.Do(t, "peer", "show", "h2", "-o", "json"), &p); p.Online {
 			return fmt.Errorf("last seen %v", p.LastSeen)
@@ -86,7 +86,7 @@ func TestTrace(t *testing.T) {
 	})
 	finds(t, a.trace(t, 3, tunssm.Unavailable, "h2", "tcp/22"), map[string]string{"peer": "! h2 has " + b.V4.String() + "/32, and is connected to no KDC"})
 	n.KDC.Stop(t, syscall.SIGTERM)
-	eventually(t, 5*time.Second, "h1 knows that the KDC is gone", func() error {
+	eventually(t, started, "h1 knows that the KDC is gone", func() error {
 		if k := a.Status(t).KDCs[0]; k.Connected {
 			return fmt.Errorf("%+v", k)
 		}
@@ -99,6 +99,7 @@ func TestTrace(t *testing.T) {
 
 // TestTraceRoutes: what keeps a flow to a site out of the tunnel, and which peer the route leads to.
 func TestTraceRoutes(t *testing.T) {
+	t.Parallel()
 	n, a := newSites(t)
 	gateway := n.Hosts[1]
 	a.SSM(t, "up")

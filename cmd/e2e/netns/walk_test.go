@@ -131,6 +131,7 @@ func (m *machine) typed(t *testing.T, s step) (output string, err error) {
 }
 
 func TestWalkThrough(t *testing.T) {
+	t.Parallel()
 	steps := walkThrough(string(read(t, root+"/README.md")))
 	n := newNet(t, 4)
 	machines := map[string]*machine{}

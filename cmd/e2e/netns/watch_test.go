@@ -45,6 +45,7 @@ func shows(t *testing.T, p *Process, want ...string) {
 
 // TestSessionWatch: sessions are shown as they come and go, until the user or the KDC ends it.
 func TestSessionWatch(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 2, grant("h1", "h2", "udp/7000-7001"))
 	a, b, k := n.Hosts[0], n.Hosts[1], n.KDC
 	f := startFlow(t, a, b, 7000)

@@ -30,6 +30,7 @@ var pingSizes = []int{23, 333, 777, 1111}
 
 // TestWire: what the network sees of enrolment, of pings, of a TCP connection and of the control channel in between.
 func TestWire(t *testing.T) {
+	t.Parallel()
 	n := newNet(t, 2)
 	for _, h := range n.Hosts {
 		h.quiet(t)

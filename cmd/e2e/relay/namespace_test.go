@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
-	"runtime"
 	"strconv"
 	"sync"
 	"testing"
@@ -16,13 +15,14 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
+
+	"ssmnet/cmd/e2e/space"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is the deadline of traffic that must come through.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // The addresses of the two hosts.
 const (
@@ -30,40 +30,10 @@ const (
 	secondHost = "10.77.0.2"
 )
 
-// space is a network namespace without a name, which ends with the test.
-type space struct{ file *os.File }
-
-func newSpace(t *testing.T) (s space) {
+// in runs f on a thread inside a namespace.
+func in(t *testing.T, namespace *os.File, f func() error) {
 	t.Helper()
-	made := make(chan error)
-	go func() {
-		runtime.LockOSThread() // for good: a thread that has moved ends with its goroutine
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
-			s.file, err = os.Open("/proc/thread-self/ns/net")
-		}
-		made <- err
-	}()
-	if err := <-made; err != nil {
-		t.Fatalf("make a network namespace (these tests need root): %v", err)
-	}
-	t.Cleanup(func() { s.file.Close() })
-	return s
-}
-
-// in runs f on a thread inside the namespace. Sockets and processes stay in the namespace where f made them.
-func (s space) in(t *testing.T, f func() error) {
-	t.Helper()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		err := unix.Setns(int(s.file.Fd()), unix.CLONE_NEWNET)
-		if err == nil {
-			err = f()
-		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
+	if err := space.In(namespace, f); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -74,20 +44,21 @@ func (s space) in(t *testing.T, f func() error) {
 //	eth0 ============== left   relay   right ============== eth0
 //	10.77.0.1/24                                            10.77.0.2/24
 type network struct {
-	first, middle, second space
+	first, middle, second *os.File // namespaces
 	relay                 *Relay
 	ends                  error // what Close is to return
 }
 
 func newNetwork(t *testing.T, seed uint64) *network {
 	t.Helper()
-	n := &network{first: newSpace(t), middle: newSpace(t), second: newSpace(t)}
-	n.middle.in(t, func() error { // its own stack stays silent
+	space.Root(t) // the relay's buffers are larger than others may have them
+	n := &network{first: space.New(t), middle: space.New(t), second: space.New(t)}
+	in(t, n.middle, func() error { // its own stack stays silent
 		return os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0)
 	})
-	n.first.in(t, func() error { return n.cable("left", firstHost) })
-	n.second.in(t, func() error { return n.cable("right", secondHost) })
-	n.middle.in(t, func() (err error) {
+	in(t, n.first, func() error { return n.cable("left", firstHost) })
+	in(t, n.second, func() error { return n.cable("right", secondHost) })
+	in(t, n.middle, func() (err error) {
 		for _, name := range []string{"left", "right"} {
 			if err := firstOf(up(name), carries(name)); err != nil {
 				return err
@@ -104,8 +75,8 @@ func newNetwork(t *testing.T, seed uint64) *network {
 			t.Errorf("the relay lost frames of its own: %+v", s)
 		}
 	})
-	n.first.in(t, func() error { return carries("eth0") })
-	n.second.in(t, func() error { return carries("eth0") })
+	in(t, n.first, func() error { return carries("eth0") })
+	in(t, n.second, func() error { return carries("eth0") })
 	if p := n.ping(t, 1, time.Millisecond); p.received != 1 { // which resolves the addresses
 		t.Fatalf("the hosts do not reach each other: %+v", n.relay.Status())
 	}
@@ -115,7 +86,7 @@ func newNetwork(t *testing.T, seed uint64) *network {
 // cable leads from eth0 of the thread's namespace to an interface in the middle.
 func (n *network) cable(name, address string) error {
 	err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: name,
-		PeerNamespace: netlink.NsFd(n.middle.file.Fd())})
+		PeerNamespace: netlink.NsFd(n.middle.Fd())})
 	if err != nil {
 		return err
 	}
@@ -178,7 +149,7 @@ func (n *network) ping(t *testing.T, count int, interval time.Duration) (p pings
 	c.Env = []string{"LC_ALL=C", "PATH=" + os.Getenv("PATH")}
 	var out bytes.Buffer
 	c.Stdout, c.Stderr = &out, &out
-	n.first.in(t, c.Start)
+	in(t, n.first, c.Start)
 	_ = c.Wait() // it fails where nothing came back
 	number := func(pattern string) float64 {
 		found := regexp.MustCompile(pattern).FindSubmatch(out.Bytes())
@@ -205,10 +176,10 @@ func (n *network) ping(t *testing.T, count int, interval time.Duration) (p pings
 func (n *network) transfer(t *testing.T, data []byte) time.Duration {
 	t.Helper()
 	var l net.Listener
-	n.second.in(t, func() (err error) { l, err = net.Listen("tcp4", secondHost+":0"); return err })
+	in(t, n.second, func() (err error) { l, err = net.Listen("tcp4", secondHost+":0"); return err })
 	defer l.Close()
 	var from, to net.Conn
-	n.first.in(t, func() (err error) {
+	in(t, n.first, func() (err error) {
 		from, err = (&net.Dialer{Timeout: patience}).Dial("tcp4", l.Addr().String())
 		return err
 	})
@@ -254,11 +225,11 @@ func firstOf(errs ...error) error {
 // sockets are a UDP socket on the first host, connected to one on the second.
 func (n *network) sockets(t *testing.T) (from, to *net.UDPConn) {
 	t.Helper()
-	n.second.in(t, func() (err error) {
+	in(t, n.second, func() (err error) {
 		to, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(secondHost)})
 		return err
 	})
-	n.first.in(t, func() (err error) {
+	in(t, n.first, func() (err error) {
 		from, err = net.DialUDP("udp4", nil, to.LocalAddr().(*net.UDPAddr))
 		return err
 	})

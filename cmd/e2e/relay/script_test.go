@@ -3,7 +3,6 @@ package relay
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"ssmnet/cmd/e2e/space"
 )
 
 // root is the top of the checkout as seen from this package's directory, where go test runs.
@@ -26,6 +27,7 @@ type scripted struct {
 
 func newScripted(t *testing.T) *scripted {
 	t.Helper()
+	space.Root(t)
 	dir := t.TempDir()
 	n := &scripted{impair: filepath.Join(dir, "impair"), socket: filepath.Join(dir, "s")}
 	n.prefix = fmt.Sprintf("ssmnet-e2e-%d-relay-", os.Getpid()) // of the kind that package netns removes if we are killed
@@ -104,22 +106,6 @@ func TestThroughput(t *testing.T) {
 	t.Logf("%.0f Mbit/s", result.End.Received.Rate/1e6)
 	if result.End.Received.Rate < least {
 		t.Errorf("%.0f Mbit/s", result.End.Received.Rate/1e6)
-	}
-}
-
-// TestUsage: what is typed wrong is refused with a line that says so, and exit code 2.
-func TestUsage(t *testing.T) {
-	impair := filepath.Join(t.TempDir(), "impair")
-	do(t, "go", "build", "-o", impair, "../impair")
-	for _, wrong := range [][]string{
-		nil, {"stop"}, {"set", "--control", "s", "--loss", "30"}, {"set", "--control", "s", "--only", "sctp"},
-		{"set", "--loss", "0.3"}, {"run", "--control", "s"}, {"show", "--control", "s", "more"},
-	} {
-		out, err := try(impair, wrong...)
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(out, "impair: ") {
-			t.Errorf("%v: %v, %s", wrong, err, out)
-		}
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"ssmnet/cmd/e2e/space"
 )
 
 // confined confines this process as a KDC, whose configuration is saved anew by an editor, and prints what it can do
@@ -52,6 +54,7 @@ func confined() int {
 // TestConfine: also with cgo, as under the race detector, every thread is confined, and a configuration is readable that is a
 // link to where it is kept.
 func TestConfine(t *testing.T) {
+	space.Root(t) // others cannot give up what their programs might be given
 	dir := t.TempDir()
 	for _, made := range []string{"own", "etc", "kept"} {
 		if err := os.Mkdir(filepath.Join(dir, made), 0o700); err != nil {

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"ssmnet/cmd/e2e/space"
 )
 
 // stranger is the number of a user who is neither root nor whoever runs the tests.
@@ -49,9 +51,7 @@ func connect(socket string) int {
 
 // TestOperators: a socket whose mode and directory have been opened to all still answers root and its own user alone.
 func TestOperators(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Fatal("to be several users takes root: run the tests with sudo")
-	}
+	space.Root(t) // to be several users
 	dir, err := os.MkdirTemp("", "ssmnet-operators")
 	if err != nil {
 		t.Fatal(err)
