@@ -1,5 +1,8 @@
 package tunssm
 
+// What is asked of the KDCs: an attempt is begun in step 1, asks one KDC after the other in step 2, and ends with a session
+// in step 3 or a no in step 4 (acquire.go).
+
 import (
 	"errors"
 	"math/rand/v2"
@@ -54,7 +57,7 @@ type attempt struct {
 	spi       packet.SPI
 	link      *link
 	tried     map[*link]bool
-	replaces  *session // for life.go: the session that goes on meanwhile
+	replaces  *session // for tend.go: the session that goes on meanwhile
 	stale     int      // grants refused as older than what we have seen
 	timeout   *timer
 	began     time.Time // of step 1
