@@ -132,7 +132,9 @@
 //
 // An ICMP error that reports on a packet of a permitted flow (IPv4: types 3, 11 and 12; IPv6: types 1 to 4) is permitted
 // with it, whoever made it, if that packet's source is the error's destination (RFC 4301, section 6): without it paths
-// would swallow what is too long for them. Of the quoted packet the ports are read where they are there.
+// would swallow what is too long for them. The error is no fragment. The packet that it quotes behind its 8-byte header is
+// of the same IP version and read as one that ends where the error does, or after 256 bytes, whatever its own length
+// field says; TCP and UDP without an offset are Complete with 4 bytes of transport header, which are the ports.
 //
 // Inner packets from or to a multicast, limited broadcast (255.255.255.255), link-local, loopback, unspecified or
 // IPv4-mapped address are not forwarded (Forwardable), and start nothing.

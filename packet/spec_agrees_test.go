@@ -2,7 +2,6 @@ package packet_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"go/parser"
 	"go/token"
@@ -10,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -228,6 +226,52 @@ func TestSpecReadsPackets(t *testing.T) {
 	}
 }
 
+// Of ICMP errors, right and wrong, the two read the same flow in what is quoted.
+func TestSpecReadsErrors(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	read := 0
+	for range 100000 {
+		quote := randomPacket(r)
+		if r.IntN(20) == 0 { // the transport header lies around the end of what is read
+			n := 20 + r.IntN(10)
+			options := make([]byte, 8+8*n)
+			options[0], options[1] = 17, byte(n)
+			quote = around6(60, append(options, 0, 53, 0, 54, 0, 8, 0, 0))
+		}
+		if len(quote) >= 40 && r.IntN(3) > 0 { // to whom the error goes
+			from, to := quote[12:16], quote[16:20]
+			if quote[0]>>4 == 6 {
+				from, to = quote[8:24], quote[24:40]
+			}
+			copy(from, to)
+		}
+		message := append([]byte{byte(r.IntN(14)), byte(r.IntN(4)), 0, 0, 0, 0, 0, 0}, quote...)
+		if r.IntN(8) == 0 {
+			message = append(message, make([]byte, 300)...)
+		}
+		b := random4(r, 1, message)
+		if len(quote) > 0 && quote[0]>>4 == 6 || r.IntN(20) == 0 {
+			message[0] %= 6
+			b = random6(r, 58, message)
+		}
+		p, err := packet.Parse(b)
+		if err != nil {
+			continue
+		}
+		got, ok := packet.Quoted(p, b)
+		want, specOK := specQuoted(b)
+		if ok != specOK || ok && specFlowOf(got) != want {
+			t.Fatalf("%x: quotes %+v, %t; by the doc %+v, %t", b, got, ok, want, specOK)
+		}
+		if ok {
+			read++
+		}
+	}
+	if read < 2000 {
+		t.Errorf("only %d errors quote a packet", read)
+	}
+}
+
 // A flow is permitted by the one where it is by the other, and an address forwardable.
 func TestSpecPermits(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
@@ -285,81 +329,4 @@ func specFlowOf(f packet.Flow) specFlow {
 	return specFlow{
 		class: specClasses[f.Class], protocol: byte(f.Protocol), src: f.Src, dst: f.Dst, sport: f.SrcPort, dport: f.DstPort,
 	}
-}
-
-// randomPacket is made of parts that fit one another more often than not.
-func randomPacket(r *rand.Rand) []byte {
-	transport := make([]byte, r.IntN(48))
-	for i := range transport {
-		transport[i] = byte(r.Uint32())
-	}
-	protocol := []byte{6, 17, 6, 17, 1, 58, 50, 59, 0, 44}[r.IntN(10)]
-	if len(transport) >= 14 && protocol == 6 && r.IntN(2) == 0 {
-		transport[12] = byte(4+r.IntN(4)) << 4
-	}
-	if len(transport) >= 8 && protocol == 17 && r.IntN(4) > 0 {
-		binary.BigEndian.PutUint16(transport[4:], uint16(len(transport)))
-	}
-	var b []byte
-	if r.IntN(2) == 0 {
-		b = random4(r, protocol, transport)
-	} else {
-		b = random6(r, protocol, transport)
-	}
-	switch r.IntN(10) {
-	case 0:
-		b = b[:r.IntN(len(b)+1)]
-	case 1:
-		b = append(b, make([]byte, r.IntN(5))...)
-	case 2:
-		b[r.IntN(min(len(b), 64))] = byte(r.Uint32())
-	}
-	return b
-}
-
-func random4(r *rand.Rand, protocol byte, transport []byte) []byte {
-	var options []byte
-	for len(options) < 36 && r.IntN(3) == 0 {
-		options = append(options, [][]byte{{1}, {0}, {148, 4, 0, 0}, {131, 3, 4}, {7, 2}, {7, 1}, {137}, {7, 9}}[r.IntN(8)]...)
-	}
-	options = append(options, make([]byte, -len(options)&3)...)
-	b := slices.Concat(make([]byte, 20), options, transport)
-	b[0] = 0x40 | byte(5+len(options)/4)
-	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
-	if r.IntN(4) == 0 {
-		place := []uint16{0x2000, 0x4000, 0x0001, 0x2001, 0x1ffe, 0x1fff, 0x8000}
-		binary.BigEndian.PutUint16(b[6:], place[r.IntN(len(place))])
-	}
-	b[9] = protocol
-	copy(b[12:], []byte{10, 0, 0, 1, 10, 0, 0, 2})
-	return b
-}
-
-func random6(r *rand.Rand, protocol byte, transport []byte) []byte {
-	next, chain := protocol, transport
-	kinds := []byte{60, 44, 43, 60, 0}
-	many := r.IntN(4)
-	if r.IntN(8) == 0 { // so many as there may be, and one more
-		kinds, many = kinds[:1], 7+r.IntN(3)
-	}
-	for range many { // built from the last to the first
-		kind := kinds[r.IntN(len(kinds))]
-		header := make([]byte, 8)
-		header[0] = next
-		switch {
-		case kind == 44 && r.IntN(3) == 0:
-			binary.BigEndian.PutUint16(header[2:], []uint16{1, 8, 9, 0xfff8, 6}[r.IntN(5)])
-		case kind == 43 && r.IntN(8) == 0:
-			header[3] = 1
-		case kind != 44 && r.IntN(4) == 0:
-			header, header[1] = append(header, make([]byte, 8)...), 1
-		}
-		next, chain = kind, append(header, chain...)
-	}
-	b := append(make([]byte, 40), chain...)
-	b[0], b[6] = 0x60, next
-	binary.BigEndian.PutUint16(b[4:], uint16(len(chain)))
-	copy(b[8:], netip.MustParseAddr("fd00::1").AsSlice())
-	copy(b[24:], netip.MustParseAddr("fd00::2").AsSlice())
-	return b
 }

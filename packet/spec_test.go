@@ -312,3 +312,36 @@ func specPermit(list []specSelector, f specFlow) bool {
 	reply.src, reply.dst, reply.sport, reply.dport = f.dst, f.src, f.dport, f.sport
 	return slices.ContainsFunc(list, func(s specSelector) bool { return s.matches(f) || s.matches(reply) })
 }
+
+// specQuoted is the flow that an ICMP error reports on; ok is false for anything but an error to who sent it.
+func specQuoted(packet []byte) (quoted specFlow, ok bool) {
+	f, err := specParse(packet)
+	if err != nil || f.fragment || len(f.transport) < 8 {
+		return quoted, false
+	}
+	kind, version := f.transport[0], packet[0]>>4
+	switch {
+	case version == 4 && f.protocol == 1 && (kind == 3 || kind == 11 || kind == 12):
+	case version == 6 && f.protocol == 58 && kind >= 1 && kind <= 4:
+	default:
+		return quoted, false
+	}
+	quote := slices.Clone(f.transport[8:min(len(f.transport), 8+256)])
+	switch {
+	case len(quote) < 20 || quote[0]>>4 != version:
+		return quoted, false
+	case version == 4:
+		binary.BigEndian.PutUint16(quote[2:], uint16(len(quote)))
+	case len(quote) >= 40:
+		binary.BigEndian.PutUint16(quote[4:], uint16(len(quote)-40))
+	}
+	q, err := specParse(quote)
+	if err != nil || q.src != f.dst {
+		return quoted, false
+	}
+	if (q.protocol == 6 || q.protocol == 17) && q.class == "ProtocolOnly" && len(q.transport) >= 4 {
+		q.class = "Complete"
+		q.sport, q.dport = binary.BigEndian.Uint16(q.transport), binary.BigEndian.Uint16(q.transport[2:])
+	}
+	return q.specFlow, true
+}

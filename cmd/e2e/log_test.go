@@ -110,11 +110,14 @@ func called(call *ast.CallExpr) string {
 	return ""
 }
 
-// lineKeys are the attributes' keys of a line; ok is false for a call that makes none.
+// lineKeys are the attributes' keys of a line, or of slog.String; ok is false for a call that is neither.
 func lineKeys(names map[string]bool, call *ast.CallExpr) (keys []string, ok bool) {
 	args := call.Args
 	switch {
-	case names[called(call)]:
+	case called(call) == "String" && len(args) == 2: // slog.String: a key and its value
+	case !names[called(call)]:
+		return nil, false
+	default:
 		for len(args) > 0 && called(call) == "Log" && text(args[0]) == "" {
 			args = args[1:] // context and level
 		}
@@ -122,8 +125,6 @@ func lineKeys(names map[string]bool, call *ast.CallExpr) (keys []string, ok bool
 			return nil, false
 		}
 		args = args[1:] // the message
-	case called(call) != "Add" || len(args) < 2 || text(args[0]) == "": // Add is a slog.Record's
-		return nil, false
 	}
 	for i := 0; i < len(args); i += 2 {
 		keys = append(keys, text(args[i]))

@@ -57,7 +57,7 @@ func beginLog(path string) (length int64, err error) {
 	}
 	defer f.Close()
 	line := slog.NewRecord(time.Now(), slog.LevelInfo, "'ssm up' starts the SSM", 0)
-	line.AddAttrs(slog.String("version", cli.Release()))
+	line.Add("version", cli.Release())
 	if err := slog.NewTextHandler(f, nil).Handle(context.Background(), line); err != nil {
 		return 0, err
 	}
