@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime"
 	"strings"
 	"sync"
@@ -16,6 +17,9 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/sandbox"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -29,7 +33,7 @@ type log struct {
 func (l *log) Write(b []byte) (int, error) { l.mu.Lock(); defer l.mu.Unlock(); return l.text.Write(b) }
 func (l *log) String() string              { l.mu.Lock(); defer l.mu.Unlock(); return l.text.String() }
 
-// serving is a sink on loopback, and how to dial it. What a Sink binds to an interface is shown in namespaces.
+// serving is a sink on loopback, and how to dial it.
 func serving(t *testing.T) (*Sink, *log, func(context.Context) (net.Conn, error)) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -78,6 +82,47 @@ func TestMeasure(t *testing.T) {
 	}
 	if got := kept.String(); strings.Count(got, "served 'ssm bench'") != 2 || !strings.Contains(got, "streams=16 received=") {
 		t.Errorf("logged: %s", got)
+	}
+}
+
+// TestListen: a sink serves the addresses that it was told last, and says of which it cannot. That it serves them by their
+// interface alone is shown in namespaces (cmd/e2e/netns).
+func TestListen(t *testing.T) {
+	sandbox.Enter(t)
+	sandbox.Bridge(t, "tun0", "10.90.0.1/24", "10.90.0.2/24", "10.90.0.3/24")
+	kept := new(log)
+	s := NewSink(slog.New(slog.NewTextHandler(kept, nil)))
+	addrs := func(all ...string) (list []netip.Addr) {
+		for _, a := range all {
+			list = append(list, netip.MustParseAddr(a))
+		}
+		return list
+	}
+	taken, err := net.Listen("tcp", netip.AddrPortFrom(netip.MustParseAddr("10.90.0.2"), Port).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Listen("tun0", addrs("10.90.0.1", "10.90.0.2"))
+	if got := kept.String(); strings.Count(got, "no sink") != 1 || !strings.Contains(got, "address=10.90.0.2") ||
+		!strings.Contains(got, "address already in use") {
+		t.Errorf("where another program has the port: %s", got)
+	}
+	taken.Close()
+	s.Listen("tun0", addrs("10.90.0.2", "10.90.0.3"))
+	for address, served := range map[string]bool{"10.90.0.1": false, "10.90.0.2": true, "10.90.0.3": true} {
+		l, err := listen("tun0", netip.MustParseAddr(address))
+		if errors.Is(err, unix.EADDRINUSE) != served {
+			t.Errorf("%s is served: %v, want %t", address, err, served)
+		}
+		if err == nil {
+			l.Close()
+		}
+	}
+	s.Close()
+	if l, err := listen("tun0", netip.MustParseAddr("10.90.0.2")); err != nil {
+		t.Errorf("closed: %v", err)
+	} else {
+		l.Close()
 	}
 }
 

@@ -142,12 +142,12 @@ func TestIntact(t *testing.T) {
 		}
 	}
 	setUpTUN()
-	toggle(t, "tun0", false)
+	sandbox.IP(t, "link set tun0 down")
 	if err := Intact("tun0", addresses, routes); !errors.Is(err, ErrDown) ||
 		err.Error() != "route: interface is down: bring it up with 'ip link set tun0 up'" {
 		t.Errorf("down: %v", err)
 	}
-	toggle(t, "tun0", true)
+	sandbox.IP(t, "link set tun0 up")
 	if err := Intact("tun0", addresses, routes); !errors.Is(err, ErrLost) {
 		t.Errorf("up again: %v", err)
 	}

@@ -2,28 +2,26 @@ package route
 
 import (
 	"errors"
+	"syscall"
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
 
 	"ssmnet/tunssm/kernel"
 	"ssmnet/tunssm/sandbox"
 )
 
-// toggle takes an interface down or up.
-func toggle(t testing.TB, name string, up bool) {
+var errNotYet = errors.New("not yet")
+
+// told waits until the watcher tells of something.
+func told(t *testing.T, w *Watcher, what string) {
 	t.Helper()
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	set := netlink.LinkSetDown
-	if up {
-		set = netlink.LinkSetUp
-	}
-	if err := set(link); err != nil {
-		t.Fatal(err)
+	select {
+	case <-w.Changed:
+	case <-time.After(10 * time.Second):
+		t.Fatalf("%s: not told", what)
 	}
 }
 
@@ -39,25 +37,17 @@ func TestWatch(t *testing.T) {
 	addresses := sandbox.Prefixes("10.90.0.1/24", "fd90::1/64")
 	awaitState := func(what string, is error) {
 		t.Helper()
-		limit := time.After(10 * time.Second)
-		for {
-			select {
-			case <-w.Changed:
-				if err := Intact("tun0", addresses, nil); errors.Is(err, is) {
-					return
-				}
-			case <-limit:
-				t.Fatalf("%s: not told", what)
-			}
+		for err := error(errNotYet); !errors.Is(err, is); err = Intact("tun0", addresses, nil) {
+			told(t, w, what)
 		}
 	}
 	if err := Configure("tun0", addresses, 1420); err != nil {
 		t.Fatal(err)
 	}
 	awaitState("configured", nil)
-	toggle(t, "tun0", false)
+	sandbox.IP(t, "link set tun0 down")
 	awaitState("down", ErrDown)
-	toggle(t, "tun0", true)
+	sandbox.IP(t, "link set tun0 up")
 	awaitState("up again", ErrLost)
 	w.Close()
 	w.Close()
@@ -65,103 +55,78 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// TestWatchUnderlay: another interface's addresses and routes are told, and routes of a table that is not the host's own
-// are not.
+// TestWatchUnderlay: what happens to another interface is told: to its addresses, its routes, and whether it forwards, which
+// another SSM may switch off at its end.
 func TestWatchUnderlay(t *testing.T) {
 	sandbox.Enter(t)
-	lo, err := netlink.LinkByName("lo")
+	sandbox.Bridge(t, "br9")
+	for _, change := range []string{"addr add 10.91.0.1/24 dev br9", "route add 10.92.0.0/24 dev br9", "route del 10.92.0.0/24",
+		"link set br9 mtu 1400", "link set br9 name br8"} {
+		toldOf(t, change, func() { sandbox.IP(t, change) })
+	}
+	for _, family := range []string{"ipv4", "ipv6"} {
+		for _, value := range []string{"1", "0"} {
+			name := kernel.Forwarding(family, "br8")
+			toldOf(t, name+" to "+value, func() { sandbox.SetSysctl(t, name, value) })
+		}
+	}
+}
+
+// toldOf makes a change that is to be told.
+func toldOf(t *testing.T, what string, change func()) {
+	t.Helper()
+	w, err := Watch()
 	if err != nil {
 		t.Fatal(err)
 	}
-	lan := sandbox.Prefixes("10.92.0.0/24")[0]
-	routed := netlink.Route{LinkIndex: lo.Attrs().Index, Dst: kernel.Network(lan), Scope: netlink.SCOPE_LINK}
-	elsewhere := routed
-	elsewhere.Table = 100
-	for _, change := range []struct {
-		name string
-		make func() error
-		told bool
+	defer w.Close()
+	change()
+	told(t, w, what)
+}
+
+// TestWatchFirewall: a change to chains and rules of nftables is told.
+func TestWatchFirewall(t *testing.T) {
+	sandbox.Enter(t)
+	for _, change := range []string{"add table inet f", "add chain inet f c", "add rule inet f c counter", "flush chain inet f c"} {
+		toldOf(t, change, func() { sandbox.NFT(t, change) })
+	}
+}
+
+// TestNotTold: what the kernel says of routes in a table that is not the host's own, and of the elements of a set, concerns
+// nobody.
+func TestNotTold(t *testing.T) {
+	sandbox.Enter(t)
+	sandbox.Bridge(t, "br9", "10.91.0.1/24")
+	sandbox.NFT(t, "add table inet f; add set inet f s { type ipv4_addr; }")
+	const generation = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN // which ends what nftables says of a change
+	for _, tt := range []struct {
+		protocol int
+		group    uint
+		change   func()
+		last     uint16
+		concerns func(syscall.NetlinkMessage) bool
 	}{
-		{"route in another table", func() error { return netlink.RouteAdd(&elsewhere) }, false},
-		{"route in the main table", func() error { return netlink.RouteAdd(&routed) }, true},
-		{"route removed", func() error { return netlink.RouteDel(&routed) }, true},
-		{"interface", func() error { sandbox.Bridge(t, "br9", "10.91.0.1/24"); return nil }, true},
+		{unix.NETLINK_ROUTE, unix.RTNLGRP_IPV4_ROUTE, func() { sandbox.IP(t, "route add 10.92.0.0/24 dev br9 table 100") },
+			unix.RTM_NEWROUTE, inMain},
+		{unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES, func() { sandbox.NFT(t, "add element inet f s { 192.0.2.1 }") },
+			generation, ofRules},
 	} {
-		w, err := Watch()
+		socket, err := nl.Subscribe(tt.protocol, tt.group)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := change.make(); err != nil {
-			t.Fatal(err)
-		}
-		if change.told {
-			<-w.Changed
-		}
-		w.Close()
-		told := false
-		for range w.Changed { // what has not been taken
-			told = true
-		}
-		if told && !change.told {
-			t.Errorf("%s: told", change.name)
-		}
-	}
-}
-
-// TestWatchFirewall: a change to chains and rules of nftables is told; one to the elements of a set is not.
-func TestWatchFirewall(t *testing.T) {
-	sandbox.Enter(t)
-	w, err := Watch()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	told := func(command string) bool {
-		t.Helper()
-		for len(w.Changed) > 0 {
-			<-w.Changed
-		}
-		sandbox.NFT(t, command)
-		select {
-		case <-w.Changed:
-			return true
-		case <-time.After(300 * time.Millisecond):
-			return false
-		}
-	}
-	for _, command := range []string{"add table inet f", "add chain inet f c", "add rule inet f c counter", "flush chain inet f c"} {
-		if !told(command) {
-			t.Errorf("%s: not told", command)
-		}
-	}
-	sandbox.NFT(t, "add set inet f s { type ipv4_addr; }")
-	if told("add element inet f s { 192.0.2.1 }") {
-		t.Error("told of an element")
-	}
-}
-
-// TestWatchForwarding: forwarding that somebody switches off is told. Another SSM may, at its end, of an interface that both
-// made forward.
-func TestWatchForwarding(t *testing.T) {
-	sandbox.Enter(t)
-	sandbox.Bridge(t, "eth1")
-	w, err := Watch()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	for _, family := range []string{"ipv4", "ipv6"} {
-		for _, value := range []string{"1", "0"} {
-			for len(w.Changed) > 0 {
-				<-w.Changed
-			}
-			if err := kernel.SetSysctl(kernel.Forwarding(family, "eth1"), value); err != nil {
+		defer socket.Close()
+		tt.change()
+		for last := false; !last; {
+			messages, _, err := socket.Receive()
+			if err != nil {
 				t.Fatal(err)
 			}
-			select {
-			case <-w.Changed:
-			case <-time.After(2 * time.Second):
-				t.Errorf("%s to %s: not told", family, value)
+			for _, m := range messages {
+				last = last || m.Header.Type == tt.last
+				if tt.concerns(m) {
+					t.Errorf("a message of type %#x concerns", m.Header.Type)
+				}
 			}
 		}
 	}

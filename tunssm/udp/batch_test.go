@@ -242,6 +242,8 @@ func TestRefusedFrames(t *testing.T) {
 		{"a batch of such", 140000, 65508, self, ErrTooBig},
 		{"nobody listens", 100, 0, closed, nil},
 		{"nobody listens still", 100, 50, closed, nil},
+		{"nobody listens, IPv6", 100, 0, netip.AddrPortFrom(netip.IPv6Loopback(), 9), nil},
+		{"nobody listens still, IPv6", 100, 50, netip.AddrPortFrom(netip.IPv6Loopback(), 9), nil},
 		{"no route", 100, 0, nowhere, unix.ENETUNREACH},
 		{"no route for a batch", 100, 10, nowhere, unix.ENETUNREACH},
 	} {
