@@ -5,6 +5,7 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
+	"strconv"
 )
 
 // PortRange is an inclusive range of destination ports. AllPorts matches also where ports are not known.
@@ -15,6 +16,17 @@ type PortRange struct {
 
 // AllPorts is the range in which ports do not matter.
 var AllPorts = PortRange{0, 65535}
+
+// String gives the range as a policy document writes it: 443, 8000-8100, or * for all.
+func (r PortRange) String() string {
+	switch {
+	case r == AllPorts:
+		return "*"
+	case r.Lo == r.Hi:
+		return strconv.Itoa(int(r.Lo))
+	}
+	return fmt.Sprintf("%d-%d", r.Lo, r.Hi)
+}
 
 // Selector is a pattern of flows: the right to start flows from Src to Dst. It is a comparable value.
 type Selector struct {
@@ -80,15 +92,10 @@ func (s Selector) intersect(t Selector) (both Selector, ok bool) {
 }
 
 func (s Selector) String() string {
-	switch {
-	case !s.Protocol.HasPorts():
+	if !s.Protocol.HasPorts() {
 		return fmt.Sprintf("%s > %s %s", s.Src, s.Dst, s.Protocol)
-	case s.Ports == AllPorts:
-		return fmt.Sprintf("%s > %s %s/*", s.Src, s.Dst, s.Protocol)
-	case s.Ports.Lo == s.Ports.Hi:
-		return fmt.Sprintf("%s > %s %s/%d", s.Src, s.Dst, s.Protocol, s.Ports.Lo)
 	}
-	return fmt.Sprintf("%s > %s %s/%d-%d", s.Src, s.Dst, s.Protocol, s.Ports.Lo, s.Ports.Hi)
+	return fmt.Sprintf("%s > %s %s/%s", s.Src, s.Dst, s.Protocol, s.Ports)
 }
 
 // Selectors are all the selectors of a pair, in both directions.

@@ -33,12 +33,8 @@ func (a Allow) String() string {
 		return "*"
 	case !a.Protocol.HasPorts():
 		return fmt.Sprintf("proto/%d", uint8(a.Protocol))
-	case a.Ports == packet.AllPorts:
-		return a.Protocol.String() + "/*"
-	case a.Ports.Lo == a.Ports.Hi:
-		return fmt.Sprintf("%s/%d", a.Protocol, a.Ports.Lo)
 	}
-	return fmt.Sprintf("%s/%d-%d", a.Protocol, a.Ports.Lo, a.Ports.Hi)
+	return fmt.Sprintf("%s/%s", a.Protocol, a.Ports)
 }
 
 // parseAllow reads tcp/22, tcp/8000-8100, udp/*, icmp, proto/47 or *.

@@ -271,7 +271,7 @@ func TestShutdownFlushes(t *testing.T) {
 
 // On TCP, a connection that is shut down while the other side's messages lie unread still delivers its own.
 func TestShutdownFlushesOverUnreadData(t *testing.T) {
-	const n = 200
+	const n = 1000
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -313,6 +313,16 @@ func TestShutdownFlushesOverUnreadData(t *testing.T) {
 		client.Shutdown(time.Minute)
 		close(down)
 	}()
+	var late sync.WaitGroup
+	late.Go(func() {
+		<-client.Done() // what is said from here on, by either side, changes nothing
+		if err := client.Send(0, &Ping{}); !errors.Is(err, ErrClosed) {
+			t.Errorf("Send after all was written: %v", err)
+		}
+		for range n {
+			server.c.Send(0, &Ping{})
+		}
+	})
 	for i := range uint64(n) {
 		if e, err := server.c.Receive(); err != nil || e.ID != i {
 			t.Fatalf("message %d: %+v, %v", i, e, err)
@@ -321,6 +331,7 @@ func TestShutdownFlushesOverUnreadData(t *testing.T) {
 	if _, err := server.c.Receive(); !errors.Is(err, ErrClosed) {
 		t.Errorf("after the last: %v", err)
 	}
+	late.Wait()
 	<-down
 }
 
