@@ -48,8 +48,7 @@ type connection struct {
 func (k *KDC) attend(conn *control.Conn, who keyOwner, first control.Envelope) {
 	hello, ok := first.Message.(*control.Hello)
 	if !ok {
-		conn.Send(first.ID, &control.Refusal{Refused: first.Message.Type(), Reason: control.Malformed})
-		conn.Shutdown(farewell)
+		refuse(conn, first, control.Malformed)
 		return
 	}
 	c := &connection{
@@ -61,8 +60,7 @@ func (k *KDC) attend(conn *control.Conn, who keyOwner, first control.Envelope) {
 		requests: map[*exchange]struct{}{}, offers: map[*exchange]struct{}{},
 	}
 	if reason := k.admit(c, first.ID, hello); reason != 0 {
-		conn.Send(first.ID, &control.Refusal{Refused: control.TypeHello, Reason: reason})
-		conn.Shutdown(farewell)
+		refuse(conn, first, reason)
 		return
 	}
 	for {

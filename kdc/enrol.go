@@ -4,22 +4,34 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/netip"
 
 	"ssmnet/packet/control"
 )
 
-// enrol redeems a token.
+// enrol answers the first message under a token.
 func (k *KDC) enrol(ctx context.Context, conn *control.Conn, who keyOwner, first control.Envelope) {
-	name := who.peer.name
-	defer conn.Shutdown(farewell)
-	if _, ok := first.Message.(*control.Enrol); !ok {
-		conn.Send(first.ID, &control.Refusal{Refused: first.Message.Type(), Reason: control.Malformed})
+	grant, reason := k.redeemToken(ctx, who, first.Message, source(conn.RemoteAddr()))
+	if reason != 0 {
+		refuse(conn, first, reason)
 		return
+	}
+	conn.Send(first.ID, grant)
+	clear(grant.Key)
+	conn.Shutdown(farewell)
+}
+
+// redeemToken makes a next key for the peer of a token. The caller clears it.
+func (k *KDC) redeemToken(
+	ctx context.Context, who keyOwner, m control.Message, from netip.Addr,
+) (*control.EnrolGrant, control.Reason) {
+	if _, ok := m.(*control.Enrol); !ok {
+		return nil, control.Malformed
 	}
 	if !k.mayRedeem(who.key.ID) {
-		conn.Send(first.ID, &control.Refusal{Refused: control.TypeEnrol, Reason: control.Busy})
-		return
+		return nil, control.Busy
 	}
+	name := who.peer.name
 	key, next := k.newKey(name)
 	defer key.Destroy()
 	again, replaced := false, ""
@@ -34,23 +46,21 @@ func (k *KDC) enrol(ctx context.Context, conn *control.Conn, who keyOwner, first
 		return k.replace(p, record), nil
 	})
 	if err != nil {
-		reason := control.Unavailable
+		k.warn("token not redeemed", "peer", name, "key_id", who.key.ID, "source", from, "error", err)
 		if errors.Is(err, ErrNotFound) {
-			reason = control.Denied // the token has died meanwhile
+			return nil, control.Denied // the token has died meanwhile
 		}
-		k.warn("token not redeemed", "peer", name, "key_id", who.key.ID, "error", err)
-		conn.Send(first.ID, &control.Refusal{Refused: control.TypeEnrol, Reason: reason})
-		return
+		return nil, control.Unavailable
 	}
-	e := event{Event: "enrol", Peer: name, KeyID: next.ID, Source: source(conn.RemoteAddr()).String(), Note: replaced}
+	e := event{Event: "enrol", Peer: name, KeyID: next.ID, Source: from.String(), Note: replaced}
 	if again {
 		e.Event = "enrol.again"
 	}
 	k.audit.add(e)
-	k.log.Info("token redeemed", "peer", name, "key_id", next.ID, "again", again)
-	grant := &control.EnrolGrant{Name: name, KeyID: next.ID, Key: bytes.Clone(key.Bytes()), KDCs: k.Config().Addresses}
-	conn.Send(first.ID, grant)
-	clear(grant.Key)
+	k.log.Info("token redeemed", "peer", name, "key_id", next.ID, "source", from, "again", again)
+	return &control.EnrolGrant{
+		Name: name, KeyID: next.ID, Key: bytes.Clone(key.Bytes()), KDCs: k.Config().Addresses,
+	}, 0
 }
 
 // promote makes the next key current: a message has verified under it.

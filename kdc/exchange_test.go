@@ -358,13 +358,18 @@ func TestRequestsInFlightAreBounded(t *testing.T) {
 	})
 }
 
+// cannotRecord makes the KDC find that its audit record cannot be written.
+func (p pair) cannotRecord() {
+	p.ledger.breakDown(errDiskFull)
+	p.audit.add(event{Event: "anything"})
+	time.Sleep(2 * auditSync)
+}
+
 // TestUnrecordedIsNotIssued: while the audit record cannot be written nothing is granted; afterwards it is again.
 func TestUnrecordedIsNotIssued(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, aToB)
-		p.ledger.breakDown(errDiskFull)
-		p.audit.add(event{Event: "anything"})
-		time.Sleep(2 * auditSync)
+		p.cannotRecord()
 		p.a.request(p.b.address())
 		if got := p.a.denied(); got != control.Unavailable {
 			t.Errorf("denied for %s", got)

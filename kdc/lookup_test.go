@@ -127,9 +127,7 @@ func TestLookupAtDetached(t *testing.T) {
 func TestLookupUnrecorded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, aToB)
-		p.ledger.breakDown(errDiskFull)
-		p.audit.add(event{Event: "anything"})
-		time.Sleep(2 * auditSync)
+		p.cannotRecord()
 		p.a.send(3, &control.Lookup{Name: "b"})
 		if got := await[*control.LookupReply](p.a); got.Reason != control.Unavailable || got.Permitted {
 			t.Errorf("%+v", got)

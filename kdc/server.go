@@ -115,8 +115,7 @@ func (k *KDC) receive(ctx context.Context, nc net.Conn, known func()) {
 	known()
 	switch {
 	case k.isSuspended(who) && who.role != roleCurrent: // that may have acks to bring
-		conn.Send(first.ID, &control.Refusal{Refused: first.Message.Type(), Reason: control.Suspended})
-		conn.Shutdown(farewell)
+		refuse(conn, first, control.Suspended)
 		return
 	case who.role == roleToken:
 		k.enrol(ctx, conn, who, first)
@@ -124,12 +123,17 @@ func (k *KDC) receive(ctx context.Context, nc net.Conn, known func()) {
 	case who.role == roleNext:
 		if err := k.promote(ctx, who); err != nil {
 			k.warn("key not put in use", "peer", who.peer.name, "key_id", who.key.ID, "error", err)
-			conn.Send(first.ID, &control.Refusal{Refused: first.Message.Type(), Reason: control.Unavailable})
-			conn.Shutdown(farewell)
+			refuse(conn, first, control.Unavailable)
 			return
 		}
 	}
 	k.attend(conn, who, first)
+}
+
+// refuse answers the first message of a connection with a no, and ends it.
+func refuse(conn *control.Conn, first control.Envelope, reason control.Reason) {
+	conn.Send(first.ID, &control.Refusal{Refused: first.Message.Type(), Reason: reason})
+	conn.Shutdown(farewell)
 }
 
 // keyOf finds a key for a handshake; the caller destroys it. A token is known until it expires.

@@ -22,6 +22,13 @@ import (
 // serve puts a handler behind a unix socket and gives a client of it.
 func serve(t *testing.T, h http.Handler) *Client {
 	t.Helper()
+	c, _ := serveWithin(t, h, 0)
+	return c
+}
+
+// serveWithin is serve with a deadline for reading requests; zero is none.
+func serveWithin(t *testing.T, h http.Handler, timeout time.Duration) (*Client, *httptest.Server) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "admin.sock")
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -29,13 +36,13 @@ func serve(t *testing.T, h http.Handler) *Client {
 	}
 	s := httptest.NewUnstartedServer(h)
 	s.Listener.Close()
-	s.Listener = l
+	s.Listener, s.Config.ReadTimeout = l, timeout
 	s.Start()
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	}}
 	t.Cleanup(func() { transport.CloseIdleConnections(); s.Close() })
-	return NewClient(&http.Client{Transport: transport})
+	return NewClient(&http.Client{Transport: transport}), s
 }
 
 var (

@@ -4,10 +4,6 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"net"
-	"net/http"
-	"net/http/httptest"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -43,28 +39,9 @@ func (s *slow) WatchSessions(ctx context.Context, _ kdc.SessionFilter) (iter.Seq
 	}, nil
 }
 
-// serveImpatient is serve with a deadline for reading requests.
-func serveImpatient(t *testing.T, h http.Handler) (*Client, *httptest.Server) {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "admin.sock")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := httptest.NewUnstartedServer(h)
-	s.Listener.Close()
-	s.Listener, s.Config.ReadTimeout = l, readTimeout
-	s.Start()
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", path)
-	}}
-	t.Cleanup(func() { transport.CloseIdleConnections(); s.Close() })
-	return NewClient(&http.Client{Transport: transport}), s
-}
-
 // TestLongAnswers: a revocation may wait, and a watch go on, for longer than a request may take to be read.
 func TestLongAnswers(t *testing.T) {
-	c, _ := serveImpatient(t, Handler(&slow{}))
+	c, _ := serveWithin(t, Handler(&slow{}), readTimeout)
 	if rs, err := c.RevokeSessions(t.Context(), kdc.SessionFilter{All: true}, time.Minute); err != nil ||
 		!slices.Equal(rs, acked) {
 		t.Errorf("receipts %v, %v", rs, err)
@@ -106,7 +83,7 @@ func TestWatchCrosses(t *testing.T) {
 		t.Errorf("one watcher too many: %v", err)
 	}
 
-	c, s := serveImpatient(t, Handler(&slow{}))
+	c, s := serveWithin(t, Handler(&slow{}), readTimeout)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	events, err = c.WatchSessions(ctx, kdc.SessionFilter{})
