@@ -76,7 +76,7 @@ func TestOffersInFlightAreBounded(t *testing.T) {
 			synctest.Wait()
 		}
 		p.mu.Lock()
-		waiting := len(p.peers["b"].conn.offers)
+		waiting := len(p.live["b"].conn.offers)
 		p.mu.Unlock()
 		if waiting != maxOffers {
 			t.Errorf("%d offers wait, at most %d may", waiting, maxOffers)

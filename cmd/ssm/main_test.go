@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,10 +16,14 @@ import (
 	"ssmnet/cmd/internal/script"
 )
 
-// The scripts run this very binary as ssm, and as an SSM without interface and network (fake_test.go).
+// The scripts run this very binary as ssm, and as an SSM without interface and network (fake_test.go), each as whoever
+// they will.
 func TestMain(m *testing.M) {
-	space.BeRoot()
-	testscript.Main(m, map[string]func(){"ssm": main, "fakessm": fakeSSM})
+	programs := map[string]func(){"ssm": main, "fakessm": fakeSSM}
+	if programs[filepath.Base(os.Args[0])] == nil {
+		space.BeRoot()
+	}
+	testscript.Main(m, programs)
 }
 
 // TestScripts runs testdata/*.txtar. Each script has a state directory of its own, in $SSMNET_SSM_DIR. None makes an
