@@ -41,7 +41,7 @@ func TestForeignReceipts(t *testing.T) {
 			synctest.Wait()
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			if p.peers["a"].owed[keys.Session] == nil {
+			if p.live["a"].owed[keys.Session] == nil {
 				t.Errorf("%s settles it", why)
 			}
 		}
@@ -57,7 +57,7 @@ func TestForeignReceipts(t *testing.T) {
 		owed("an ack of what the revocation has made needless")
 		p.a.send(0, &control.RevokeAck{Sessions: id})
 		synctest.Wait()
-		if n := len(p.peers["a"].owed); n != 0 {
+		if n := len(p.live["a"].owed); n != 0 {
 			t.Errorf("%d acks owed", n)
 		}
 	})
