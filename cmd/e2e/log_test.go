@@ -110,11 +110,15 @@ func called(call *ast.CallExpr) string {
 	return ""
 }
 
-// lineKeys are the attributes' keys of a line; ok is false for a call that makes none.
+// lineKeys are the attributes' keys of a line, or the key of an attribute that is made by itself, by slog.String or Add of a
+// slog.Record; ok is false for any other call.
 func lineKeys(names map[string]bool, call *ast.CallExpr) (keys []string, ok bool) {
 	args := call.Args
 	switch {
-	case names[called(call)]:
+	case (called(call) == "String" || called(call) == "Add") && len(args) == 2 && text(args[0]) != "":
+	case !names[called(call)]:
+		return nil, false
+	default:
 		for len(args) > 0 && called(call) == "Log" && text(args[0]) == "" {
 			args = args[1:] // context and level
 		}
@@ -122,8 +126,6 @@ func lineKeys(names map[string]bool, call *ast.CallExpr) (keys []string, ok bool
 			return nil, false
 		}
 		args = args[1:] // the message
-	case called(call) != "Add" || len(args) < 2 || text(args[0]) == "": // Add is a slog.Record's
-		return nil, false
 	}
 	for i := 0; i < len(args); i += 2 {
 		keys = append(keys, text(args[i]))
