@@ -51,7 +51,7 @@ func TestForeignReceipts(t *testing.T) {
 		if _, err := p.RevokeSessions(t.Context(), SessionFilter{ID: keys.Session}, 0); err != nil {
 			t.Fatal(err)
 		}
-		p.acked(&connection{k: p.KDC, name: "a", boot: control.NewBoot()}, &control.RevokeAck{Sessions: id})
+		p.onRevokeAck(&connection{k: p.KDC, name: "a", boot: control.NewBoot()}, &control.RevokeAck{Sessions: id})
 		owed("another run")
 		p.a.send(0, &control.NarrowAck{Session: keys.Session, AsOf: p.snapshot.Load().asOf})
 		owed("an ack of what the revocation has made needless")

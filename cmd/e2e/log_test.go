@@ -110,11 +110,12 @@ func called(call *ast.CallExpr) string {
 	return ""
 }
 
-// lineKeys are the attributes' keys of a line, or of slog.String; ok is false for a call that is neither.
+// lineKeys are the attributes' keys of a line, or the key of an attribute that is made by itself, by slog.String or Add of a
+// slog.Record; ok is false for any other call.
 func lineKeys(names map[string]bool, call *ast.CallExpr) (keys []string, ok bool) {
 	args := call.Args
 	switch {
-	case called(call) == "String" && len(args) == 2: // slog.String: a key and its value
+	case (called(call) == "String" || called(call) == "Add") && len(args) == 2 && text(args[0]) != "":
 	case !names[called(call)]:
 		return nil, false
 	default:

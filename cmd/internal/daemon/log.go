@@ -8,7 +8,7 @@ import (
 // NewLog makes the log of a program. A line says what happened and, in attributes, to whom, in which step and why. The
 // same thing has the same key everywhere (a test in cmd/e2e holds all lines to these):
 //
-//	step        of the exchange: 1 hold, 2 request, 3 decide and install, 4 release
+//	step        of the exchange: 1 hold, 2 request, 3 decide and install, 4 release or answer
 //	peer        name of the peer that the line is about
 //	requester   name of the peer that asked for a session, where the line is the KDC's
 //	responder   name of the other one
