@@ -30,14 +30,16 @@ func again(path string, log *bytes.Buffer) *undo.Journal {
 	return undo.New(path, slog.New(slog.NewTextHandler(log, nil)))
 }
 
-// dump is all that can be seen of the namespace's interfaces, addresses and routes, but for the queueing discipline: the
-// one that the kernel gives an interface as it comes up for the first time stays.
+// dump is all that can be seen of tun9's offloads and the namespace's interfaces, addresses and routes, but for the queueing
+// discipline, of which the one that the kernel gives an interface as it comes up for the first time stays, and what of
+// offloads was asked for in vain.
 func dump(t testing.TB) (all string) {
 	t.Helper()
 	for _, line := range []string{"-d -o link", "-o addr", "-4 route show table all", "-6 route show table all", "rule"} {
 		all += "# ip " + line + "\n" + sandbox.IP(t, line)
 	}
-	return regexp.MustCompile(`qdisc \S+ `).ReplaceAllString(all, "")
+	all += sandbox.Run(t, "ethtool", "-k", "tun9")
+	return regexp.MustCompile(`qdisc \S+ | \[requested on\]`).ReplaceAllString(all, "")
 }
 
 // beyond gives the lines of a that b has not.

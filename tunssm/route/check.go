@@ -18,7 +18,7 @@ import (
 //   - covers one of avoid (the underlay addresses of KDCs and peers) and the host has no more specific route to it: the
 //     tunnel's own frames would enter the tunnel.
 //
-// Addresses of the host itself are never routed and so never avoided. The host's tables are read once for each family.
+// The host's tables are read once for each family.
 func Check(prefixes []netip.Prefix, ifname string, avoid []netip.Addr) (map[netip.Prefix]error, error) {
 	conflicts := map[netip.Prefix]error{}
 	err := eachUnderlay(prefixes, ifname, func(prefix netip.Prefix, host underlay) {
@@ -54,7 +54,6 @@ func eachUnderlay(prefixes []netip.Prefix, ifname string, do func(netip.Prefix, 
 type underlay struct {
 	connected []attached // its networks, one for each address
 	routes    []attached // its unicast routes, the connected networks' among them
-	own       map[netip.Addr]bool
 }
 
 // attached is a prefix and the interface it leads to.
@@ -77,7 +76,7 @@ func (u underlay) check(prefix netip.Prefix, avoid []netip.Addr) error {
 	}
 	for _, addr := range avoid {
 		addr = addr.Unmap().WithZone("")
-		if prefix.Contains(addr) && !u.own[addr] && u.longest(addr) <= prefix.Bits() {
+		if prefix.Contains(addr) && u.longest(addr) <= prefix.Bits() {
 			return fmt.Errorf("%w: %s covers %s, the underlay address of a KDC or peer, and no narrower route does",
 				ErrConflict, prefix, addr)
 		}
@@ -110,7 +109,7 @@ func readUnderlay(ifname string, ipv4 bool) (underlay, error) {
 	for _, link := range links {
 		names[link.Attrs().Index] = link.Attrs().Name
 	}
-	u := underlay{own: make(map[netip.Addr]bool)}
+	var u underlay
 	addresses, err := kernel.Addresses(nil, family)
 	if err != nil {
 		return underlay{}, err
@@ -133,7 +132,6 @@ func (u *underlay) addAddress(address netlink.Addr, name, exclude string) {
 	if !ok || name == exclude {
 		return
 	}
-	u.own[prefix.Addr()] = true
 	u.connected = append(u.connected, attached{prefix.Masked(), name})
 	if peer, ok := kernel.Prefix(address.Peer); ok && peer != prefix.Masked() {
 		u.connected = append(u.connected, attached{peer, name}) // the other end of a point-to-point link

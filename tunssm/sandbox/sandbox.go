@@ -130,16 +130,17 @@ func SetSysctl(t testing.TB, name, value string) {
 // IP runs ip(8) in the thread's namespace.
 func IP(t testing.TB, line string) string {
 	t.Helper()
-	return run(t, "ip", strings.Fields(line)...)
+	return Run(t, "ip", strings.Fields(line)...)
 }
 
 // NFT runs nft(8) there.
 func NFT(t testing.TB, args ...string) string {
 	t.Helper()
-	return run(t, "nft", args...)
+	return Run(t, "nft", args...)
 }
 
-func run(t testing.TB, program string, args ...string) string {
+// Run runs a program there, and gives what it says.
+func Run(t testing.TB, program string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(program, args...).CombinedOutput()
 	if err != nil {

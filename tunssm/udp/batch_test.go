@@ -139,13 +139,15 @@ func TestShortBuffer(t *testing.T) {
 	sandbox.Enter(t)
 	c := listenOn(t, 0)
 	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
-	for _, size := range []int{101, 100} {
-		if err := c.Send(make([]byte, size), 0, self); err != nil {
+	fits := bytes.Repeat([]byte{1}, 100)
+	for _, datagram := range [][]byte{make([]byte, 101), fits} {
+		if err := c.Send(datagram, 0, self); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n, _, _, err := c.Receive(make([]byte, 100)); n != 100 || err != nil {
-		t.Errorf("Receive = %d, %v; want the datagram that fits", n, err)
+	b := make([]byte, 100)
+	if n, _, _, err := c.Receive(b); !bytes.Equal(b[:n], fits) || err != nil {
+		t.Errorf("Receive = %x, %v; want the datagram that fits", b[:n], err)
 	}
 }
 

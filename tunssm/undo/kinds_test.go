@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
 
 	"ssmnet/tunssm/sandbox"
 )
@@ -21,6 +22,9 @@ func TestEveryKind(t *testing.T) {
 		sandbox.IP(t, line)
 	}
 	j, path, log := newJournal(t)
+	if err := netlink.LinkSetGSOIPv4MaxSize(sandbox.Link(t, "tun9"), 40000); err != nil { // which GSO sets, too
+		t.Fatal(err)
+	}
 	tun8, tun9 := sandbox.Link(t, "tun8"), sandbox.Link(t, "tun9")
 	_, err := j.Claim(Table(nftables.TableFamilyINet, "tun9"))
 	err = errors.Join(err,
