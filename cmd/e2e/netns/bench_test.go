@@ -30,6 +30,7 @@ type benched struct {
 
 // TestBench measures between two hosts, by either family, where policy permits it; elsewhere it says why not.
 func TestBench(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 3, grant("h1", "h2", "tcp/7601"), grant("h2", "h3", "*"))
 	a, b, c := n.Hosts[0], n.Hosts[1], n.Hosts[2]
 	n.KDC.online(t, a, b, c)
@@ -70,6 +71,7 @@ func TestBench(t *testing.T) {
 // TestBenchIsInsideAlone: what comes by the underlay is not answered, whatever its destination, and by the tunnel nothing
 // without a grant.
 func TestBenchIsInsideAlone(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 2, grant("h1", "h2", "tcp/22"))
 	a, b := n.Hosts[0], n.Hosts[1]
 	n.KDC.online(t, a, b)
@@ -98,6 +100,7 @@ func TestBenchIsInsideAlone(t *testing.T) {
 // TestHostileBench: garbage, half-open streams and a thousand connections leave the far SSM as it was, and the next
 // honest measurement goes through.
 func TestHostileBench(t *testing.T) {
+	t.Parallel()
 	n := newOverlay(t, 2, grant("h1", "h2", "tcp/7601"))
 	a, b := n.Hosts[0], n.Hosts[1]
 	n.KDC.online(t, a, b)

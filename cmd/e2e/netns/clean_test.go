@@ -83,6 +83,7 @@ func answered(t *testing.T, from, to *Host, port int) time.Duration {
 // TestKilledOften: nothing is left behind after the next up, and traffic runs again in time, whichever side sends first.
 // In the end `ssm down`, with no SSM there, leaves nothing at all.
 func TestKilledOften(t *testing.T) {
+	t.Parallel()
 	for name, setting := range map[string]struct {
 		prepare []string // commands of ip
 		flags   []string

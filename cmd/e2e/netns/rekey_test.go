@@ -93,6 +93,7 @@ func glared(sessions []tunssm.SessionStatus) bool {
 
 // TestAutomaticRekey: the same where policy has sessions replaced as often as it can, by whichever side is first.
 func TestAutomaticRekey(t *testing.T) {
+	t.Parallel()
 	n := newNet(t, 2)
 	n.start(t, "10.77.0.1")
 	n.KDC.ApplyText(t, `{"schema": "ssmnet.policy/v1", "session": {"rekey": "1s"}, "grants": [`+

@@ -184,9 +184,9 @@ func TestDatagrams(t *testing.T) {
 	for name, s := range map[string]Settings{
 		"plain":     {Only: udp, Delay: ms},
 		"duplicate": {Only: udp, Duplicate: 0.2},
-		"reorder":   {Only: udp, Reorder: 0.25, ReorderBy: 5 * ms},
+		"reorder":   {Only: udp, Reorder: 0.25, ReorderBy: 50 * ms},
 		"jitter":    {Only: udp, Delay: 5 * ms, Jitter: 5 * ms},
-		"all":       {Only: udp, Loss: 0.3, Duplicate: 0.2, Reorder: 0.25, ReorderBy: 5 * ms, Delay: 2 * ms, Jitter: ms},
+		"all":       {Only: udp, Loss: 0.3, Duplicate: 0.2, Reorder: 0.25, ReorderBy: 50 * ms, Delay: 2 * ms, Jitter: ms},
 	} {
 		before := net.relay.Status().Forward.Counters
 		got := datagrams(t, net, s, n)

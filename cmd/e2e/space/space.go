@@ -43,21 +43,16 @@ func New(t testing.TB) (space *os.File) {
 // any goroutine afterwards.
 func In(space *os.File, f func() error) error {
 	return onThread(func() error {
-		if err := Move(space); err != nil {
-			return err
+		runtime.LockOSThread() // for good: a thread that has moved ends with its goroutine
+		if err := unix.Setns(int(space.Fd()), unix.CLONE_NEWNET); err != nil {
+			return os.NewSyscallError("setns", err)
 		}
 		return f()
 	})
 }
 
-// Move takes the caller's thread to a namespace, for good: it ends with its goroutine.
-func Move(space *os.File) error {
-	runtime.LockOSThread()
-	return os.NewSyscallError("setns", unix.Setns(int(space.Fd()), unix.CLONE_NEWNET))
-}
-
 func unshare() error {
-	runtime.LockOSThread()
+	runtime.LockOSThread() // for good, as in In
 	return os.NewSyscallError("unshare", unix.Unshare(unix.CLONE_NEWNET))
 }
 
