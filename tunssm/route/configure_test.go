@@ -93,10 +93,10 @@ func TestConfigureRefusals(t *testing.T) {
 		t.Errorf("no such interface: %v", err)
 	}
 	sandbox.Drop(t, unix.CAP_NET_ADMIN)
-	if err := Configure("tun0", sandbox.Prefixes("10.90.0.1/24"), 1420); !errors.Is(err, ErrPrivilege) {
+	if err := Configure("tun0", sandbox.Prefixes("10.90.0.1/24"), 1420); !errors.Is(err, kernel.ErrPrivilege) {
 		t.Errorf("Configure: %v, want ErrPrivilege", err)
 	}
-	if err := Add("tun0", sandbox.Prefixes("10.90.0.0/24")[0]); !errors.Is(err, ErrPrivilege) {
+	if err := Add("tun0", sandbox.Prefixes("10.90.0.0/24")[0]); !errors.Is(err, kernel.ErrPrivilege) {
 		t.Errorf("Add: %v, want ErrPrivilege", err)
 	}
 }

@@ -22,8 +22,6 @@ var (
 
 	// ErrNoInterface: no interface of that name exists.
 	ErrNoInterface = kernel.ErrNoInterface
-	// ErrPrivilege: the process may not change the host's network.
-	ErrPrivilege = kernel.ErrPrivilege
 )
 
 func downError(ifname string) error {

@@ -12,7 +12,7 @@ import (
 
 // The name of an address or a route is its prefix, and whatever is not zero of it as key=value.
 
-// describe makes a name; parse takes it apart.
+// describe makes a name; described takes it apart.
 func describe(prefix netip.Prefix, numbers map[string]int, texts map[string]string) string {
 	name := prefix.String()
 	for _, key := range slices.Sorted(maps.Keys(numbers)) {
