@@ -320,7 +320,12 @@ func TestThirdHostLoop(t *testing.T) {
 			a.Run(t, "ip", ip, "route", "add", site, "via", gateway) // back to the other, past the tunnel
 			b.Run(t, "ip", ip, "route", "add", stub, "via", source, "metric", "10")
 			c.Run(t, "ip", ip, "addr", "add", one, "dev", "eth0")
-			c.Run(t, "ip", ip, "route", "add", site, "via", gateway, "src", strings.Split(one, "/")[0])
+			eventually(t, started, "the address can be used", func() error {
+				if r := c.Try(t, "ip", ip, "route", "replace", site, "via", gateway, "src", strings.Split(one, "/")[0]); r.Code != 0 {
+					return errors.New(r.String())
+				}
+				return nil
+			})
 			a.Run(t, "ping", "-c1", "-W2", b.V4.String())
 			before := b.footing(t)
 			c.Try(t, "ping", "-c1", "-W1", "-t", "64", dst)
