@@ -271,7 +271,7 @@ func TestForcedKDCAddress(t *testing.T) {
 			is("the host routes it into the tunnel, tun0")
 			before := a.footing(t)
 			for _, inner := range []int{4, 6} {
-				a.Run(t, "ping", "-c2", "-i0.05", "-W2", b.address(inner))
+				a.Run(t, "ping", "-c2", "-i0.05", "-W10", b.address(inner))
 			}
 			time.Sleep(loopWatch)
 			after := a.footing(t)
@@ -326,7 +326,7 @@ func TestThirdHostLoop(t *testing.T) {
 				}
 				return nil
 			})
-			a.Run(t, "ping", "-c1", "-W2", b.V4.String())
+			a.Run(t, "ping", "-c1", "-W10", b.V4.String())
 			before := b.footing(t)
 			c.Try(t, "ping", "-c1", "-W1", "-t", "64", dst)
 			after := b.footing(t)
