@@ -40,7 +40,7 @@ func TestSessionKeysErased(t *testing.T) {
 		{"idle", sessionIdle, func() {}},
 	} {
 		k.ApplyText(t, `{"schema": "ssmnet.policy/v1", `+way.policy+`"grants": [`+permitted+`]}`)
-		a.Run(t, "ping", "-c2", "-i0.2", "-W2", b.V4.String())
+		a.Run(t, "ping", "-c2", "-i0.2", "-W10", b.V4.String())
 		settled(t, a, b)
 		keys := inBoth(readMemory(t, onA).schedules(), readMemory(t, onB).schedules())
 		if len(keys) != 2 {

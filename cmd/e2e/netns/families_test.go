@@ -124,7 +124,7 @@ func TestNothingOfLinks(t *testing.T) {
 	n.start(t, "10.77.0.1", grant("tag:all", "tag:all", "icmp"))
 	inside := startCapture(t, a, "tun0", filepath.Join(n.dir, "tun0.pcap"))
 	for _, family := range []int{4, 6} {
-		a.Run(t, "ping", "-c2", "-i0.05", "-W2", b.address(family))
+		a.Run(t, "ping", "-c2", "-i0.05", "-W10", b.address(family))
 	}
 	settled(t, a, b)
 	a.Run(t, "ip", "link", "set", "tun0", "down")

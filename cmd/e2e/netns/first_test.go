@@ -27,7 +27,7 @@ func TestFirstPacket(t *testing.T) {
 		if left := len(a.Status(t).Sessions) + len(b.Status(t).Sessions); left != 0 {
 			t.Fatalf("start %d is not cold: %d sessions are left", i, left)
 		}
-		a.Run(t, "ping", "-c1", "-W2", b.address(4+2*(i%2)))
+		a.Run(t, "ping", "-c1", "-W10", b.address(4+2*(i%2)))
 	}
 	checkSteps(t, a.Log(t))
 }

@@ -111,7 +111,7 @@ func (f *flow) runs(t *testing.T) {
 // cut waits until the flow has had no answer for a while, and gives when it had the last.
 func (f *flow) cut(t *testing.T) time.Time {
 	t.Helper()
-	const silence = 300 * time.Millisecond
+	const silence = time.Second
 	eventually(t, patience, "the flow is cut", func() error {
 		if quiet := time.Since(f.newest()); quiet < silence {
 			return fmt.Errorf("an answer %v ago", quiet)

@@ -11,7 +11,7 @@ func TestInterfaceUpAgain(t *testing.T) {
 	t.Parallel()
 	n := newOverlay(t, 2, grant("h1", "h2", "icmp"))
 	a, b := n.Hosts[0], n.Hosts[1]
-	a.Run(t, "ping", "-c1", "-W2", b.V4.String())
+	a.Run(t, "ping", "-c1", "-W10", b.V4.String())
 	a.Run(t, "ip", "link", "set", "tun0", "down")
 	eventually(t, started, "the SSM notices", func() error {
 		if r := a.TrySSM(t, "status", "--check", "ready"); r.Code == 0 {
@@ -27,8 +27,8 @@ func TestInterfaceUpAgain(t *testing.T) {
 		}
 		return nil
 	})
-	a.Run(t, "ping", "-c1", "-W2", b.V4.String())
-	a.Run(t, "ping", "-6", "-c1", "-W2", b.V6.String())
+	a.Run(t, "ping", "-c1", "-W10", b.V4.String())
+	a.Run(t, "ping", "-6", "-c1", "-W10", b.V6.String())
 }
 
 // TestUpConflict: a network of the host that the overlay would take is a matter of moments, not of up's whole timeout, and

@@ -271,7 +271,7 @@ func TestForcedKDCAddress(t *testing.T) {
 			is("the host routes it into the tunnel, tun0")
 			before := a.footing(t)
 			for _, inner := range []int{4, 6} {
-				a.Run(t, "ping", "-c2", "-i0.05", "-W2", b.address(inner))
+				a.Run(t, "ping", "-c2", "-i0.05", "-W10", b.address(inner))
 			}
 			time.Sleep(loopWatch)
 			after := a.footing(t)
@@ -320,8 +320,13 @@ func TestThirdHostLoop(t *testing.T) {
 			a.Run(t, "ip", ip, "route", "add", site, "via", gateway) // back to the other, past the tunnel
 			b.Run(t, "ip", ip, "route", "add", stub, "via", source, "metric", "10")
 			c.Run(t, "ip", ip, "addr", "add", one, "dev", "eth0")
-			c.Run(t, "ip", ip, "route", "add", site, "via", gateway, "src", strings.Split(one, "/")[0])
-			a.Run(t, "ping", "-c1", "-W2", b.V4.String())
+			eventually(t, started, "the address can be used", func() error {
+				if r := c.Try(t, "ip", ip, "route", "replace", site, "via", gateway, "src", strings.Split(one, "/")[0]); r.Code != 0 {
+					return errors.New(r.String())
+				}
+				return nil
+			})
+			a.Run(t, "ping", "-c1", "-W10", b.V4.String())
 			before := b.footing(t)
 			c.Try(t, "ping", "-c1", "-W1", "-t", "64", dst)
 			after := b.footing(t)

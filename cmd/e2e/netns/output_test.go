@@ -52,7 +52,7 @@ func TestOutput(t *testing.T) {
 	n := newOverlay(t, 2, grant("h1", "h2", "icmp"))
 	a, b, k := n.Hosts[0], n.Hosts[1], n.KDC
 
-	a.Run(t, "ping", "-c2", "-i0.05", "-W2", b.V4.String())
+	a.Run(t, "ping", "-c2", "-i0.05", "-W10", b.V4.String())
 	id := settled(t, a, b)
 	ping := show(t, a.SSM(t, "ping", "h2", "-c", "3", "-o", "json"), "ssmnet.ping/v1")
 	ping.has(t, "first_us median_us worst_us")

@@ -45,7 +45,7 @@ func TestRefused(t *testing.T) {
 	a, peer, stranger := n.Hosts[0], n.Hosts[1], n.Hosts[2]
 	t.Run("denied", func(t *testing.T) { checkRefused(t, a, stranger, denied) })
 
-	a.Run(t, "ping", "-c1", "-W2", peer.V4.String())
+	a.Run(t, "ping", "-c1", "-W10", peer.V4.String())
 	peer.SSM(t, "down")
 	eventually(t, started, "the close of the session is heard", func() error {
 		if left := a.Sending(t); len(left) > 0 {
@@ -102,7 +102,7 @@ func checkRefused(t *testing.T, from, to *Host, want refusal) {
 	for i, family := range []int{4, 6} {
 		checkTCP(t, from, to.at(family, 7000), want.errno[i])
 		checkUDP(t, from, to.at(family, 7000), want.errno[i], !want.policy)
-		r := from.Try(t, "ping", "-c1", "-W3", to.address(family))
+		r := from.Try(t, "ping", "-c1", "-W10", to.address(family))
 		if r.Code == 0 || !strings.Contains(r.Stdout, want.ping[i]) {
 			t.Errorf("want %q, got %v", want.ping[i], r)
 		}

@@ -89,7 +89,7 @@ func TestRotate(t *testing.T) {
 
 	thief.SSM(t, "down")
 	write(t, filepath.Join(thief.dir, "identity"), string(copied), 0o600)
-	refuses(t, thief.TrySSM(t, "up", "--timeout", "2s"), 3, "handshake failed")
+	refuses(t, thief.TrySSM(t, "up", "--timeout", "4s"), 3, "handshake failed")
 	if settled(t, a, b) != id || !a.Status(t).KDCs[0].Connected {
 		t.Error("the copy has disturbed the peer that it was of")
 	}

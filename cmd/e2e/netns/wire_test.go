@@ -42,11 +42,11 @@ func TestWire(t *testing.T) {
 	n.start(t, "10.77.0.1", grant(a.Name, b.Name, "icmp", "tcp/7000"))
 	inside := startCapture(t, a, "tun0", filepath.Join(n.dir, "tun0.pcap"))
 
-	a.Run(t, "ping", "-c1", "-W2", b.V4.String())
+	a.Run(t, "ping", "-c1", "-W10", b.V4.String())
 	settled(t, a, b) // until then frames go to every candidate, and would be counted twice
 	for _, family := range []int{4, 6} {
 		for _, size := range pingSizes {
-			a.Run(t, "ping", "-c1", "-W2", "-s", strconv.Itoa(size), b.address(family))
+			a.Run(t, "ping", "-c1", "-W10", "-s", strconv.Itoa(size), b.address(family))
 		}
 	}
 	a.pingPattern(t, "10.77.0.12", theRest)
@@ -104,7 +104,7 @@ func sendMarkers(t *testing.T, a, b *Host, family int) {
 // pingPattern sends a ping full of the text.
 func (h *Host) pingPattern(t *testing.T, address, text string) {
 	t.Helper()
-	h.Run(t, "ping", "-c1", "-W2", "-s", "200", "-p", hex.EncodeToString([]byte(text)), address)
+	h.Run(t, "ping", "-c1", "-W10", "-s", "200", "-p", hex.EncodeToString([]byte(text)), address)
 }
 
 // nothingInClear looks for what must not cross the underlay, in any frame of it.
