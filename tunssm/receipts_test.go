@@ -75,3 +75,32 @@ func TestNarrowIsSeen(t *testing.T) {
 		}
 	})
 }
+
+// TestAcceptComesLast: a responder accepts what it has installed, so that the first frame finds its SPI.
+func TestAcceptComesLast(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		kdc, early := w.kdcs[0], -1
+		kdc.set(func(s *script) {
+			s.terms = func(x *control.Terms) { x.Until = time.Now().Add(time.Hour).Unix() }
+		})
+		w.stations["b"].in(func(acq *acquirer) {
+			acq.now = func() time.Time { // asked for while the session is installed
+				time.Sleep(time.Millisecond)
+				if early < 0 {
+					early = len(heard[*control.KeyAccept](kdc, "b"))
+				}
+				return time.Now()
+			}
+		})
+		a, b := w.stations["a"], w.stations["b"]
+		pkt := datagram(a, b, 9, "first")
+		a.host.TUN.Inject(pkt)
+		time.Sleep(10 * time.Millisecond)
+		b.wants(pkt)
+		b.in(func(*acquirer) {
+			if early != 0 {
+				t.Errorf("%d accepts before it was installed", early)
+			}
+		})
+	})
+}
