@@ -1,18 +1,20 @@
-package route
+package undo
 
 import (
 	"os"
 	"testing"
+
+	"ssmnet/tunssm/sandbox"
 )
 
 // TestPutBackFails: what the kernel does not take back stays on record while the rest is undone, and is tried again by
 // the next run.
 func TestPutBackFails(t *testing.T) {
-	enterNamespace(t)
+	sandbox.Enter(t)
 	j, path, log := newJournal(t)
-	was := sysctl(t, redirects)
+	was := sandbox.Sysctl(t, redirects)
 	other := map[string]string{"0": "1", "1": "0"}[was]
-	stuck := change{Kind: "sysctl", Name: forwarding, Was: "no number", Now: sysctl(t, forwarding)}
+	stuck := Change{Kind: "sysctl", Name: forwarding, Was: "no number", Now: sandbox.Sysctl(t, forwarding)}
 	if err := j.record(stuck); err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +29,7 @@ func TestPutBackFails(t *testing.T) {
 			t.Errorf("run %d: the record is gone: %v", run, err)
 		}
 	}
-	if got := sysctl(t, redirects); got != was {
+	if got := sandbox.Sysctl(t, redirects); got != was {
 		t.Errorf("the other was not put back: %s", got)
 	}
 }
