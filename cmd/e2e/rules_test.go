@@ -43,7 +43,6 @@ var below = map[string][]string{
 	"tunssm/route":         {"tunssm/undo", "tunssm/kernel"},
 	"tunssm/undo":          {"tunssm/kernel", "packet/secret"},
 	"tunssm/kernel":        {},
-	"tunssm/sandbox":       {"tunssm/kernel"},
 	"tunssm/bench":         {},
 	"kdc/admin":            {"kdc", "policy", "packet/control", "packet", "packet/secret"},
 	"kdc":                  {"kdc/store", "policy", "packet/control", "packet", "packet/secret"},

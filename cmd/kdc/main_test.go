@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,15 +12,21 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"ssmnet/cmd/e2e/space"
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/cmd/internal/daemon"
 	"ssmnet/cmd/internal/script"
 	"ssmnet/kdc/admin"
 )
 
-// The scripts run this very binary as kdc, and as a KDC that has sessions without any SSM (fake_test.go).
+// The scripts run this very binary as kdc, and as a KDC that has sessions without any SSM (fake_test.go), each as whoever
+// they will.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"kdc": main, "fakekdc": fakeKDC})
+	programs := map[string]func(){"kdc": main, "fakekdc": fakeKDC}
+	if programs[filepath.Base(os.Args[0])] == nil {
+		space.BeRoot()
+	}
+	testscript.Main(m, programs)
 }
 
 // TestScripts runs testdata/*.txtar. Each script has a state directory of its own, in $SSMNET_KDC_DIR.

@@ -15,9 +15,8 @@ import (
 
 	"github.com/flynn/noise"
 
-	"ssmnet/packet/secret"
-
 	"ssmnet/packet"
+	"ssmnet/packet/secret"
 )
 
 // Fuzz targets run in processes of their own, which start from the same seeds: keys and ids in them are fixed.

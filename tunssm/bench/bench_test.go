@@ -19,7 +19,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
-	"ssmnet/tunssm/sandbox"
+	"ssmnet/cmd/e2e/space"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -88,8 +88,8 @@ func TestMeasure(t *testing.T) {
 // TestListen: a sink serves the addresses that it was told last, and says of which it cannot. That it serves them by their
 // interface alone is shown in namespaces (cmd/e2e/netns).
 func TestListen(t *testing.T) {
-	sandbox.Enter(t)
-	sandbox.Bridge(t, "tun0", "10.90.0.1/24", "10.90.0.2/24", "10.90.0.3/24")
+	space.Enter(t)
+	space.Bridge(t, "tun0", "10.90.0.1/24", "10.90.0.2/24", "10.90.0.3/24")
 	kept := new(log)
 	s := NewSink(slog.New(slog.NewTextHandler(kept, nil)))
 	addrs := func(all ...string) (list []netip.Addr) {

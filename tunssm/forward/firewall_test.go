@@ -7,12 +7,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"ssmnet/tunssm/sandbox"
+	"ssmnet/cmd/e2e/space"
 )
 
 // TestFirewalls: a policy that drops what is forwarded is told with the rule to add, until a rule speaks of the interface.
 func TestFirewalls(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	told := func(ipv4 bool) []string {
 		t.Helper()
 		list, err := Firewalls("tun0", ipv4)
@@ -21,12 +21,12 @@ func TestFirewalls(t *testing.T) {
 		}
 		return list
 	}
-	sandbox.NFT(t, "add table inet f; add chain inet f forward { type filter hook forward priority 0; policy accept; }\n"+
+	space.NFT(t, "add table inet f; add chain inet f forward { type filter hook forward priority 0; policy accept; }\n"+
 		"add chain inet f input { type filter hook input priority 0; policy drop; }")
 	if got := told(true); len(got) != 0 {
 		t.Errorf("told %q", got)
 	}
-	sandbox.NFT(t, "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }\n"+
+	space.NFT(t, "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }\n"+
 		"add rule ip filter FORWARD iifname eth0 accept")
 	got := told(true)
 	if len(got) != 1 || !strings.Contains(got[0], "chain FORWARD in table ip filter") ||
@@ -36,11 +36,11 @@ func TestFirewalls(t *testing.T) {
 	if got := told(false); len(got) != 0 {
 		t.Errorf("of IPv6: %q", got)
 	}
-	sandbox.NFT(t, "insert rule ip filter FORWARD iifname tun0 accept")
+	space.NFT(t, "insert rule ip filter FORWARD iifname tun0 accept")
 	if got := told(true); len(got) != 0 {
 		t.Errorf("told %q though a rule accepts", got)
 	}
-	sandbox.NFT(t, "chain inet f forward { policy drop; }")
+	space.NFT(t, "chain inet f forward { policy drop; }")
 	if four, six := told(true), told(false); len(four) != 1 || len(six) != 1 {
 		t.Errorf("told %q, %q", four, six)
 	}
@@ -48,7 +48,7 @@ func TestFirewalls(t *testing.T) {
 
 // TestLegacyFirewall: the tables of legacy iptables are not seen into; that there is one for filtering is told.
 func TestLegacyFirewall(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	if got, err := Firewalls("tun0", true); len(got) != 0 || err != nil {
 		t.Fatalf("told %q, %v", got, err)
 	}

@@ -8,18 +8,18 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"ssmnet/cmd/e2e/space"
 	"ssmnet/tunssm/kernel"
 	"ssmnet/tunssm/route"
-	"ssmnet/tunssm/sandbox"
 )
 
 // TestForwardRenamed: an interface that was renamed is no longer forwarded from afterwards, whether it was seen to have
 // another name or not.
 func TestForwardRenamed(t *testing.T) {
 	for _, seen := range []bool{true, false} {
-		sandbox.Enter(t)
-		sandbox.Bridge(t, "tun0")
-		link := sandbox.Bridge(t, "eth1")
+		space.Enter(t)
+		space.Bridge(t, "tun0")
+		link := space.Bridge(t, "eth1")
 		j, file, log := newJournal(t)
 		subnets := [2]netip.Prefix{netip.MustParsePrefix("192.168.7.0/24"), netip.MustParsePrefix("fd19:7::/64")}
 		if err := Switch(j, "tun0", route.Ways{subnets[0]: {"eth1"}, subnets[1]: {"eth1"}}); err != nil {
@@ -35,13 +35,13 @@ func TestForwardRenamed(t *testing.T) {
 			}
 		}
 		for _, name := range []string{"ipv4/conf/lan9/forwarding", "ipv6/conf/lan9/force_forwarding"} {
-			if sandbox.Sysctl(t, name) != "1" {
+			if space.Sysctl(t, name) != "1" {
 				t.Errorf("renamed, seen %t: %s is off", seen, name)
 			}
 		}
 		putsBack(t, again(file, log), 4)
 		for _, name := range []string{"ipv4/conf/lan9/forwarding", "ipv6/conf/lan9/force_forwarding"} {
-			if sandbox.Sysctl(t, name) != "0" {
+			if space.Sysctl(t, name) != "0" {
 				t.Errorf("put back, seen %t: %s is left on", seen, name)
 			}
 		}
@@ -50,9 +50,9 @@ func TestForwardRenamed(t *testing.T) {
 
 // TestForwardReplaced: an interface that has come to have the name of one that we made forward is somebody else's.
 func TestForwardReplaced(t *testing.T) {
-	sandbox.Enter(t)
-	sandbox.Bridge(t, "tun0")
-	link := sandbox.Bridge(t, "eth1")
+	space.Enter(t)
+	space.Bridge(t, "tun0")
+	link := space.Bridge(t, "eth1")
 	j, file, log := newJournal(t)
 	subnet := netip.MustParsePrefix("192.168.7.0/24")
 	if err := Switch(j, "tun0", route.Ways{subnet: {"eth1"}}); err != nil {
@@ -61,7 +61,7 @@ func TestForwardReplaced(t *testing.T) {
 	if err := netlink.LinkDel(link); err != nil {
 		t.Fatal(err)
 	}
-	sandbox.Bridge(t, "eth1")
+	space.Bridge(t, "eth1")
 	if err := kernel.SetSysctl("ipv4/conf/eth1/forwarding", "1"); err != nil { // somebody
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestForwardReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	putsBack(t, again(file, log), 1) // the tunnel's
-	if sandbox.Sysctl(t, "ipv4/conf/eth1/forwarding") != "1" {
+	if space.Sysctl(t, "ipv4/conf/eth1/forwarding") != "1" {
 		t.Error("another interface of that name no longer forwards")
 	}
 }
@@ -78,9 +78,9 @@ func TestForwardReplaced(t *testing.T) {
 // forwarded before but ours, it is kept from it again.
 func TestForwardForOthers(t *testing.T) {
 	for _, before := range []bool{false, true} {
-		sandbox.Enter(t)
-		sandbox.Bridge(t, "tun0")
-		sandbox.Bridge(t, "eth1")
+		space.Enter(t)
+		space.Bridge(t, "tun0")
+		space.Bridge(t, "eth1")
 		const all, eth1 = "ipv4/conf/all/forwarding", "ipv4/conf/eth1/forwarding"
 		set := func(name, value string) {
 			t.Helper()
@@ -102,7 +102,7 @@ func TestForwardForOthers(t *testing.T) {
 		if _, err := again(file, log).PutBack(); err != nil {
 			t.Fatal(err)
 		}
-		if got, want := sandbox.Sysctl(t, eth1), map[bool]string{false: "1", true: "0"}[before]; got != want {
+		if got, want := space.Sysctl(t, eth1), map[bool]string{false: "1", true: "0"}[before]; got != want {
 			t.Errorf("all forwarded before: %t: eth1 is %s, want %s", before, got, want)
 		}
 		if told := strings.Contains(log.String(), "somebody else has changed it"); told == before {

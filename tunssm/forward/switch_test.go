@@ -14,9 +14,9 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"ssmnet/cmd/e2e/space"
 	"ssmnet/tunssm/kernel"
 	"ssmnet/tunssm/route"
-	"ssmnet/tunssm/sandbox"
 	"ssmnet/tunssm/undo"
 )
 
@@ -75,10 +75,10 @@ func differs(a, b map[string]string) map[string]string {
 // TestForward: the interfaces of the ways and the tunnel forward, one family or both, and no others; what is no longer wanted
 // is put back at once, what remains by the next run.
 func TestForward(t *testing.T) {
-	sandbox.Enter(t)
-	sandbox.Bridge(t, "tun0")
-	sandbox.Bridge(t, "eth1")
-	sandbox.Bridge(t, "eth2")
+	space.Enter(t)
+	space.Bridge(t, "tun0")
+	space.Bridge(t, "eth1")
+	space.Bridge(t, "eth2")
 	if !perInterface("tun0") {
 		t.Fatal("this kernel forwards IPv6 on all interfaces or none: these tests need Linux 6.17")
 	}
@@ -120,8 +120,8 @@ func TestForward(t *testing.T) {
 	if err := errors.Join(err, netlink.LinkDel(eth2)); err != nil {
 		t.Fatal(err)
 	}
-	sandbox.Bridge(t, "eth2") // as a card that is put in again
-	if err := Switch(j, "tun0", route.Ways{six: {"eth2"}}); err != nil || sandbox.Sysctl(t, "ipv6/conf/eth2/force_forwarding") != "1" {
+	space.Bridge(t, "eth2") // as a card that is put in again
+	if err := Switch(j, "tun0", route.Ways{six: {"eth2"}}); err != nil || space.Sysctl(t, "ipv6/conf/eth2/force_forwarding") != "1" {
 		t.Errorf("an interface that came back: %v", err)
 	}
 	if err := Switch(j, "tun0", route.Ways{four: {"eth9"}}); err == nil {
@@ -136,9 +136,9 @@ func TestForward(t *testing.T) {
 // TestForwardAll: where the kernel can forward IPv6 on all interfaces only, those that listened to routers go on, and those
 // that forwarded before do so afterwards.
 func TestForwardAll(t *testing.T) {
-	sandbox.Enter(t)
-	sandbox.Bridge(t, "eth1")
-	sandbox.Bridge(t, "eth2")
+	space.Enter(t)
+	space.Bridge(t, "eth1")
+	space.Bridge(t, "eth2")
 	if err := kernel.SetSysctl("ipv6/conf/eth2/forwarding", "1"); err != nil {
 		t.Fatal(err)
 	}
@@ -168,8 +168,8 @@ func TestForwardAll(t *testing.T) {
 
 // TestForwardFails: that IPv6 is forwarded on all interfaces is told only where everything else has gone well.
 func TestForwardFails(t *testing.T) {
-	sandbox.Enter(t)
-	sandbox.Bridge(t, "eth1")
+	space.Enter(t)
+	space.Bridge(t, "eth1")
 	j, file, log := newJournal(t)
 	four, six := netip.MustParsePrefix("192.168.7.0/24"), netip.MustParsePrefix("fd19:7::/64")
 	const old = "none9" // of which no kernel has force_forwarding
@@ -186,10 +186,10 @@ func TestForwardFails(t *testing.T) {
 
 // TestForwardReadOnly: in a container whose sysctls cannot be set, that is said, and nothing is left to put back.
 func TestForwardReadOnly(t *testing.T) {
-	sandbox.Enter(t)
-	sandbox.Bridge(t, "tun0")
-	sandbox.Bridge(t, "eth1")
-	sandbox.ReadOnly(t, "/proc/sys")
+	space.Enter(t)
+	space.Bridge(t, "tun0")
+	space.Bridge(t, "eth1")
+	space.ReadOnly(t, "/proc/sys")
 	j, file, log := newJournal(t)
 	err := Switch(j, "tun0", route.Ways{netip.MustParsePrefix("192.168.7.0/24"): {"eth1"}})
 	if !errors.Is(err, unix.EROFS) || !strings.Contains(err.Error(), "ipv4/conf/eth1/forwarding") {

@@ -13,7 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"ssmnet/tunssm/sandbox"
+	"ssmnet/cmd/e2e/space"
 	"ssmnet/tunssm/tun"
 	"ssmnet/tunssm/undo"
 )
@@ -36,9 +36,9 @@ func again(path string, log *bytes.Buffer) *undo.Journal {
 func dump(t testing.TB) (all string) {
 	t.Helper()
 	for _, line := range []string{"-d -o link", "-o addr", "-4 route show table all", "-6 route show table all", "rule"} {
-		all += "# ip " + line + "\n" + sandbox.IP(t, line)
+		all += "# ip " + line + "\n" + space.IP(t, line)
 	}
-	all += sandbox.Run(t, "ethtool", "-k", "tun9")
+	all += space.Run(t, "ethtool", "-k", "tun9")
 	return regexp.MustCompile(`qdisc \S+ | \[requested on\]`).ReplaceAllString(all, "")
 }
 
@@ -48,7 +48,7 @@ func beyond(a, b string) []string {
 	return slices.DeleteFunc(strings.Split(a, "\n"), func(line string) bool { return slices.Contains(there, line) })
 }
 
-func addPersistent(t testing.TB) { t.Helper(); sandbox.IP(t, "tuntap add tun9 mode tun") }
+func addPersistent(t testing.TB) { t.Helper(); space.IP(t, "tuntap add tun9 mode tun") }
 
 // TestAdopt: a TUN that was there before the SSM is as it was before, after an end and after a kill at any point.
 func TestAdopt(t *testing.T) {
@@ -69,17 +69,17 @@ func TestAdopt(t *testing.T) {
 	for name, lines := range found {
 		for killed := range 6 {
 			t.Run(name, func(t *testing.T) {
-				sandbox.Enter(t)
+				space.Enter(t)
 				addPersistent(t)
 				if !Persistent("tun9") || Persistent("lo") || Persistent("tun7") {
 					t.Error("which interface is there to stay?")
 				}
 				for _, line := range lines {
-					sandbox.IP(t, line)
+					space.IP(t, line)
 				}
 				complete := func() {
 					if strings.Contains(strings.Join(lines, " "), "fd09::1/64") {
-						if err := awaitLocal("tun9", sandbox.Prefixes("fd09::1/64")); err != nil {
+						if err := awaitLocal("tun9", space.Prefixes("fd09::1/64")); err != nil {
 							t.Error(err)
 						}
 					}
@@ -106,21 +106,21 @@ func TestAdopt(t *testing.T) {
 // use does what a run does, up to a step.
 func use(t *testing.T, j *undo.Journal, steps int) {
 	t.Helper()
-	addresses := sandbox.Prefixes("100.80.0.2/32", "fd80::2/128", "10.9.0.3/32")
+	addresses := space.Prefixes("100.80.0.2/32", "fd80::2/128", "10.9.0.3/32")
 	var device *tun.Device
 	for _, step := range []func() error{
 		func() error { return Adopt(j, "tun9", 1420) },
 		func() (err error) { device, err = tun.Attach("tun9"); return err },
 		func() error { return j.Addresses("tun9", addresses) },
 		func() error { return Configure("tun9", addresses, 1420) },
-		func() error { return Add("tun9", sandbox.Prefixes("10.20.0.0/16")[0]) },
-		func() error { return Add("tun9", sandbox.Prefixes("fd20::/48")[0]) },
+		func() error { return Add("tun9", space.Prefixes("10.20.0.0/16")[0]) },
+		func() error { return Add("tun9", space.Prefixes("fd20::/48")[0]) },
 	}[:steps+1] {
 		if err := step(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for device != nil && sandbox.Link(t, "tun9").Attrs().RawFlags&unix.IFF_UP != 0 && !strings.Contains(sandbox.IP(t, "-o link show tun9"), "LOWER_UP") {
+	for device != nil && space.Link(t, "tun9").Attrs().RawFlags&unix.IFF_UP != 0 && !strings.Contains(space.IP(t, "-o link show tun9"), "LOWER_UP") {
 		runtime.Gosched() // until the kernel has seen that somebody is attached
 	}
 	if device != nil {
@@ -141,15 +141,15 @@ func TestAdoptedAndChanged(t *testing.T) {
 			[]string{"10.8.0.0/16 via 10.90.0.9 dev br9", "10.9.0.1/24", "mtu 1500"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			sandbox.Enter(t)
+			space.Enter(t)
 			addPersistent(t)
 			for _, line := range []string{"link set tun9 up", "addr add 10.9.0.1/24 dev tun9", "route add 10.8.0.0/16 via 10.9.0.2"} {
-				sandbox.IP(t, line)
+				space.IP(t, line)
 			}
 			j, path, log := newJournal(t)
 			use(t, j, 5)
 			for _, line := range tt.theirs {
-				sandbox.IP(t, line)
+				space.IP(t, line)
 			}
 			if _, err := again(path, log).PutBack(); err != nil {
 				t.Fatal(err)
@@ -169,13 +169,13 @@ func TestAdoptedAndChanged(t *testing.T) {
 
 // TestGone: what has gone with its interface needs no putting back; an interface of the same name is another.
 func TestGone(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	j, _, _ := newJournal(t)
 	addPersistent(t)
 	if err := Adopt(j, "tun9", 1420); err != nil {
 		t.Fatal(err)
 	}
-	if err := j.Addresses("tun9", sandbox.Prefixes("100.80.0.2/32")); err != nil {
+	if err := j.Addresses("tun9", space.Prefixes("100.80.0.2/32")); err != nil {
 		t.Fatal(err)
 	}
 	link, err := netlink.LinkByName("tun9")
@@ -186,8 +186,8 @@ func TestGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	addPersistent(t)
-	sandbox.IP(t, "addr add 100.80.0.2/32 dev tun9")
-	sandbox.IP(t, "link set tun9 mtu 1420")
+	space.IP(t, "addr add 100.80.0.2/32 dev tun9")
+	space.IP(t, "link set tun9 mtu 1420")
 	before := dump(t)
 	if n, err := j.PutBack(); n != 0 || err != nil {
 		t.Errorf("%d changes undone, %v", n, err)

@@ -8,12 +8,12 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"ssmnet/tunssm/sandbox"
+	"ssmnet/cmd/e2e/space"
 )
 
 // TestCandidates: which addresses of which interfaces, in which order.
 func TestCandidates(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	want := func(what, exclude string, addrs ...string) {
 		t.Helper()
 		got, err := Candidates(exclude)
@@ -29,10 +29,10 @@ func TestCandidates(t *testing.T) {
 		}
 	}
 	want("loopback only", "tun0")
-	sandbox.Bridge(t, "lan0", "192.168.7.1/24", "192.168.7.2/24", "fe80::7/64", "169.254.1.1/16", "fd07::1/64")
-	sandbox.Bridge(t, "tun0", "10.90.0.1/24", "fd90::1/64")
+	space.Bridge(t, "lan0", "192.168.7.1/24", "192.168.7.2/24", "fe80::7/64", "169.254.1.1/16", "fd07::1/64")
+	space.Bridge(t, "tun0", "10.90.0.1/24", "fd90::1/64")
 	want("one interface", "tun0", "192.168.7.1", "fd07::1", "192.168.7.2")
-	uplink := sandbox.Bridge(t, "wan0", "198.51.100.1/24", "2001:db8::1/64")
+	uplink := space.Bridge(t, "wan0", "198.51.100.1/24", "2001:db8::1/64")
 	route := &netlink.Route{LinkIndex: uplink.Attrs().Index, Gw: net.IPv4(198, 51, 100, 254)}
 	if err := netlink.RouteAdd(route); err != nil {
 		t.Fatal(err)
@@ -41,7 +41,7 @@ func TestCandidates(t *testing.T) {
 	want("nothing excluded", "", "198.51.100.1", "2001:db8::1", "192.168.7.1", "fd07::1", "10.90.0.1", "fd90::1",
 		"192.168.7.2")
 	for _, a := range []string{"203.0.113.1/32", "203.0.113.2/32", "203.0.113.3/32", "203.0.113.4/32"} {
-		sandbox.Up(t, "wan0", a)
+		space.Up(t, "wan0", a)
 	}
 	want("many", "tun0", "198.51.100.1", "2001:db8::1", "192.168.7.1", "fd07::1",
 		"203.0.113.1", "192.168.7.2", "203.0.113.2", "203.0.113.3", "203.0.113.4")

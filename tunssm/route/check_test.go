@@ -10,8 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"ssmnet/cmd/e2e/space"
 	"ssmnet/tunssm/kernel"
-	"ssmnet/tunssm/sandbox"
 )
 
 // check asks about one route into tun0.
@@ -26,19 +26,19 @@ func check(t *testing.T, prefix netip.Prefix, avoid ...netip.Addr) error {
 
 // TestCheck builds a host with a LAN, a default route, a narrow route to one KDC, a point-to-point link and a tunnel.
 func TestCheck(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	openTUN(t, "tun0")
-	if err := Configure("tun0", sandbox.Prefixes("10.90.0.1/24", "fd90::1/64"), 1420); err != nil {
+	if err := Configure("tun0", space.Prefixes("10.90.0.1/24", "fd90::1/64"), 1420); err != nil {
 		t.Fatal(err)
 	}
-	index := sandbox.Bridge(t, "lan0", "192.168.7.1/24", "fd07::1/64").Attrs().Index
+	index := space.Bridge(t, "lan0", "192.168.7.1/24", "fd07::1/64").Attrs().Index
 	gw := net.ParseIP("192.168.7.254")
-	sandbox.Route(t, netlink.Route{LinkIndex: index, Gw: gw}, "0.0.0.0/0")
-	sandbox.Route(t, netlink.Route{LinkIndex: index, Gw: gw}, "198.51.100.7/32")
-	sandbox.Route(t, netlink.Route{LinkIndex: index, Gw: gw}, "10.8.0.0/16")
-	sandbox.Route(t, netlink.Route{LinkIndex: index, Gw: net.ParseIP("fd07::fe")}, "2001:db8:7::/48")
-	sandbox.Route(t, netlink.Route{Type: 7}, "10.66.0.0/16") // RTN_UNREACHABLE leads nowhere
-	ppp := sandbox.Bridge(t, "ppp0")
+	space.Route(t, netlink.Route{LinkIndex: index, Gw: gw}, "0.0.0.0/0")
+	space.Route(t, netlink.Route{LinkIndex: index, Gw: gw}, "198.51.100.7/32")
+	space.Route(t, netlink.Route{LinkIndex: index, Gw: gw}, "10.8.0.0/16")
+	space.Route(t, netlink.Route{LinkIndex: index, Gw: net.ParseIP("fd07::fe")}, "2001:db8:7::/48")
+	space.Route(t, netlink.Route{Type: 7}, "10.66.0.0/16") // RTN_UNREACHABLE leads nowhere
+	ppp := space.Bridge(t, "ppp0")
 	peer, err := netlink.ParseAddr("172.20.0.1/32")
 	if err != nil {
 		t.Fatal(err)
@@ -109,16 +109,16 @@ func TestCheck(t *testing.T) {
 // TestCheckIsRouting compares check with what it predicts: after the prefix is routed into the tunnel, the avoided
 // address must not be sent there (the oracle is the kernel's own lookup).
 func TestCheckIsRouting(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	openTUN(t, "tun0")
-	if err := Configure("tun0", sandbox.Prefixes("10.90.0.1/32"), 1420); err != nil {
+	if err := Configure("tun0", space.Prefixes("10.90.0.1/32"), 1420); err != nil {
 		t.Fatal(err)
 	}
 	tunnel, err := netlink.LinkByName("tun0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	lan := sandbox.Bridge(t, "lan0", "192.168.7.1/24").Attrs().Index
+	lan := space.Bridge(t, "lan0", "192.168.7.1/24").Attrs().Index
 	random := rand.New(rand.NewPCG(1, 2))
 	pick := func(shortest int) netip.Prefix {
 		addr := netip.AddrFrom4([4]byte{20, byte(random.IntN(2)), byte(random.IntN(4)) << 6, byte(random.IntN(4)) << 6})

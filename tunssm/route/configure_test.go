@@ -12,8 +12,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"ssmnet/cmd/e2e/space"
 	"ssmnet/tunssm/kernel"
-	"ssmnet/tunssm/sandbox"
 )
 
 // addressesOf reads the interface's addresses, sorted.
@@ -40,21 +40,21 @@ func addressesOf(t testing.TB, name string) []netip.Prefix {
 }
 
 func TestConfigure(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	openTUN(t, "tun0")
 	for _, step := range []struct {
 		name      string
 		addresses []netip.Prefix
 		mtu       int
 	}{
-		{"first", sandbox.Prefixes("10.90.0.1/24", "fd90::1/64"), 1420},
-		{"again", sandbox.Prefixes("10.90.0.1/24", "fd90::1/64"), 1420},
-		{"single addresses", sandbox.Prefixes("10.90.0.1/32", "fd90::1/128"), 1280},
-		{"longer and shorter", sandbox.Prefixes("10.90.0.1/16", "10.90.0.2/16", "fd90::1/48"), 1420},
-		{"the second becomes the first", sandbox.Prefixes("10.90.0.2/16", "fd90::1/48"), 1420},
-		{"others", sandbox.Prefixes("10.91.0.1/32", "10.91.0.2/32", "fd91::1/64"), 9000},
-		{"IPv6 only", sandbox.Prefixes("fd91::1/64"), 1420},
-		{"IPv4 only", sandbox.Prefixes("10.91.0.1/24"), 1420},
+		{"first", space.Prefixes("10.90.0.1/24", "fd90::1/64"), 1420},
+		{"again", space.Prefixes("10.90.0.1/24", "fd90::1/64"), 1420},
+		{"single addresses", space.Prefixes("10.90.0.1/32", "fd90::1/128"), 1280},
+		{"longer and shorter", space.Prefixes("10.90.0.1/16", "10.90.0.2/16", "fd90::1/48"), 1420},
+		{"the second becomes the first", space.Prefixes("10.90.0.2/16", "fd90::1/48"), 1420},
+		{"others", space.Prefixes("10.91.0.1/32", "10.91.0.2/32", "fd91::1/64"), 9000},
+		{"IPv6 only", space.Prefixes("fd91::1/64"), 1420},
+		{"IPv4 only", space.Prefixes("10.91.0.1/24"), 1420},
 		{"none", nil, 1420},
 	} {
 		if err := Configure("tun0", step.addresses, step.mtu); err != nil {
@@ -84,7 +84,7 @@ func TestConfigure(t *testing.T) {
 }
 
 func TestConfigureRefusals(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	openTUN(t, "tun0")
 	if err := Configure("tun0", nil, MinMTU-1); err == nil || !strings.Contains(err.Error(), "1280") {
 		t.Errorf("small MTU: %v, want an error that names the least", err)
@@ -92,18 +92,18 @@ func TestConfigureRefusals(t *testing.T) {
 	if err := Configure("tun7", nil, 1420); !errors.Is(err, ErrNoInterface) || !strings.Contains(err.Error(), "tun7") {
 		t.Errorf("no such interface: %v", err)
 	}
-	sandbox.Drop(t, unix.CAP_NET_ADMIN)
-	if err := Configure("tun0", sandbox.Prefixes("10.90.0.1/24"), 1420); !errors.Is(err, kernel.ErrPrivilege) {
+	space.Drop(t, unix.CAP_NET_ADMIN)
+	if err := Configure("tun0", space.Prefixes("10.90.0.1/24"), 1420); !errors.Is(err, kernel.ErrPrivilege) {
 		t.Errorf("Configure: %v, want ErrPrivilege", err)
 	}
-	if err := Add("tun0", sandbox.Prefixes("10.90.0.0/24")[0]); !errors.Is(err, kernel.ErrPrivilege) {
+	if err := Add("tun0", space.Prefixes("10.90.0.0/24")[0]); !errors.Is(err, kernel.ErrPrivilege) {
 		t.Errorf("Add: %v, want ErrPrivilege", err)
 	}
 }
 
 // TestNoIPv6: where it is switched off, only addresses of IPv4 can be had, and the error says which is the matter.
 func TestNoIPv6(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	for _, which := range []string{"all", "default"} {
 		name := "/proc/sys/net/ipv6/conf/" + which + "/disable_ipv6"
 		if err := os.WriteFile(name, []byte("1"), 0); err != nil {
@@ -111,10 +111,10 @@ func TestNoIPv6(t *testing.T) {
 		}
 	}
 	openTUN(t, "tun0")
-	if err := Configure("tun0", sandbox.Prefixes("10.90.0.1/24", "fd90::1/64"), 1420); !errors.Is(err, ErrNoIPv6) {
+	if err := Configure("tun0", space.Prefixes("10.90.0.1/24", "fd90::1/64"), 1420); !errors.Is(err, ErrNoIPv6) {
 		t.Errorf("got %v, want ErrNoIPv6", err)
 	}
-	if err := Configure("tun0", sandbox.Prefixes("10.90.0.1/24"), 1420); err != nil {
+	if err := Configure("tun0", space.Prefixes("10.90.0.1/24"), 1420); err != nil {
 		t.Error(err)
 	}
 	if err := Add("tun0", netip.MustParsePrefix("fd91::/48")); !errors.Is(err, ErrNoIPv6) {
@@ -124,9 +124,9 @@ func TestNoIPv6(t *testing.T) {
 
 // TestIntact: what an interface loses by going down, and what is still missing as it comes up.
 func TestIntact(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	openTUN(t, "tun0")
-	addresses, routes := sandbox.Prefixes("10.90.0.1/32", "fd90::1/128"), sandbox.Prefixes("10.90.0.0/16", "fd90::/48")
+	addresses, routes := space.Prefixes("10.90.0.1/32", "fd90::1/128"), space.Prefixes("10.90.0.0/16", "fd90::/48")
 	setUpTUN := func() {
 		t.Helper()
 		if err := Configure("tun0", addresses, 1420); err != nil {
@@ -142,12 +142,12 @@ func TestIntact(t *testing.T) {
 		}
 	}
 	setUpTUN()
-	sandbox.IP(t, "link set tun0 down")
+	space.IP(t, "link set tun0 down")
 	if err := Intact("tun0", addresses, routes); !errors.Is(err, ErrDown) ||
 		err.Error() != "route: interface is down: bring it up with 'ip link set tun0 up'" {
 		t.Errorf("down: %v", err)
 	}
-	sandbox.IP(t, "link set tun0 up")
+	space.IP(t, "link set tun0 up")
 	if err := Intact("tun0", addresses, routes); !errors.Is(err, ErrLost) {
 		t.Errorf("up again: %v", err)
 	}

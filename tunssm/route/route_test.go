@@ -8,7 +8,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"ssmnet/tunssm/sandbox"
+	"ssmnet/cmd/e2e/space"
 	"ssmnet/tunssm/tun"
 )
 
@@ -23,13 +23,13 @@ func openTUN(t testing.TB, name string) *tun.Device {
 }
 
 func TestRoutes(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	d := openTUN(t, "tun0")
-	if err := Configure("tun0", sandbox.Prefixes("10.90.0.1/32", "fd90::1/128"), 1420); err != nil {
+	if err := Configure("tun0", space.Prefixes("10.90.0.1/32", "fd90::1/128"), 1420); err != nil {
 		t.Fatal(err)
 	}
-	lan := sandbox.Bridge(t, "lan0", "192.168.7.1/24")
-	sandbox.Route(t, netlink.Route{LinkIndex: lan.Attrs().Index, Priority: metric}, "10.99.0.0/16")
+	lan := space.Bridge(t, "lan0", "192.168.7.1/24")
+	space.Route(t, netlink.Route{LinkIndex: lan.Attrs().Index, Priority: metric}, "10.99.0.0/16")
 	list := func(want ...string) {
 		t.Helper()
 		got, err := List("tun0")
@@ -37,20 +37,20 @@ func TestRoutes(t *testing.T) {
 			t.Fatal(err)
 		}
 		slices.SortFunc(got, netip.Prefix.Compare)
-		if !slices.Equal(got, sandbox.Prefixes(want...)) {
+		if !slices.Equal(got, space.Prefixes(want...)) {
 			t.Errorf("List = %v, want %v", got, want)
 		}
 	}
 	list()
 	for range 2 { // the second time changes nothing
-		for _, p := range sandbox.Prefixes("10.90.0.0/24", "10.92.0.77/16", "fd90::/64", "2001:db8::5/128") {
+		for _, p := range space.Prefixes("10.90.0.0/24", "10.92.0.77/16", "fd90::/64", "2001:db8::5/128") {
 			if err := Add("tun0", p); err != nil {
 				t.Fatal(err)
 			}
 		}
 		list("10.90.0.0/24", "10.92.0.0/16", "2001:db8::5/128", "fd90::/64")
 	}
-	if err := Add("tun0", sandbox.Prefixes("10.99.0.0/16")[0]); !errors.Is(err, ErrConflict) {
+	if err := Add("tun0", space.Prefixes("10.99.0.0/16")[0]); !errors.Is(err, ErrConflict) {
 		t.Errorf("Add of what the LAN has with our metric: %v, want ErrConflict", err)
 	}
 	sources := map[string]string{"10.90.0.9": "10.90.0.1", "10.92.255.1": "10.90.0.1", "fd90::9": "fd90::1"}
@@ -60,7 +60,7 @@ func TestRoutes(t *testing.T) {
 		}
 	}
 	for range 2 {
-		for _, p := range sandbox.Prefixes("10.92.0.0/16", "fd90::/64", "10.1.0.0/16") {
+		for _, p := range space.Prefixes("10.92.0.0/16", "fd90::/64", "10.1.0.0/16") {
 			if err := Del("tun0", p); err != nil {
 				t.Fatal(err)
 			}
@@ -71,24 +71,24 @@ func TestRoutes(t *testing.T) {
 	if _, err := List("tun0"); !errors.Is(err, ErrNoInterface) {
 		t.Errorf("List without interface: %v, want ErrNoInterface", err)
 	}
-	if err := Add("tun0", sandbox.Prefixes("10.90.0.0/24")[0]); !errors.Is(err, ErrNoInterface) {
+	if err := Add("tun0", space.Prefixes("10.90.0.0/24")[0]); !errors.Is(err, ErrNoInterface) {
 		t.Errorf("Add without interface: %v, want ErrNoInterface", err)
 	}
-	if err := Del("tun0", sandbox.Prefixes("10.90.0.0/24")[0]); err != nil {
+	if err := Del("tun0", space.Prefixes("10.90.0.0/24")[0]); err != nil {
 		t.Errorf("Del without interface: %v", err)
 	}
 }
 
 // TestUndone: after the interface has gone, addresses, routes and links are what they were before it came.
 func TestUndone(t *testing.T) {
-	sandbox.Enter(t)
-	sandbox.Up(t, "lo", "192.168.7.1/24")
+	space.Enter(t)
+	space.Up(t, "lo", "192.168.7.1/24")
 	before := state(t)
 	d := openTUN(t, "tun0")
-	if err := Configure("tun0", sandbox.Prefixes("10.90.0.1/24", "fd90::1/64"), 1420); err != nil {
+	if err := Configure("tun0", space.Prefixes("10.90.0.1/24", "fd90::1/64"), 1420); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range sandbox.Prefixes("10.92.0.0/16", "fd92::/48") {
+	for _, p := range space.Prefixes("10.92.0.0/16", "fd92::/48") {
 		if err := Add("tun0", p); err != nil {
 			t.Fatal(err)
 		}

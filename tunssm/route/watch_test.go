@@ -9,8 +9,8 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"ssmnet/cmd/e2e/space"
 	"ssmnet/tunssm/kernel"
-	"ssmnet/tunssm/sandbox"
 )
 
 var errNotYet = errors.New("not yet")
@@ -27,14 +27,14 @@ func told(t *testing.T, w *Watcher, what string) {
 
 // TestWatch: what a watcher tells leads to a look at the interface, which in the end sees it as it is.
 func TestWatch(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	openTUN(t, "tun0")
 	w, err := Watch()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	addresses := sandbox.Prefixes("10.90.0.1/24", "fd90::1/64")
+	addresses := space.Prefixes("10.90.0.1/24", "fd90::1/64")
 	awaitState := func(what string, is error) {
 		t.Helper()
 		for err := error(errNotYet); !errors.Is(err, is); err = Intact("tun0", addresses, nil) {
@@ -45,9 +45,9 @@ func TestWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitState("configured", nil)
-	sandbox.IP(t, "link set tun0 down")
+	space.IP(t, "link set tun0 down")
 	awaitState("down", ErrDown)
-	sandbox.IP(t, "link set tun0 up")
+	space.IP(t, "link set tun0 up")
 	awaitState("up again", ErrLost)
 	w.Close()
 	w.Close()
@@ -58,16 +58,16 @@ func TestWatch(t *testing.T) {
 // TestWatchUnderlay: what happens to another interface is told: to its addresses, its routes, and whether it forwards, which
 // another SSM may switch off at its end.
 func TestWatchUnderlay(t *testing.T) {
-	sandbox.Enter(t)
-	sandbox.Bridge(t, "br9")
+	space.Enter(t)
+	space.Bridge(t, "br9")
 	for _, change := range []string{"addr add 10.91.0.1/24 dev br9", "route add 10.92.0.0/24 dev br9", "route del 10.92.0.0/24",
 		"link set br9 mtu 1400", "link set br9 name br8"} {
-		toldOf(t, change, func() { sandbox.IP(t, change) })
+		toldOf(t, change, func() { space.IP(t, change) })
 	}
 	for _, family := range []string{"ipv4", "ipv6"} {
 		for _, value := range []string{"1", "0"} {
 			name := kernel.Forwarding(family, "br8")
-			toldOf(t, name+" to "+value, func() { sandbox.SetSysctl(t, name, value) })
+			toldOf(t, name+" to "+value, func() { space.SetSysctl(t, name, value) })
 		}
 	}
 }
@@ -86,18 +86,18 @@ func toldOf(t *testing.T, what string, change func()) {
 
 // TestWatchFirewall: a change to chains and rules of nftables is told.
 func TestWatchFirewall(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	for _, change := range []string{"add table inet f", "add chain inet f c", "add rule inet f c counter", "flush chain inet f c"} {
-		toldOf(t, change, func() { sandbox.NFT(t, change) })
+		toldOf(t, change, func() { space.NFT(t, change) })
 	}
 }
 
 // TestNotTold: what the kernel says of routes in a table that is not the host's own, and of the elements of a set, concerns
 // nobody.
 func TestNotTold(t *testing.T) {
-	sandbox.Enter(t)
-	sandbox.Bridge(t, "br9", "10.91.0.1/24")
-	sandbox.NFT(t, "add table inet f; add set inet f s { type ipv4_addr; }")
+	space.Enter(t)
+	space.Bridge(t, "br9", "10.91.0.1/24")
+	space.NFT(t, "add table inet f; add set inet f s { type ipv4_addr; }")
 	const generation = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN // which ends what nftables says of a change
 	for _, tt := range []struct {
 		protocol int
@@ -106,9 +106,9 @@ func TestNotTold(t *testing.T) {
 		last     uint16
 		concerns func(syscall.NetlinkMessage) bool
 	}{
-		{unix.NETLINK_ROUTE, unix.RTNLGRP_IPV4_ROUTE, func() { sandbox.IP(t, "route add 10.92.0.0/24 dev br9 table 100") },
+		{unix.NETLINK_ROUTE, unix.RTNLGRP_IPV4_ROUTE, func() { space.IP(t, "route add 10.92.0.0/24 dev br9 table 100") },
 			unix.RTM_NEWROUTE, inMain},
-		{unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES, func() { sandbox.NFT(t, "add element inet f s { 192.0.2.1 }") },
+		{unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES, func() { space.NFT(t, "add element inet f s { 192.0.2.1 }") },
 			generation, ofRules},
 	} {
 		socket, err := nl.Subscribe(tt.protocol, tt.group)

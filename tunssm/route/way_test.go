@@ -9,24 +9,24 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"ssmnet/tunssm/sandbox"
+	"ssmnet/cmd/e2e/space"
 )
 
 // TestEnters: whoever made the route, the kernel's own choice counts.
 func TestEnters(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	openTUN(t, "tun0")
-	if err := Configure("tun0", sandbox.Prefixes("10.90.0.1/24", "fd90::1/64"), 1420); err != nil {
+	if err := Configure("tun0", space.Prefixes("10.90.0.1/24", "fd90::1/64"), 1420); err != nil {
 		t.Fatal(err)
 	}
-	lan := sandbox.Bridge(t, "lan0", "192.168.7.1/24", "fd07::1/64").Attrs().Index
+	lan := space.Bridge(t, "lan0", "192.168.7.1/24", "fd07::1/64").Attrs().Index
 	tunnel, err := Index("tun0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	sandbox.Route(t, netlink.Route{LinkIndex: tunnel, Scope: netlink.SCOPE_LINK}, "0.0.0.0/0")
-	sandbox.Route(t, netlink.Route{LinkIndex: lan, Scope: netlink.SCOPE_LINK}, "203.0.113.7/32")
-	sandbox.Route(t, netlink.Route{LinkIndex: tunnel}, "fd07::80/121")
+	space.Route(t, netlink.Route{LinkIndex: tunnel, Scope: netlink.SCOPE_LINK}, "0.0.0.0/0")
+	space.Route(t, netlink.Route{LinkIndex: lan, Scope: netlink.SCOPE_LINK}, "203.0.113.7/32")
+	space.Route(t, netlink.Route{LinkIndex: tunnel}, "fd07::80/121")
 	for dst, want := range map[string]bool{
 		"192.168.7.9": false, "198.51.100.1": true, "203.0.113.7": false, "::ffff:198.51.100.1": true, "10.90.0.9": true,
 		"fd07::9": false, "fd07::81": true, "fd90::9": true, "2001:db8::1": false, // no route at all
@@ -37,7 +37,7 @@ func TestEnters(t *testing.T) {
 		}
 	}
 	own, err := Own()
-	if want := sandbox.Prefixes("10.90.0.1/32", "127.0.0.1/32", "192.168.7.1/32", "::1/128", "fd07::1/128", "fd90::1/128"); err != nil {
+	if want := space.Prefixes("10.90.0.1/32", "127.0.0.1/32", "192.168.7.1/32", "::1/128", "fd07::1/128", "fd90::1/128"); err != nil {
 		t.Error(err)
 	} else {
 		for _, p := range want {
@@ -53,20 +53,20 @@ func TestEnters(t *testing.T) {
 
 // TestWay tells the route that decides from those that it wins over, and what is the host's own.
 func TestWay(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	openTUN(t, "tun0")
-	if err := Configure("tun0", sandbox.Prefixes("10.90.0.1/32", "fd90::1/128"), 1420); err != nil {
+	if err := Configure("tun0", space.Prefixes("10.90.0.1/32", "fd90::1/128"), 1420); err != nil {
 		t.Fatal(err)
 	}
-	index := sandbox.Bridge(t, "lan0", "192.168.7.1/24", "fd07::1/64").Attrs().Index
+	index := space.Bridge(t, "lan0", "192.168.7.1/24", "fd07::1/64").Attrs().Index
 	gw := net.ParseIP("192.168.7.254")
-	sandbox.Route(t, netlink.Route{LinkIndex: index, Gw: gw}, "0.0.0.0/0")
-	sandbox.Route(t, netlink.Route{LinkIndex: index, Gw: gw}, "10.20.3.0/24")
-	sandbox.Route(t, netlink.Route{LinkIndex: index, Gw: gw, MTU: 1400}, "198.51.100.0/24")
-	sandbox.Route(t, netlink.Route{LinkIndex: index, Gw: gw, MTU: 9000}, "192.0.2.0/24")
-	sandbox.Route(t, netlink.Route{LinkIndex: index, Gw: net.ParseIP("fd07::fe"), MTU: 1280}, "2001:db8::/48")
-	sandbox.Route(t, netlink.Route{Type: 7}, "10.66.0.0/16") // RTN_UNREACHABLE leads nowhere
-	for _, p := range sandbox.Prefixes("10.20.0.0/16", "fd20::/48") {
+	space.Route(t, netlink.Route{LinkIndex: index, Gw: gw}, "0.0.0.0/0")
+	space.Route(t, netlink.Route{LinkIndex: index, Gw: gw}, "10.20.3.0/24")
+	space.Route(t, netlink.Route{LinkIndex: index, Gw: gw, MTU: 1400}, "198.51.100.0/24")
+	space.Route(t, netlink.Route{LinkIndex: index, Gw: gw, MTU: 9000}, "192.0.2.0/24")
+	space.Route(t, netlink.Route{LinkIndex: index, Gw: net.ParseIP("fd07::fe"), MTU: 1280}, "2001:db8::/48")
+	space.Route(t, netlink.Route{Type: 7}, "10.66.0.0/16") // RTN_UNREACHABLE leads nowhere
+	for _, p := range space.Prefixes("10.20.0.0/16", "fd20::/48") {
 		if err := Add("tun0", p); err != nil {
 			t.Fatal(err)
 		}

@@ -13,13 +13,13 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
-	"ssmnet/tunssm/sandbox"
+	"ssmnet/cmd/e2e/space"
 )
 
 // TestClose looks at a read that waits, one that comes later, and what is left.
 func TestClose(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	sandbox.Enter(t)
+	space.Enter(t)
 	d := openUp(t, "10.90.0.1/24")
 	result := make(chan error)
 	read := func() {
@@ -28,7 +28,7 @@ func TestClose(t *testing.T) {
 	}
 	for _, when := range []string{"waiting", "later"} {
 		go read()
-		for when == "waiting" && !sandbox.Waits("ReadFrame") {
+		for when == "waiting" && !space.Waits("ReadFrame") {
 			runtime.Gosched()
 		}
 		if err := d.Close(); err != nil {
@@ -48,14 +48,14 @@ func TestClose(t *testing.T) {
 
 // TestGone deletes the interface under a read that waits.
 func TestGone(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	d := openUp(t, "10.90.0.1/24")
 	result := make(chan error)
 	go func() {
 		_, err := d.ReadFrame(make([]byte, maxFrame))
 		result <- err
 	}()
-	for !sandbox.Waits("ReadFrame") {
+	for !space.Waits("ReadFrame") {
 		runtime.Gosched()
 	}
 	link, err := netlink.LinkByName("tun0")
@@ -105,8 +105,8 @@ func TestRefusals(t *testing.T) {
 		{"other kind", "lan0", taken(func() (io.Closer, error) {
 			return nil, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "lan0"}})
 		}), ErrTaken, []string{"lan0", "--interface"}},
-		{"no privilege", "tun0", func(t *testing.T) { sandbox.Drop(t, unix.CAP_NET_ADMIN) }, ErrPrivilege, []string{"tun0", "CAP_NET_ADMIN", "sudo"}},
-		{"no module", "tun0", func(t *testing.T) { sandbox.Cover(t, "/dev/net") }, ErrNoTUN, []string{"/dev/net/tun", "modprobe"}},
+		{"no privilege", "tun0", func(t *testing.T) { space.Drop(t, unix.CAP_NET_ADMIN) }, ErrPrivilege, []string{"tun0", "CAP_NET_ADMIN", "sudo"}},
+		{"no module", "tun0", func(t *testing.T) { space.Cover(t, "/dev/net") }, ErrNoTUN, []string{"/dev/net/tun", "modprobe"}},
 		{"no name", "", nil, ErrName, []string{"--interface"}},
 		{"long name", "sixteen-letters-", nil, ErrName, []string{"sixteen-letters-", "--interface"}},
 		{"pattern", "tun%d", nil, ErrName, []string{"--interface"}},
@@ -114,7 +114,7 @@ func TestRefusals(t *testing.T) {
 		{"line", "tun\n0", nil, ErrName, []string{"--interface"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			sandbox.Enter(t)
+			space.Enter(t)
 			if c.before != nil {
 				c.before(t)
 			}
@@ -136,7 +136,7 @@ func TestRefusals(t *testing.T) {
 
 // TestAttach: an interface that was made to stay is used, by one at a time, and stays.
 func TestAttach(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	made := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tun0"}, Mode: netlink.TUNTAP_MODE_TUN}
 	if err := netlink.LinkAdd(made); err != nil {
 		t.Fatal(err)

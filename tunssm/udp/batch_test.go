@@ -14,7 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"ssmnet/tunssm/sandbox"
+	"ssmnet/cmd/e2e/space"
 )
 
 // frames makes a batch of count frames of segment bytes, the last of last bytes, each numbered from its start.
@@ -104,7 +104,7 @@ func TestBatches(t *testing.T) {
 
 // TestIPv4Only is the socket of a host without IPv6.
 func TestIPv4Only(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	c, err := listen(0, unix.AF_INET)
 	if err != nil {
 		t.Fatal(err)
@@ -123,7 +123,7 @@ func TestIPv4Only(t *testing.T) {
 
 // TestEmptyDatagram: it opens a NAT, and arrives as nothing.
 func TestEmptyDatagram(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	c := listenOn(t, 0)
 	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
 	if err := c.Send(nil, 0, self); err != nil {
@@ -136,7 +136,7 @@ func TestEmptyDatagram(t *testing.T) {
 
 // TestShortBuffer: what does not fit is dropped and not handed over cut.
 func TestShortBuffer(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	c := listenOn(t, 0)
 	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
 	fits := bytes.Repeat([]byte{1}, 100)
@@ -214,7 +214,7 @@ func narrow(t *testing.T, dst netip.Addr, mtu int) {
 
 // TestSingly is the socket of a network card that cannot segment.
 func TestSingly(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	c := listenOn(t, 0)
 	c.singly.Store(true)
 	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
@@ -227,7 +227,7 @@ func TestSingly(t *testing.T) {
 }
 
 func TestRefusedFrames(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	c := listenOn(t, 0)
 	self := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), c.LocalPort())
 	closed := netip.AddrPortFrom(self.Addr(), 9)
@@ -267,7 +267,7 @@ func TestRefusedFrames(t *testing.T) {
 
 // TestConcurrentSends: batches of several senders keep their own segment sizes.
 func TestConcurrentSends(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	c := listenOn(t, 0)
 	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
 	const senders, each, count = 4, 20, 10
@@ -303,7 +303,7 @@ func TestNoAllocations(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1", "::1"} {
 		for _, segment := range []int{0, 1400} {
 			t.Run(fmt.Sprintf("%s/%d", addr, segment), func(t *testing.T) {
-				sandbox.Enter(t)
+				space.Enter(t)
 				c := listenOn(t, 0)
 				self := netip.AddrPortFrom(netip.MustParseAddr(addr), c.LocalPort())
 				b, buf := make([]byte, 14000), make([]byte, maxBatch)

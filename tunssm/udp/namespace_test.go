@@ -6,26 +6,26 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"ssmnet/tunssm/sandbox"
+	"ssmnet/cmd/e2e/space"
 )
 
 // veth joins two new namespaces by a cable, eth0 at both ends with .1 and .2 of 10.77.0.0/24 and fd77::/64, and returns
 // how to enter each.
 func veth(t testing.TB) (inFirst, inSecond func()) {
 	t.Helper()
-	sandbox.Enter(t)
-	_, inFirst = sandbox.Stay(t)
-	sandbox.Enter(t)
-	second, inSecond := sandbox.Stay(t)
+	space.Enter(t)
+	_, inFirst = space.Stay(t)
+	space.Enter(t)
+	second, inSecond := space.Stay(t)
 	inFirst()
 	cable := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "eth0",
 		PeerNamespace: netlink.NsFd(second.Fd())}
 	if err := netlink.LinkAdd(cable); err != nil {
 		t.Fatal(err)
 	}
-	sandbox.Up(t, "eth0", "10.77.0.1/24", "fd77::1/64")
+	space.Up(t, "eth0", "10.77.0.1/24", "fd77::1/64")
 	inSecond()
-	sandbox.Up(t, "eth0", "10.77.0.2/24", "fd77::2/64")
+	space.Up(t, "eth0", "10.77.0.2/24", "fd77::2/64")
 	return inFirst, inSecond
 }
 

@@ -13,7 +13,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
-	"ssmnet/tunssm/sandbox"
+	"ssmnet/cmd/e2e/space"
 )
 
 // TestPortTaken: by one of ours, by an IPv4-only socket, and ports that are not for everybody.
@@ -27,14 +27,14 @@ func TestPortTaken(t *testing.T) {
 		t.Cleanup(func() { conn.Close() })
 		return uint16(conn.LocalAddr().(*net.UDPAddr).Port)
 	}
-	low := func(t *testing.T) uint16 { sandbox.Drop(t, unix.CAP_NET_BIND_SERVICE); return 500 }
+	low := func(t *testing.T) uint16 { space.Drop(t, unix.CAP_NET_BIND_SERVICE); return 500 }
 	for _, c := range []struct {
 		name   string
 		occupy func(*testing.T) uint16
 		want   error
 	}{{"ours", ours, ErrTaken}, {"IPv4 only", ipv4, ErrTaken}, {"privileged", low, ErrPrivilege}} {
 		t.Run(c.name, func(t *testing.T) {
-			sandbox.Enter(t)
+			space.Enter(t)
 			port := c.occupy(t)
 			conn, err := Listen(port)
 			if !errors.Is(err, c.want) {
@@ -50,7 +50,7 @@ func TestPortTaken(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	c := listenOn(t, 7601)
 	if c.LocalPort() != 7601 {
 		t.Errorf("port %d, want 7601", c.LocalPort())
@@ -74,8 +74,8 @@ func TestOptions(t *testing.T) {
 
 // TestUnprivileged: without CAP_NET_ADMIN the buffers are what the host allows, and all else works.
 func TestUnprivileged(t *testing.T) {
-	sandbox.Enter(t)
-	sandbox.Drop(t, unix.CAP_NET_ADMIN)
+	space.Enter(t)
+	space.Drop(t, unix.CAP_NET_ADMIN)
 	c := listenOn(t, 0)
 	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
 	b := frames(20, 1300, 1300)
@@ -88,7 +88,7 @@ func TestUnprivileged(t *testing.T) {
 
 // TestIPv6Disabled: the kernel has IPv6 and the host has it switched off.
 func TestIPv6Disabled(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	if err := os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestIPv6Disabled(t *testing.T) {
 
 func TestClose(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	sandbox.Enter(t)
+	space.Enter(t)
 	c := listenOn(t, 0)
 	result := make(chan error)
 	for _, when := range []string{"waiting", "later"} {
@@ -112,7 +112,7 @@ func TestClose(t *testing.T) {
 			_, _, _, err := c.Receive(make([]byte, maxBatch))
 			result <- err
 		}()
-		for when == "waiting" && !sandbox.Waits("Receive") {
+		for when == "waiting" && !space.Waits("Receive") {
 			runtime.Gosched()
 		}
 		if err := c.Close(); err != nil {

@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ssmnet/cmd/e2e/space"
 	"ssmnet/tunssm/kernel"
-	"ssmnet/tunssm/sandbox"
 )
 
 // newJournal gives a journal in an empty directory, its path, and what it logs.
@@ -48,9 +48,9 @@ const (
 
 // TestSysctl: a sysctl is changed on record, and put back by the run that changed it or by the next, however often.
 func TestSysctl(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	j, path, log := newJournal(t)
-	was := sandbox.Sysctl(t, forwarding)
+	was := space.Sysctl(t, forwarding)
 	now := map[string]string{"0": "1", "1": "0"}[was]
 	if err := j.Sysctl(forwarding, was); err != nil {
 		t.Fatal(err)
@@ -61,7 +61,7 @@ func TestSysctl(t *testing.T) {
 			if err := j.Sysctl(forwarding, now); err != nil {
 				t.Fatal(err)
 			}
-			if got := sandbox.Sysctl(t, forwarding); got != now {
+			if got := space.Sysctl(t, forwarding); got != now {
 				t.Fatalf("%s is %s, want %s", forwarding, got, now)
 			}
 		}
@@ -69,7 +69,7 @@ func TestSysctl(t *testing.T) {
 			t.Errorf("the file: %v, %v", info, err)
 		}
 		putsBack(t, run, 1)
-		if got := sandbox.Sysctl(t, forwarding); got != was {
+		if got := space.Sysctl(t, forwarding); got != was {
 			t.Errorf("put back to %s, want %s", got, was)
 		}
 		putsBack(t, run, 0)
@@ -89,11 +89,11 @@ func TestSysctl(t *testing.T) {
 // TestChangedTwice: the value before the first change comes back, also where a kill has cut the putting back short;
 // where somebody else has given it another, theirs stays.
 func TestChangedTwice(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	const name = "ipv4/conf/lo/rp_filter"
 	set := func(value string) {
 		t.Helper()
-		sandbox.SetSysctl(t, name, value)
+		space.SetSysctl(t, name, value)
 	}
 	for _, tt := range []struct {
 		made     []string // by us
@@ -116,7 +116,7 @@ func TestChangedTwice(t *testing.T) {
 		}
 		set(tt.then)
 		putsBack(t, j, tt.undone)
-		if got := sandbox.Sysctl(t, name); got != tt.want || !strings.Contains(log.String(), tt.wantText) {
+		if got := space.Sysctl(t, name); got != tt.want || !strings.Contains(log.String(), tt.wantText) {
 			t.Errorf("%v, then %s: %s, want %s; log %s", tt.made, tt.then, got, tt.want, log)
 		}
 	}
@@ -124,13 +124,13 @@ func TestChangedTwice(t *testing.T) {
 
 // TestElsewhere: what was changed before the machine started, or in another namespace, is not put back here.
 func TestElsewhere(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	for field, other := range map[string]func(*place){
 		"boot":      func(p *place) { p.Boot = "4cb58d1c-0000-4000-8000-000000000000" },
 		"namespace": func(p *place) { p.Namespace = "net:[1]" },
 	} {
 		j, path, log := newJournal(t)
-		sandbox.SetSysctl(t, forwarding, "0")
+		space.SetSysctl(t, forwarding, "0")
 		if err := j.Sysctl(forwarding, "1"); err != nil {
 			t.Fatal(err)
 		}
@@ -138,7 +138,7 @@ func TestElsewhere(t *testing.T) {
 		other(&at)
 		writeJournal(t, path, at, changes...)
 		putsBack(t, again(path, log), 0)
-		if got := sandbox.Sysctl(t, forwarding); got != "1" || !strings.Contains(log.String(), "discarded") ||
+		if got := space.Sysctl(t, forwarding); got != "1" || !strings.Contains(log.String(), "discarded") ||
 			!strings.Contains(log.String(), forwarding) {
 			t.Errorf("another %s: %s, log %s", field, got, log)
 		}
@@ -172,9 +172,9 @@ func writeJournal(t *testing.T, path string, at place, changes ...Change) {
 
 // TestTorn: a file that was being written when the power failed holds no change that was made but is not on record.
 func TestTorn(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	j, path, log := newJournal(t)
-	sandbox.SetSysctl(t, forwarding, "0")
+	space.SetSysctl(t, forwarding, "0")
 	if err := j.Sysctl(forwarding, "1"); err != nil {
 		t.Fatal(err)
 	}
@@ -193,16 +193,16 @@ func TestTorn(t *testing.T) {
 		t.Fatal(err)
 	}
 	putsBack(t, again(path, log), 1)
-	if got := sandbox.Sysctl(t, forwarding); got != "0" {
+	if got := space.Sysctl(t, forwarding); got != "0" {
 		t.Errorf("put back to %s, want 0", got)
 	}
 }
 
 // TestJournalDiskFull: a record that did not fit on the disk does not spoil those that are made when there is room again.
 func TestJournalDiskFull(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	j, path, log := newJournal(t)
-	sandbox.SetSysctl(t, forwarding, "0")
+	space.SetSysctl(t, forwarding, "0")
 	if err := j.Sysctl(forwarding, "1"); err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +214,7 @@ func TestJournalDiskFull(t *testing.T) {
 	if e := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}); e != nil {
 		t.Fatal(e)
 	}
-	if err == nil || sandbox.Sysctl(t, redirects) != "1" {
+	if err == nil || space.Sysctl(t, redirects) != "1" {
 		t.Fatalf("changed off record: %v", err)
 	}
 	if err := j.Sysctl(redirects, "0"); err != nil {
@@ -225,8 +225,8 @@ func TestJournalDiskFull(t *testing.T) {
 
 // TestJournalUnwritable: where nothing can be recorded, nothing is changed.
 func TestJournalUnwritable(t *testing.T) {
-	sandbox.Enter(t)
-	sandbox.SetSysctl(t, forwarding, "0")
+	space.Enter(t)
+	space.SetSysctl(t, forwarding, "0")
 	for name, put := range map[string]func(dir string) error{
 		"directory": func(dir string) error { return os.Remove(dir) },
 		"space": func(string) error {
@@ -242,7 +242,7 @@ func TestJournalUnwritable(t *testing.T) {
 		if err = errors.Join(err, unlimited); err != nil {
 			t.Fatal(err)
 		}
-		if recorded == nil || !strings.Contains(recorded.Error(), "record what is changed") || sandbox.Sysctl(t, forwarding) != "0" {
+		if recorded == nil || !strings.Contains(recorded.Error(), "record what is changed") || space.Sysctl(t, forwarding) != "0" {
 			t.Errorf("without %s: %v", name, recorded)
 		}
 		if name == "space" {
@@ -256,14 +256,14 @@ func TestJournalUnwritable(t *testing.T) {
 
 // TestUnprivileged: what could not be put back stays on record, for who may.
 func TestUnprivileged(t *testing.T) {
-	sandbox.Enter(t)
-	tun9 := sandbox.Bridge(t, "tun9")
+	space.Enter(t)
+	tun9 := space.Bridge(t, "tun9")
 	j, path, log := newJournal(t)
 	if err := j.Interface(tun9, map[string]int{MTU: 1300}); err != nil {
 		t.Fatal(err)
 	}
-	sandbox.IP(t, "link set tun9 mtu 1300")
-	giveBack := sandbox.Drop(t, unix.CAP_NET_ADMIN)
+	space.IP(t, "link set tun9 mtu 1300")
+	giveBack := space.Drop(t, unix.CAP_NET_ADMIN)
 	n, err := again(path, log).PutBack()
 	if n != 0 || !errors.Is(err, kernel.ErrPrivilege) || !strings.Contains(err.Error(), "link tun9 mtu") ||
 		!strings.Contains(err.Error(), path+" still has it on record") {
@@ -271,14 +271,14 @@ func TestUnprivileged(t *testing.T) {
 	}
 	giveBack()
 	putsBack(t, again(path, log), 1)
-	if mtu := sandbox.Link(t, "tun9").Attrs().MTU; mtu != 1500 {
+	if mtu := space.Link(t, "tun9").Attrs().MTU; mtu != 1500 {
 		t.Errorf("put back to %d", mtu)
 	}
 }
 
 // TestJournalMalformed: a file that is not what we wrote changes nothing, stays, and is told with the line.
 func TestJournalMalformed(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	at, err := here()
 	if err != nil {
 		t.Fatal(err)
@@ -327,7 +327,7 @@ func TestJournalMalformed(t *testing.T) {
 		if kept, err := os.ReadFile(path); err != nil || string(kept) != text {
 			t.Errorf("%.80s: the file is not as it was: %v", line, err)
 		}
-		if err := j.Sysctl(forwarding, map[string]string{"0": "1", "1": "0"}[sandbox.Sysctl(t, forwarding)]); err == nil {
+		if err := j.Sysctl(forwarding, map[string]string{"0": "1", "1": "0"}[space.Sysctl(t, forwarding)]); err == nil {
 			t.Errorf("%.80s: recorded over it", line)
 		}
 	}
@@ -362,13 +362,13 @@ func errOf(errs ...error) error {
 
 // TestJournalIsFull: what would not be read back is not written, and then not changed either.
 func TestJournalIsFull(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	j, path, log := newJournal(t)
 	name := "ipv4/conf/all/forwarding"
 	c := Change{Kind: "sysctl", Name: name, Was: strings.Repeat("0", maxField), Now: "9"}
 	for j.record(slices.Repeat([]Change{c}, 100)...) == nil {
 	}
-	was := sandbox.Sysctl(t, name)
+	was := space.Sysctl(t, name)
 	now := map[string]string{"0": "1", "1": "0"}[was]
 	for j.size <= maxLen-100 {
 		c.Was = c.Was[:1]
@@ -376,7 +376,7 @@ func TestJournalIsFull(t *testing.T) {
 			break
 		}
 	}
-	if err := j.Sysctl(name, now+strings.Repeat(" ", 100)); err == nil || sandbox.Sysctl(t, name) != was {
+	if err := j.Sysctl(name, now+strings.Repeat(" ", 100)); err == nil || space.Sysctl(t, name) != was {
 		t.Errorf("changed off record: %v", err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Size() > maxLen {

@@ -10,30 +10,30 @@ import (
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 
-	"ssmnet/tunssm/sandbox"
+	"ssmnet/cmd/e2e/space"
 )
 
 // TestEveryKind makes a change of every kind, of every attribute and of every route with a name of its own: all are on record
 // with the value that they had, and have it again after they were put back.
 func TestEveryKind(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	for _, line := range []string{"tuntap add tun8 mode tun", "tuntap add tun9 mode tun", "link set tun9 addrgenmode random",
 		"addr add 10.9.0.1/24 dev tun9", "link set tun9 up", "route add 10.8.0.0/16 dev tun9 metric 6"} {
-		sandbox.IP(t, line)
+		space.IP(t, line)
 	}
 	j, path, log := newJournal(t)
-	if err := netlink.LinkSetGSOIPv4MaxSize(sandbox.Link(t, "tun9"), 40000); err != nil { // which GSO sets, too
+	if err := netlink.LinkSetGSOIPv4MaxSize(space.Link(t, "tun9"), 40000); err != nil { // which GSO sets, too
 		t.Fatal(err)
 	}
-	tun8, tun9 := sandbox.Link(t, "tun8"), sandbox.Link(t, "tun9")
+	tun8, tun9 := space.Link(t, "tun8"), space.Link(t, "tun9")
 	_, err := j.Claim(Table(nftables.TableFamilyINet, "tun9"))
 	err = errors.Join(err,
-		j.Sysctl(redirects, "0"), j.Preserve(forwarding, sandbox.Sysctl(t, forwarding)), j.Forwarding(tun9, "ipv4"),
+		j.Sysctl(redirects, "0"), j.Preserve(forwarding, space.Sysctl(t, forwarding)), j.Forwarding(tun9, "ipv4"),
 		j.Interface(tun8, map[string]int{Up: 1}),
 		j.Interface(tun9, map[string]int{
 			TUN: tunFeatures, MTU: 1300, TxQueue: 77, GSO: 50000, GSOIPv4: 50000, AddrGenMode: 1,
 		}),
-		j.Addresses("tun9", sandbox.Prefixes("100.80.0.2/32")),
+		j.Addresses("tun9", space.Prefixes("100.80.0.2/32")),
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -80,11 +80,11 @@ func change(t *testing.T, c Change) {
 	switch {
 	case c.Kind == Sysctl || c.Kind == Forwarding:
 	case c.Kind == nft:
-		sandbox.NFT(t, "add table "+c.Name)
+		space.NFT(t, "add table "+c.Name)
 	case c.Name == ours:
-		sandbox.IP(t, "route add 10.20.0.0/16 proto 76"+into)
+		space.IP(t, "route add 10.20.0.0/16 proto 76"+into)
 	case c.Name == multicast:
-		sandbox.IP(t, "-6 route add multicast ff00::/8 table local"+into)
+		space.IP(t, "-6 route add multicast ff00::/8 table local"+into)
 	default:
 		if err := kinds[c.Kind].set(c, c.Now); err != nil {
 			t.Fatalf("%s: %v", c, err)

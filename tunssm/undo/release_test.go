@@ -6,14 +6,14 @@ import (
 	"strings"
 	"testing"
 
-	"ssmnet/tunssm/sandbox"
+	"ssmnet/cmd/e2e/space"
 )
 
 // TestRelease: what is released is put back, and no longer on record; the rest stays there, and so does what comes after.
 // What somebody else has changed meanwhile is left as it is.
 func TestRelease(t *testing.T) {
-	sandbox.Enter(t)
-	sandbox.Bridge(t, "eth1")
+	space.Enter(t)
+	space.Bridge(t, "eth1")
 	j, file, log := newJournal(t)
 	names := []string{"ipv4/conf/lo/forwarding", "ipv4/conf/eth1/forwarding", "ipv4/conf/default/forwarding"}
 	set := func(name string) {
@@ -47,19 +47,19 @@ func TestRelease(t *testing.T) {
 	set(names[1])
 	set(names[1])
 	recorded(names[0], names[1])
-	sandbox.SetSysctl(t, names[1], "0") // somebody
+	space.SetSysctl(t, names[1], "0") // somebody
 	set(names[1])
 	recorded(names[0], names[1]) // once
 	release(names[0])
 	recorded(names[1])
 	set(names[2])
 	recorded(names[1], names[2])
-	if got := sandbox.Sysctl(t, names[0]) + sandbox.Sysctl(t, names[1]) + sandbox.Sysctl(t, names[2]); got != "011" {
+	if got := space.Sysctl(t, names[0]) + space.Sysctl(t, names[1]) + space.Sysctl(t, names[2]); got != "011" {
 		t.Errorf("they are %s", got)
 	}
-	sandbox.SetSysctl(t, names[0], "1") // somebody: not ours any more
+	space.SetSysctl(t, names[0], "1") // somebody: not ours any more
 	putsBack(t, again(file, log), 2)
-	if got := sandbox.Sysctl(t, names[0]) + sandbox.Sysctl(t, names[1]) + sandbox.Sysctl(t, names[2]); got != "100" {
+	if got := space.Sysctl(t, names[0]) + space.Sysctl(t, names[1]) + space.Sysctl(t, names[2]); got != "100" {
 		t.Errorf("put back to %s", got)
 	}
 	if strings.Contains(log.String(), "somebody else") {
@@ -69,7 +69,7 @@ func TestRelease(t *testing.T) {
 
 // TestSweptRecord: what a rewrite that was killed has left is taken away.
 func TestSweptRecord(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	j, file, _ := newJournal(t)
 	if err := os.WriteFile(file+".new", []byte("half"), 0o600); err != nil {
 		t.Fatal(err)

@@ -4,17 +4,17 @@ import (
 	"os"
 	"testing"
 
-	"ssmnet/tunssm/sandbox"
+	"ssmnet/cmd/e2e/space"
 )
 
 // TestPutBackFails: what the kernel does not take back stays on record while the rest is undone, and is tried again by
 // the next run.
 func TestPutBackFails(t *testing.T) {
-	sandbox.Enter(t)
+	space.Enter(t)
 	j, path, log := newJournal(t)
-	was := sandbox.Sysctl(t, redirects)
+	was := space.Sysctl(t, redirects)
 	other := map[string]string{"0": "1", "1": "0"}[was]
-	stuck := Change{Kind: "sysctl", Name: forwarding, Was: "no number", Now: sandbox.Sysctl(t, forwarding)}
+	stuck := Change{Kind: "sysctl", Name: forwarding, Was: "no number", Now: space.Sysctl(t, forwarding)}
 	if err := j.record(stuck); err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func TestPutBackFails(t *testing.T) {
 			t.Errorf("run %d: the record is gone: %v", run, err)
 		}
 	}
-	if got := sandbox.Sysctl(t, redirects); got != was {
+	if got := space.Sysctl(t, redirects); got != was {
 		t.Errorf("the other was not put back: %s", got)
 	}
 }

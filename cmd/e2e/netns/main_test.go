@@ -13,9 +13,9 @@ import (
 	"strings"
 	"testing"
 
-	"ssmnet/cmd/e2e/space"
-
 	"golang.org/x/sys/unix"
+
+	"ssmnet/cmd/e2e/space"
 )
 
 // root is the top of the checkout as seen from this package's directory, where go test runs.

@@ -1,5 +1,4 @@
-// Package sandbox gives tests of the Linux parts network namespaces of their own, and what they need to have in them.
-package sandbox
+package space
 
 import (
 	"errors"
@@ -15,17 +14,6 @@ import (
 
 	"ssmnet/tunssm/kernel"
 )
-
-// Enter gives the test's thread an empty network namespace, in which loopback is up. The thread ends with the test's
-// goroutine.
-func Enter(t testing.TB) {
-	t.Helper()
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatalf("make a network namespace (these tests need root): %v", err)
-	}
-	Up(t, "lo")
-}
 
 // Stay keeps the thread's namespace for the test, and gives how to come back to it.
 func Stay(t testing.TB) (namespace *os.File, enter func()) {

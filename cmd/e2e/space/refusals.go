@@ -1,4 +1,4 @@
-package sandbox
+package space
 
 import (
 	"runtime"
@@ -28,15 +28,15 @@ func Drop(t testing.TB, capability int) (giveBack func()) {
 }
 
 // Cover puts an empty directory over another, as the thread alone sees it.
-func Cover(t testing.TB, dir string) { mount(t, "none", dir, "tmpfs", 0) }
+func Cover(t testing.TB, dir string) { cover(t, "none", dir, "tmpfs", 0) }
 
 // ReadOnly makes what is in a directory read-only, as the thread alone sees it.
 func ReadOnly(t testing.TB, dir string) {
-	mount(t, dir, dir, "", unix.MS_BIND|unix.MS_REC)
-	mount(t, "", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY)
+	cover(t, dir, dir, "", unix.MS_BIND|unix.MS_REC)
+	cover(t, "", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY)
 }
 
-func mount(t testing.TB, source, dir, kind string, flags uintptr) {
+func cover(t testing.TB, source, dir, kind string, flags uintptr) {
 	t.Helper()
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
