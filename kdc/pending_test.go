@@ -68,8 +68,9 @@ func TestOffersInFlightAreBounded(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			request := r.Request()
 			for j := range maxRequests - 1 {
-				q := *r.Request()
+				q := *request
 				q.AsOf, q.Na = control.AsOf{}, control.Nonce{byte(i), byte(j), 1}
 				m.send(1, &q)
 			}
