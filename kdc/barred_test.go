@@ -99,6 +99,34 @@ func TestBarredNarrowAck(t *testing.T) {
 	})
 }
 
+// TestRemovedAndAddedAgain: a peer under the name of a removed one has nothing of it, and takes nothing from what the removed
+// one still has to ack.
+func TestRemovedAndAddedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, aToB)
+		keys := acquire(p.a, p.b)
+		p.b.acks()
+		if _, err := p.RemovePeer(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		late, err := p.dial(p.a.id, "198.51.100.1")
+		if err == nil {
+			late.Close()
+			t.Error("the removed peer's key still opens")
+		}
+		again := p.join(p.add(NewPeer{Name: "a"}), "198.51.100.3")
+		if got := again.drained(); len(got) != 0 {
+			t.Errorf("told %+v", got)
+		}
+		p.a.send(0, &control.RevokeAck{Sessions: []control.SessionID{keys.Session}})
+		<-p.a.ended
+		synctest.Wait()
+		if info, err := p.Peer("a"); err != nil || !info.Online || info.Boot != again.boot || info.Sessions != 0 {
+			t.Errorf("%+v, %v", info, err)
+		}
+	})
+}
+
 // anyRequest is one that a module without a Welcome can make.
 func (p pair) anyRequest(m *module) *control.KeyRequest {
 	self := control.Self{Name: m.id.Name, KeyID: m.id.KeyID, Boot: m.boot}

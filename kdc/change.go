@@ -257,6 +257,13 @@ func (k *KDC) decidesBy(ctx context.Context, revision store.Revision) error {
 func (k *KDC) outcome(revision store.Revision) *receipts {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	i := slices.IndexFunc(k.outcomes, func(o outcome) bool { return o.revision >= revision })
-	return k.outcomes[i].receipts
+	for _, o := range k.outcomes {
+		if o.revision >= revision {
+			return o.receipts
+		}
+	}
+	none := newReceipts() // the store had nothing to change
+	none.complete = true
+	none.settle()
+	return none
 }

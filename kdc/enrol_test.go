@@ -246,6 +246,30 @@ func TestTokenIsForEnrolmentOnly(t *testing.T) {
 	})
 }
 
+// TestTokenDiesMeanwhile: a token that is replaced between the handshake and the Enrol yields nothing.
+func TestTokenDiesMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCenter(t)
+		c.wall.set(0)
+		conn, err := c.dial(c.addToken("a"), "198.51.100.9")
+		check(t, err)
+		defer conn.Close()
+		synctest.Wait()
+		if _, err := c.NewToken(t.Context(), "a", 0); err != nil {
+			t.Fatal(err)
+		}
+		check(t, conn.Send(1, &control.Enrol{Software: "test"}))
+		e, err := conn.Receive()
+		check(t, err)
+		if r, ok := e.Message.(*control.Refusal); !ok || r.Reason != control.Denied {
+			t.Errorf("answered with %+v", e.Message)
+		}
+		if got := c.stateOf("a"); got != StateToken {
+			t.Errorf("the peer is %s", got)
+		}
+	})
+}
+
 // TestNoSecretIsRecorded: neither the token nor any key stands in the audit record.
 func TestNoSecretIsRecorded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

