@@ -15,24 +15,19 @@ import (
 // process. Whoever has the socket is alone in asking.
 //
 // The mark is a read lock of the open directory, which needs no file of its own and which LockDir (flock) does not meet.
+// A file system without such locks has none, and there the socket alone says it.
 func Occupy(dir string) (release func(), err error) {
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	whole := unix.Flock_t{Type: unix.F_WRLCK} // as which only another's lock is in the way
-	if err = unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &whole); err == nil && whole.Type != unix.F_UNLCK {
-		err = &socketError{ErrRunning, fmt.Sprintf("%v%s, and its socket is gone: end it with kill", ErrRunning,
+	whole := unix.Flock_t{Type: unix.F_WRLCK} // which any lock of another is in the way of
+	if unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &whole) == nil && whole.Type != unix.F_UNLCK {
+		f.Close()
+		return nil, &socketError{ErrRunning, fmt.Sprintf("%v%s, and its socket is gone: end it with kill", ErrRunning,
 			holder(dir)), exitFailed}
 	}
-	if err == nil {
-		whole = unix.Flock_t{Type: unix.F_RDLCK}
-		err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &whole)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
+	_ = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_RDLCK})
 	return func() { f.Close() }, nil
 }
 
