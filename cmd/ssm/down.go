@@ -75,11 +75,10 @@ func clearUp(c *cli.Context) (undone int, err error) {
 	if _, err := os.Stat(cli.Dir(c)); errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
-	socket, release, err := listen(c)
+	socket, err := listen(c)
 	if err != nil {
 		return 0, err
 	}
-	defer release()
 	defer socket.Close()
 	return undo.New(cli.In(c, undoName), daemon.NewLog(c.App.ErrWriter, slog.LevelWarn)).PutBack()
 }

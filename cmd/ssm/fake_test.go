@@ -153,7 +153,7 @@ func fakeSSM() {
 	dir := os.Getenv(dirEnv)
 	socket, err := daemon.ListenUnix(filepath.Join(dir, socketName))
 	if err == nil {
-		_, err = daemon.Occupy(dir)
+		socket, err = daemon.Occupy(dir, socket)
 	}
 	if err == nil {
 		err = serve(ctx, &fake{waiting: slices.Contains(os.Args, "waiting"), parted: slices.Contains(os.Args, "parted"),

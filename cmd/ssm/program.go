@@ -47,9 +47,18 @@ func ask[T any](c *cli.Context, call func(context.Context, *admin.Client) (T, er
 	return answer, explain(c, err)
 }
 
-// ownStatus is what the running SSM says of itself.
+// ownStatus is what the running SSM says of itself. One that takes the call and goes away is asked again, for as long as
+// the kernel may take to end it.
 func ownStatus(c *cli.Context) (tunssm.Status, error) {
-	return ask(c, func(ctx context.Context, ssm *admin.Client) (tunssm.Status, error) { return ssm.Status(ctx) })
+	return ask(c, func(ctx context.Context, ssm *admin.Client) (tunssm.Status, error) {
+		ending, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		st, err := runs(ending, ssm)
+		if errors.Is(err, context.DeadlineExceeded) {
+			st, err = ssm.Status(ctx)
+		}
+		return st, err
+	})
 }
 
 // wentAway says that an SSM has taken a call and did not live to answer it. For a moment after a kill the kernel takes

@@ -55,11 +55,10 @@ func run(c *cli.Context) error {
 		return err
 	}
 	defer identity.Destroy()
-	socket, release, err := listen(c)
+	socket, err := listen(c)
 	if err != nil {
 		return err
 	}
-	defer release()
 	defer socket.Close()
 	journal := undo.New(cli.In(c, undoName), log)
 	if err := clearAway(c, journal); err != nil {
@@ -90,17 +89,16 @@ func run(c *cli.Context) error {
 	return serve(ctx, hosted{ssm, h, cli.In(c, decisionsName)}, daemon.Operators(socket, log), log)
 }
 
-// listen takes the socket and the directory, or says that another SSM has them.
-func listen(c *cli.Context) (socket net.Listener, release func(), err error) {
-	if socket, err = daemon.ListenUnix(cli.In(c, socketName)); err == nil {
-		if release, err = daemon.Occupy(cli.Dir(c)); err != nil {
-			socket.Close()
-		}
+// listen takes the socket and with it the directory, or says that another SSM has them.
+func listen(c *cli.Context) (net.Listener, error) {
+	socket, err := daemon.ListenUnix(cli.In(c, socketName))
+	if err == nil {
+		socket, err = daemon.Occupy(cli.Dir(c), socket)
 	}
 	if errors.Is(err, daemon.ErrRunning) {
 		err = cli.Failedf("an SSM runs on %s already: %w", cli.Dir(c), err)
 	}
-	return socket, release, err
+	return socket, err
 }
 
 // clearAway puts back what a run that was killed has left, and removes what commands that were killed had begun to write.
