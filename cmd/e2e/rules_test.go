@@ -43,7 +43,7 @@ var below = map[string][]string{
 	"tunssm/route":         {"tunssm/undo", "tunssm/kernel"},
 	"tunssm/undo":          {"tunssm/kernel", "packet/secret"},
 	"tunssm/kernel":        {},
-	"tunssm/sandbox":       {"tunssm/kernel"},
+	"tunssm/sandbox":       {"tunssm/kernel", ground},
 	"tunssm/bench":         {},
 	"kdc/admin":            {"kdc", "policy", "packet/control", "packet", "packet/secret"},
 	"kdc":                  {"kdc/store", "policy", "packet/control", "packet", "packet/secret"},

@@ -7,13 +7,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 
+	"ssmnet/cmd/e2e/space"
 	"ssmnet/packet/control"
 	"ssmnet/packet/secret"
 	"ssmnet/tunssm"
@@ -34,10 +33,7 @@ func descriptors(t *testing.T) int {
 // run nor a failure to begin one leaves a goroutine, a descriptor or a file.
 func TestHostLeavesNothing(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatalf("make a network namespace: %v", err)
-	}
+	space.Enter(t, space.TUN)
 	made := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tun9"}, Mode: netlink.TUNTAP_MODE_TUN}
 	if err := errors.Join(netlink.LinkAdd(made), netlink.LinkSetMTU(made, 1333)); err != nil {
 		t.Fatal(err)
@@ -92,10 +88,7 @@ func TestHostLeavesNothing(t *testing.T) {
 
 // TestFailedAttach: an interface that another program uses is put back at once, as it was found.
 func TestFailedAttach(t *testing.T) {
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatalf("make a network namespace: %v", err)
-	}
+	space.Enter(t, space.TUN)
 	made := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tun9"}, Mode: netlink.TUNTAP_MODE_TUN, Queues: 1,
 		Flags: netlink.TUNTAP_NO_PI}
 	if err := netlink.LinkAdd(made); err != nil {

@@ -5,24 +5,20 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"runtime"
 	"slices"
 	"testing"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
+	"ssmnet/cmd/e2e/space"
 	"ssmnet/tunssm/route"
 	"ssmnet/tunssm/tun"
 )
 
-// openTUN makes tun0 in a network namespace of the test's own thread, which ends with it. It needs root.
+// openTUN makes tun0 in a network namespace of the test's own thread, which ends with it.
 func openTUN(t *testing.T) *tun.Device {
 	t.Helper()
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatalf("make a network namespace: %v", err)
-	}
+	space.Enter(t, space.TUN)
 	device, err := tun.Open("tun0")
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"ssmnet/cmd/e2e/space"
 )
 
 // Drop takes a capability from the thread alone, until it is given back.
@@ -39,9 +41,7 @@ func ReadOnly(t testing.TB, dir string) {
 func mount(t testing.TB, source, dir, kind string, flags uintptr) {
 	t.Helper()
 	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		t.Fatalf("make a mount namespace: %v", err)
-	}
+	space.Require(t, unix.Unshare(unix.CLONE_NEWNS))
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"ssmnet/cmd/e2e/space"
 	"ssmnet/tunssm/kernel"
 )
 
@@ -20,11 +21,7 @@ import (
 // goroutine.
 func Enter(t testing.TB) {
 	t.Helper()
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatalf("make a network namespace (these tests need root): %v", err)
-	}
-	Up(t, "lo")
+	space.Enter(t, space.TUN)
 }
 
 // Stay keeps the thread's namespace for the test, and gives how to come back to it.
