@@ -15,7 +15,7 @@ import (
 	"ssmnet/tunssm/tun"
 )
 
-// openTUN makes tun0 in a network namespace of the test's own thread, which ends with it. It needs root.
+// openTUN makes tun0 in a network namespace of the test's own thread, which ends with it.
 func openTUN(t *testing.T) *tun.Device {
 	t.Helper()
 	space.Enter(t, space.TUN)

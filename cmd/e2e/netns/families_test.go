@@ -154,7 +154,7 @@ func TestNothingOfLinks(t *testing.T) {
 			t.Errorf("%s has a link-local address inside: %s", h.Name, out)
 		}
 		shown := n.KDC.Do(t, "peer", "show", h.Name) + fmt.Sprint(h.Status(t).Sessions)
-		if strings.Contains(shown, "fe80") {
+		if strings.Contains(shown, "fe80:") {
 			t.Errorf("%s is told of by %s", h.Name, shown)
 		}
 	}

@@ -39,9 +39,7 @@ func ReadOnly(t testing.TB, dir string) {
 func cover(t testing.TB, source, dir, kind string, flags uintptr) {
 	t.Helper()
 	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		t.Fatalf("make a mount namespace: %v", err)
-	}
+	Require(t, unix.Unshare(unix.CLONE_NEWNS))
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		t.Fatal(err)
 	}
