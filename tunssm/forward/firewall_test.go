@@ -12,7 +12,7 @@ import (
 
 // TestFirewalls: a policy that drops what is forwarded is told with the rule to add, until a rule speaks of the interface.
 func TestFirewalls(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	told := func(ipv4 bool) []string {
 		t.Helper()
 		list, err := Firewalls("tun0", ipv4)
@@ -48,7 +48,7 @@ func TestFirewalls(t *testing.T) {
 
 // TestLegacyFirewall: the tables of legacy iptables are not seen into; that there is one for filtering is told.
 func TestLegacyFirewall(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	if got, err := Firewalls("tun0", true); len(got) != 0 || err != nil {
 		t.Fatalf("told %q, %v", got, err)
 	}

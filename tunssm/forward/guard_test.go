@@ -13,7 +13,7 @@ import (
 // TestGuard: what is forwarded into the tunnel from the host's own IPv6 addresses is dropped, by a table of ours alone, which
 // goes with the addresses or with the journal, and leaves the one that masquerades alone.
 func TestGuard(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	before := space.NFT(t, "list", "ruleset")
 	j, file, log := newJournal(t)
 	if err := Masquerade(j, "tun0", route.Ways{netip.MustParsePrefix("192.168.7.0/24"): {"eth1"}}); err != nil {
@@ -51,7 +51,7 @@ func TestGuard(t *testing.T) {
 
 // TestIPv6: that the host forwards IPv6 is seen by whichever switch it was made to, but not by the one for interfaces to come.
 func TestIPv6(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	space.Bridge(t, "eth1")
 	for name, want := range map[string]bool{
 		"ipv6/conf/all/forwarding": true, kernel.Forwarding("ipv6", "eth1"): true, kernel.Forwarding("ipv6", "default"): false,

@@ -13,7 +13,7 @@ import (
 
 // TestMasquerade: a table of ours alone comes, changes, is mended and goes; those of others stay as they are.
 func TestMasquerade(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	space.NFT(t, "add table inet ssmnet; add chain inet ssmnet postrouting { type nat hook postrouting priority srcnat; }")
 	before := space.NFT(t, "list", "ruleset")
 	j, file, log := newJournal(t)

@@ -17,7 +17,7 @@ import (
 // another name or not.
 func TestForwardRenamed(t *testing.T) {
 	for _, seen := range []bool{true, false} {
-		space.Enter(t)
+		space.Enter(t, space.TUN)
 		space.Bridge(t, "tun0")
 		link := space.Bridge(t, "eth1")
 		j, file, log := newJournal(t)
@@ -50,7 +50,7 @@ func TestForwardRenamed(t *testing.T) {
 
 // TestForwardReplaced: an interface that has come to have the name of one that we made forward is somebody else's.
 func TestForwardReplaced(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	space.Bridge(t, "tun0")
 	link := space.Bridge(t, "eth1")
 	j, file, log := newJournal(t)
@@ -78,7 +78,7 @@ func TestForwardReplaced(t *testing.T) {
 // forwarded before but ours, it is kept from it again.
 func TestForwardForOthers(t *testing.T) {
 	for _, before := range []bool{false, true} {
-		space.Enter(t)
+		space.Enter(t, space.TUN)
 		space.Bridge(t, "tun0")
 		space.Bridge(t, "eth1")
 		const all, eth1 = "ipv4/conf/all/forwarding", "ipv4/conf/eth1/forwarding"

@@ -75,7 +75,7 @@ func differs(a, b map[string]string) map[string]string {
 // TestForward: the interfaces of the ways and the tunnel forward, one family or both, and no others; what is no longer wanted
 // is put back at once, what remains by the next run.
 func TestForward(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	space.Bridge(t, "tun0")
 	space.Bridge(t, "eth1")
 	space.Bridge(t, "eth2")
@@ -136,7 +136,7 @@ func TestForward(t *testing.T) {
 // TestForwardAll: where the kernel can forward IPv6 on all interfaces only, those that listened to routers go on, and those
 // that forwarded before do so afterwards.
 func TestForwardAll(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	space.Bridge(t, "eth1")
 	space.Bridge(t, "eth2")
 	if err := kernel.SetSysctl("ipv6/conf/eth2/forwarding", "1"); err != nil {
@@ -168,7 +168,7 @@ func TestForwardAll(t *testing.T) {
 
 // TestForwardFails: that IPv6 is forwarded on all interfaces is told only where everything else has gone well.
 func TestForwardFails(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	space.Bridge(t, "eth1")
 	j, file, log := newJournal(t)
 	four, six := netip.MustParsePrefix("192.168.7.0/24"), netip.MustParsePrefix("fd19:7::/64")
@@ -186,7 +186,7 @@ func TestForwardFails(t *testing.T) {
 
 // TestForwardReadOnly: in a container whose sysctls cannot be set, that is said, and nothing is left to put back.
 func TestForwardReadOnly(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	space.Bridge(t, "tun0")
 	space.Bridge(t, "eth1")
 	space.ReadOnly(t, "/proc/sys")

@@ -69,7 +69,7 @@ func TestAdopt(t *testing.T) {
 	for name, lines := range found {
 		for killed := range 6 {
 			t.Run(name, func(t *testing.T) {
-				space.Enter(t)
+				space.Enter(t, space.TUN)
 				addPersistent(t)
 				if !Persistent("tun9") || Persistent("lo") || Persistent("tun7") {
 					t.Error("which interface is there to stay?")
@@ -141,7 +141,7 @@ func TestAdoptedAndChanged(t *testing.T) {
 			[]string{"10.8.0.0/16 via 10.90.0.9 dev br9", "10.9.0.1/24", "mtu 1500"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			space.Enter(t)
+			space.Enter(t, space.TUN)
 			addPersistent(t)
 			for _, line := range []string{"link set tun9 up", "addr add 10.9.0.1/24 dev tun9", "route add 10.8.0.0/16 via 10.9.0.2"} {
 				space.IP(t, line)
@@ -169,7 +169,7 @@ func TestAdoptedAndChanged(t *testing.T) {
 
 // TestGone: what has gone with its interface needs no putting back; an interface of the same name is another.
 func TestGone(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	j, _, _ := newJournal(t)
 	addPersistent(t)
 	if err := Adopt(j, "tun9", 1420); err != nil {

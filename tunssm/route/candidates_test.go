@@ -13,7 +13,7 @@ import (
 
 // TestCandidates: which addresses of which interfaces, in which order.
 func TestCandidates(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	want := func(what, exclude string, addrs ...string) {
 		t.Helper()
 		got, err := Candidates(exclude)

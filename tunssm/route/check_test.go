@@ -26,7 +26,7 @@ func check(t *testing.T, prefix netip.Prefix, avoid ...netip.Addr) error {
 
 // TestCheck builds a host with a LAN, a default route, a narrow route to one KDC, a point-to-point link and a tunnel.
 func TestCheck(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	openTUN(t, "tun0")
 	if err := Configure("tun0", space.Prefixes("10.90.0.1/24", "fd90::1/64"), 1420); err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ func TestCheck(t *testing.T) {
 // TestCheckIsRouting compares check with what it predicts: after the prefix is routed into the tunnel, the avoided
 // address must not be sent there (the oracle is the kernel's own lookup).
 func TestCheckIsRouting(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	openTUN(t, "tun0")
 	if err := Configure("tun0", space.Prefixes("10.90.0.1/32"), 1420); err != nil {
 		t.Fatal(err)

@@ -40,7 +40,7 @@ func addressesOf(t testing.TB, name string) []netip.Prefix {
 }
 
 func TestConfigure(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	openTUN(t, "tun0")
 	for _, step := range []struct {
 		name      string
@@ -84,7 +84,7 @@ func TestConfigure(t *testing.T) {
 }
 
 func TestConfigureRefusals(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	openTUN(t, "tun0")
 	if err := Configure("tun0", nil, MinMTU-1); err == nil || !strings.Contains(err.Error(), "1280") {
 		t.Errorf("small MTU: %v, want an error that names the least", err)
@@ -103,7 +103,7 @@ func TestConfigureRefusals(t *testing.T) {
 
 // TestNoIPv6: where it is switched off, only addresses of IPv4 can be had, and the error says which is the matter.
 func TestNoIPv6(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	for _, which := range []string{"all", "default"} {
 		name := "/proc/sys/net/ipv6/conf/" + which + "/disable_ipv6"
 		if err := os.WriteFile(name, []byte("1"), 0); err != nil {
@@ -124,7 +124,7 @@ func TestNoIPv6(t *testing.T) {
 
 // TestIntact: what an interface loses by going down, and what is still missing as it comes up.
 func TestIntact(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	openTUN(t, "tun0")
 	addresses, routes := space.Prefixes("10.90.0.1/32", "fd90::1/128"), space.Prefixes("10.90.0.0/16", "fd90::/48")
 	setUpTUN := func() {

@@ -23,7 +23,7 @@ func openTUN(t testing.TB, name string) *tun.Device {
 }
 
 func TestRoutes(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	d := openTUN(t, "tun0")
 	if err := Configure("tun0", space.Prefixes("10.90.0.1/32", "fd90::1/128"), 1420); err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func TestRoutes(t *testing.T) {
 
 // TestUndone: after the interface has gone, addresses, routes and links are what they were before it came.
 func TestUndone(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	space.Up(t, "lo", "192.168.7.1/24")
 	before := state(t)
 	d := openTUN(t, "tun0")

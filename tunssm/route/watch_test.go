@@ -27,7 +27,7 @@ func told(t *testing.T, w *Watcher, what string) {
 
 // TestWatch: what a watcher tells leads to a look at the interface, which in the end sees it as it is.
 func TestWatch(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	openTUN(t, "tun0")
 	w, err := Watch()
 	if err != nil {
@@ -58,7 +58,7 @@ func TestWatch(t *testing.T) {
 // TestWatchUnderlay: what happens to another interface is told: to its addresses, its routes, and whether it forwards, which
 // another SSM may switch off at its end.
 func TestWatchUnderlay(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	space.Bridge(t, "br9")
 	for _, change := range []string{"addr add 10.91.0.1/24 dev br9", "route add 10.92.0.0/24 dev br9", "route del 10.92.0.0/24",
 		"link set br9 mtu 1400", "link set br9 name br8"} {
@@ -86,7 +86,7 @@ func toldOf(t *testing.T, what string, change func()) {
 
 // TestWatchFirewall: a change to chains and rules of nftables is told.
 func TestWatchFirewall(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	for _, change := range []string{"add table inet f", "add chain inet f c", "add rule inet f c counter", "flush chain inet f c"} {
 		toldOf(t, change, func() { space.NFT(t, change) })
 	}
@@ -95,7 +95,7 @@ func TestWatchFirewall(t *testing.T) {
 // TestNotTold: what the kernel says of routes in a table that is not the host's own, and of the elements of a set, concerns
 // nobody.
 func TestNotTold(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	space.Bridge(t, "br9", "10.91.0.1/24")
 	space.NFT(t, "add table inet f; add set inet f s { type ipv4_addr; }")
 	const generation = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN // which ends what nftables says of a change

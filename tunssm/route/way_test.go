@@ -14,7 +14,7 @@ import (
 
 // TestEnters: whoever made the route, the kernel's own choice counts.
 func TestEnters(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	openTUN(t, "tun0")
 	if err := Configure("tun0", space.Prefixes("10.90.0.1/24", "fd90::1/64"), 1420); err != nil {
 		t.Fatal(err)
@@ -53,7 +53,7 @@ func TestEnters(t *testing.T) {
 
 // TestWay tells the route that decides from those that it wins over, and what is the host's own.
 func TestWay(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	openTUN(t, "tun0")
 	if err := Configure("tun0", space.Prefixes("10.90.0.1/32", "fd90::1/128"), 1420); err != nil {
 		t.Fatal(err)

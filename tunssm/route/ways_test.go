@@ -13,7 +13,7 @@ import (
 // TestFindWays: the interface of a subnet is that of the route that holds it, and of those to parts of it; neither the
 // default route's nor the tunnel's own.
 func TestFindWays(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	openTUN(t, "tun0")
 	tun := space.Up(t, "tun0", "100.80.0.1/32")
 	eth := space.Bridge(t, "eth1", "192.168.7.1/24", "fd19:7::1/64")

@@ -19,7 +19,7 @@ import (
 // TestClose looks at a read that waits, one that comes later, and what is left.
 func TestClose(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	d := openUp(t, "10.90.0.1/24")
 	result := make(chan error)
 	read := func() {
@@ -48,7 +48,7 @@ func TestClose(t *testing.T) {
 
 // TestGone deletes the interface under a read that waits.
 func TestGone(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	d := openUp(t, "10.90.0.1/24")
 	result := make(chan error)
 	go func() {
@@ -114,7 +114,7 @@ func TestRefusals(t *testing.T) {
 		{"line", "tun\n0", nil, ErrName, []string{"--interface"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			space.Enter(t)
+			space.Enter(t, space.TUN)
 			if c.before != nil {
 				c.before(t)
 			}
@@ -136,7 +136,7 @@ func TestRefusals(t *testing.T) {
 
 // TestAttach: an interface that was made to stay is used, by one at a time, and stays.
 func TestAttach(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	made := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tun0"}, Mode: netlink.TUNTAP_MODE_TUN}
 	if err := netlink.LinkAdd(made); err != nil {
 		t.Fatal(err)

@@ -47,10 +47,10 @@ func (w *traffic) carry(t *testing.T, from, to *Device) {
 // inFirst and inSecond with the thread in the first and in the second namespace.
 func wire(t *testing.T, addresses [2]string, inFirst, inSecond func()) *traffic {
 	w := new(traffic)
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	first := openUp(t, addresses[0])
 	inFirst()
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	second := openUp(t, addresses[1])
 	var carriers sync.WaitGroup
 	carriers.Go(func() { w.carry(t, first, second) })
@@ -133,7 +133,7 @@ func TestTCPSuperFrames(t *testing.T) {
 // TestUDPSuperFrames sends with UDP_SEGMENT into the TUN: USO hands the run over as one frame.
 func TestUDPSuperFrames(t *testing.T) {
 	const segment, count = 1200, 20
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	d := openUp(t, "10.90.0.1/24")
 	conn, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(10, 90, 0, 2), Port: 7})
 	if err != nil {

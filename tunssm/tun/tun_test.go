@@ -100,7 +100,7 @@ var families = []struct{ name, prefix, local, remote string }{
 func TestEcho(t *testing.T) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
-			space.Enter(t)
+			space.Enter(t, space.TUN)
 			d := openUp(t, f.prefix)
 			if !d.Offload() {
 				t.Error("no virtio-net header on this kernel")
@@ -128,7 +128,7 @@ func TestEcho(t *testing.T) {
 
 // TestSilentOnUp compares with an interface brought up as the kernel would have it, which solicits routers.
 func TestSilentOnUp(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	silent := openUp(t, "10.90.0.1/24", "fd90::1/64")
 	chatty, err := Open("tun1")
 	if err != nil {
@@ -169,7 +169,7 @@ func TestSilentOnUp(t *testing.T) {
 func TestPlain(t *testing.T) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
-			space.Enter(t)
+			space.Enter(t, space.TUN)
 			d, err := open("tun0", unix.IFF_TUN|unix.IFF_NO_PI)
 			if err != nil {
 				t.Fatal(err)
@@ -199,7 +199,7 @@ func TestPlain(t *testing.T) {
 }
 
 func TestMalformedFrames(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	d := openUp(t, "10.90.0.1/24")
 	header := func(flags, kind byte, fields ...uint16) []byte {
 		frame := echo("10.90.0.2", "10.90.0.1", 1)
@@ -241,7 +241,7 @@ func TestMalformedFrames(t *testing.T) {
 }
 
 func TestConcurrentWrites(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	d := openUp(t, "10.90.0.1/24")
 	const writers, each = 4, 50
 	var wg sync.WaitGroup

@@ -48,7 +48,7 @@ const (
 
 // TestSysctl: a sysctl is changed on record, and put back by the run that changed it or by the next, however often.
 func TestSysctl(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	j, path, log := newJournal(t)
 	was := space.Sysctl(t, forwarding)
 	now := map[string]string{"0": "1", "1": "0"}[was]
@@ -89,7 +89,7 @@ func TestSysctl(t *testing.T) {
 // TestChangedTwice: the value before the first change comes back, also where a kill has cut the putting back short;
 // where somebody else has given it another, theirs stays.
 func TestChangedTwice(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	const name = "ipv4/conf/lo/rp_filter"
 	set := func(value string) {
 		t.Helper()
@@ -124,7 +124,7 @@ func TestChangedTwice(t *testing.T) {
 
 // TestElsewhere: what was changed before the machine started, or in another namespace, is not put back here.
 func TestElsewhere(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	for field, other := range map[string]func(*place){
 		"boot":      func(p *place) { p.Boot = "4cb58d1c-0000-4000-8000-000000000000" },
 		"namespace": func(p *place) { p.Namespace = "net:[1]" },
@@ -172,7 +172,7 @@ func writeJournal(t *testing.T, path string, at place, changes ...Change) {
 
 // TestTorn: a file that was being written when the power failed holds no change that was made but is not on record.
 func TestTorn(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	j, path, log := newJournal(t)
 	space.SetSysctl(t, forwarding, "0")
 	if err := j.Sysctl(forwarding, "1"); err != nil {
@@ -200,7 +200,7 @@ func TestTorn(t *testing.T) {
 
 // TestJournalDiskFull: a record that did not fit on the disk does not spoil those that are made when there is room again.
 func TestJournalDiskFull(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	j, path, log := newJournal(t)
 	space.SetSysctl(t, forwarding, "0")
 	if err := j.Sysctl(forwarding, "1"); err != nil {
@@ -225,7 +225,7 @@ func TestJournalDiskFull(t *testing.T) {
 
 // TestJournalUnwritable: where nothing can be recorded, nothing is changed.
 func TestJournalUnwritable(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	space.SetSysctl(t, forwarding, "0")
 	for name, put := range map[string]func(dir string) error{
 		"directory": func(dir string) error { return os.Remove(dir) },
@@ -256,7 +256,7 @@ func TestJournalUnwritable(t *testing.T) {
 
 // TestUnprivileged: what could not be put back stays on record, for who may.
 func TestUnprivileged(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	tun9 := space.Bridge(t, "tun9")
 	j, path, log := newJournal(t)
 	if err := j.Interface(tun9, map[string]int{MTU: 1300}); err != nil {
@@ -278,7 +278,7 @@ func TestUnprivileged(t *testing.T) {
 
 // TestJournalMalformed: a file that is not what we wrote changes nothing, stays, and is told with the line.
 func TestJournalMalformed(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	at, err := here()
 	if err != nil {
 		t.Fatal(err)
@@ -362,7 +362,7 @@ func errOf(errs ...error) error {
 
 // TestJournalIsFull: what would not be read back is not written, and then not changed either.
 func TestJournalIsFull(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	j, path, log := newJournal(t)
 	name := "ipv4/conf/all/forwarding"
 	c := Change{Kind: "sysctl", Name: name, Was: strings.Repeat("0", maxField), Now: "9"}

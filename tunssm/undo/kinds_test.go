@@ -16,7 +16,7 @@ import (
 // TestEveryKind makes a change of every kind, of every attribute and of every route with a name of its own: all are on record
 // with the value that they had, and have it again after they were put back.
 func TestEveryKind(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	for _, line := range []string{"tuntap add tun8 mode tun", "tuntap add tun9 mode tun", "link set tun9 addrgenmode random",
 		"addr add 10.9.0.1/24 dev tun9", "link set tun9 up", "route add 10.8.0.0/16 dev tun9 metric 6"} {
 		space.IP(t, line)

@@ -12,7 +12,7 @@ import (
 // TestRelease: what is released is put back, and no longer on record; the rest stays there, and so does what comes after.
 // What somebody else has changed meanwhile is left as it is.
 func TestRelease(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	space.Bridge(t, "eth1")
 	j, file, log := newJournal(t)
 	names := []string{"ipv4/conf/lo/forwarding", "ipv4/conf/eth1/forwarding", "ipv4/conf/default/forwarding"}
@@ -69,7 +69,7 @@ func TestRelease(t *testing.T) {
 
 // TestSweptRecord: what a rewrite that was killed has left is taken away.
 func TestSweptRecord(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	j, file, _ := newJournal(t)
 	if err := os.WriteFile(file+".new", []byte("half"), 0o600); err != nil {
 		t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 // TestPutBackFails: what the kernel does not take back stays on record while the rest is undone, and is tried again by
 // the next run.
 func TestPutBackFails(t *testing.T) {
-	space.Enter(t)
+	space.Enter(t, space.TUN)
 	j, path, log := newJournal(t)
 	was := space.Sysctl(t, redirects)
 	other := map[string]string{"0": "1", "1": "0"}[was]
