@@ -83,10 +83,10 @@ func (k *KDC) narrowed(c *connection, m *control.NarrowAck) (doomed *session) {
 	k.acknowledge(p, d)
 	switch x := k.sessions[m.Session]; {
 	case x == nil || x.of(c.name) == nil: // no more, or another that has come to have the id
-	case m.Selectors == (control.Digest{}):
+	case m.Digest == (control.Digest{}):
 		k.letGo(x, x.of(c.name), closes)
 	case d.narrow.AsOf.Before(m.AsOf): // another KDC has narrowed it since, and holds the sides against each other
-	case !x.agrees(m.Selectors):
+	case !x.agrees(m.Digest):
 		return x
 	}
 	return nil

@@ -12,7 +12,7 @@ import (
 func (p pair) wide(id control.SessionID) control.SessionEntry {
 	return control.SessionEntry{
 		ID: id, Requester: "a", Responder: "b", BootA: p.a.boot, BootB: p.b.boot,
-		Selectors: control.Digest{1}, AsOf: p.snapshot.Load().asOf,
+		Digest: control.Digest{1}, AsOf: p.snapshot.Load().asOf,
 	}
 }
 
@@ -25,7 +25,7 @@ func TestNarrowTwiceInOneReport(t *testing.T) {
 		e := p.wide(control.NewSessionID())
 		p.a.send(0, &control.SessionReport{Opened: []control.SessionEntry{e, e}})
 		n := await[*control.Narrow](p.a)
-		p.a.send(0, &control.NarrowAck{Session: n.Session, AsOf: n.AsOf, Selectors: e.Selectors})
+		p.a.send(0, &control.NarrowAck{Session: n.Session, AsOf: n.AsOf, Digest: e.Digest})
 		if got := p.a.drained(); len(got) != 0 || len(p.live["a"].owed) != 0 {
 			t.Errorf("told %+v, %d acks owed", got, len(p.live["a"].owed))
 		}

@@ -112,7 +112,7 @@ func TestNarrowOvertaken(t *testing.T) {
 			n := await[*control.Narrow](m)
 			n.AsOf.Revision++
 			m.send(0, &control.NarrowAck{
-				Session: n.Session, AsOf: n.AsOf, Selectors: control.DigestSelectors(n.Selectors[:1]),
+				Session: n.Session, AsOf: n.AsOf, Digest: control.DigestSelectors(n.Selectors[:1]),
 			})
 		}
 		p.lives(keys.Session)
@@ -139,7 +139,7 @@ func TestNarrowFarSide(t *testing.T) {
 		p.b.send(0, p.told(id, carries, asOf))
 		p.b.narrow(carries)
 		p.a.send(0, &control.NarrowAck{
-			Session: id, AsOf: n.AsOf, Selectors: control.DigestSelectors(carries.Intersect(n.Selectors)),
+			Session: id, AsOf: n.AsOf, Digest: control.DigestSelectors(carries.Intersect(n.Selectors)),
 		})
 		p.lives(id)
 	})

@@ -20,7 +20,7 @@ func (m *module) narrow(had packet.Selectors) *control.Narrow {
 	m.t.Helper()
 	n := await[*control.Narrow](m)
 	m.send(0, &control.NarrowAck{
-		Session: n.Session, AsOf: n.AsOf, Selectors: control.DigestSelectors(had.Intersect(n.Selectors)),
+		Session: n.Session, AsOf: n.AsOf, Digest: control.DigestSelectors(had.Intersect(n.Selectors)),
 	})
 	return n
 }
@@ -104,7 +104,7 @@ func TestNarrowOwed(t *testing.T) {
 			t.Errorf("live sessions %+v, %d acks owed", list, len(p.live["b"].owed))
 		}
 		entry := report(keys, p.a.boot, b.boot, false)
-		entry.Opened[0].Selectors, entry.Opened[0].AsOf = control.DigestSelectors(p.between()), n.AsOf
+		entry.Opened[0].Digest, entry.Opened[0].AsOf = control.DigestSelectors(p.between()), n.AsOf
 		b.send(0, entry)
 		if got := b.drained(); len(got) != 0 {
 			t.Errorf("what it has been told to carry is answered with %+v", got)
@@ -124,13 +124,13 @@ func TestNarrowedTwice(t *testing.T) {
 			t.Fatalf("told as of %s, then %s", first.AsOf, second.AsOf)
 		}
 		left := keys.Terms.Selectors.Intersect(first.Selectors)
-		p.a.send(0, &control.NarrowAck{Session: keys.Session, AsOf: first.AsOf, Selectors: control.DigestSelectors(left)})
+		p.a.send(0, &control.NarrowAck{Session: keys.Session, AsOf: first.AsOf, Digest: control.DigestSelectors(left)})
 		synctest.Wait()
 		if len(p.live["a"].owed) != 1 {
 			t.Fatal("the ack of the first was taken for that of the second")
 		}
 		left = left.Intersect(second.Selectors)
-		p.a.send(0, &control.NarrowAck{Session: keys.Session, AsOf: second.AsOf, Selectors: control.DigestSelectors(left)})
+		p.a.send(0, &control.NarrowAck{Session: keys.Session, AsOf: second.AsOf, Digest: control.DigestSelectors(left)})
 		synctest.Wait()
 		if n := len(p.live["a"].owed); n != 0 || len(p.Sessions(SessionFilter{})) != 1 {
 			t.Errorf("%d acks owed", n)

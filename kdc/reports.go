@@ -94,7 +94,7 @@ func (k *KDC) reportedBy(c *connection, e control.SessionEntry) *session {
 	return &session{
 		id: e.ID, by: c.name,
 		sides: [2]side{{e.Requester, e.BootA, supposed}, {e.Responder, e.BootB, supposed}},
-		since: k.now().Add(-age), began: time.Now().Add(-age), heard: time.Now(), asOf: e.AsOf, digest: e.Selectors,
+		since: k.now().Add(-age), began: time.Now().Add(-age), heard: time.Now(), asOf: e.AsOf, digest: e.Digest,
 	}
 }
 
@@ -105,7 +105,7 @@ func (k *KDC) retold(s *snapshot, x *session, end *side, e control.SessionEntry,
 	if e.AsOf.Before(x.asOf) { // it is yet to be narrowed, or the other side claimed that it came of a newer state
 		x.asOf = e.AsOf
 	}
-	if j := k.review(s, x, o); j == narrows || j == ends || e.Selectors == x.digest {
+	if j := k.review(s, x, o); j == narrows || j == ends || e.Digest == x.digest {
 		return
 	}
 	switch n := (narrowing{pair: k.permitted(s, x), only: end}); {

@@ -12,7 +12,7 @@ import (
 func report(k *control.Keys, bootA, bootB control.Boot, last bool) *control.SessionReport {
 	return &control.SessionReport{Last: last, Opened: []control.SessionEntry{{
 		ID: k.Session, Requester: "a", Responder: "b", BootA: bootA, BootB: bootB,
-		Selectors: control.DigestSelectors(k.Terms.Selectors), AgeMillis: 1000, AsOf: k.Terms.AsOf,
+		Digest: control.DigestSelectors(k.Terms.Selectors), AgeMillis: 1000, AsOf: k.Terms.AsOf,
 	}}}
 }
 

@@ -162,7 +162,7 @@ func TestGrantReplacesReport(t *testing.T) {
 		pair := p.snapshot.Load().compiled.Pair("c", "b", time.Now())
 		p.b.send(0, &control.SessionReport{Opened: []control.SessionEntry{{
 			ID: offer.Session, Requester: "c", Responder: "b", BootA: third.boot, BootB: p.b.boot,
-			Selectors: control.DigestSelectors(pair.Selectors), AsOf: asOf,
+			Digest: control.DigestSelectors(pair.Selectors), AsOf: asOf,
 		}}})
 		synctest.Wait()
 		if n := len(p.live["c"].sessions); n != 1 {

@@ -212,7 +212,7 @@ func TestReports(t *testing.T) {
 		for i, s := range []*session{one, two} {
 			e := r[0].Opened[i]
 			if e.ID != s.id || e.Requester != "a" || e.Responder != s.peer.name || e.BootB != s.boot ||
-				e.BootA != w.stations["a"].acq.boot || e.Selectors != control.DigestSelectors(allFlows) {
+				e.BootA != w.stations["a"].acq.boot || e.Digest != control.DigestSelectors(allFlows) {
 				t.Errorf("%+v", e)
 			}
 		}

@@ -21,7 +21,7 @@ func (a *acquirer) onNarrow(conn *control.Conn, id uint64, m *control.Narrow) {
 		if !m.AsOf.Before(s.scope.Load().asOf) {
 			a.narrow(s, m)
 		}
-		ack.Selectors, ack.AsOf = s.entry.Selectors, s.entry.AsOf
+		ack.Digest, ack.AsOf = s.entry.Digest, s.entry.AsOf
 	}
 	a.reply(conn, id, ack)
 }
@@ -37,9 +37,9 @@ func (a *acquirer) narrow(s *session, m *control.Narrow) {
 		}
 	}
 	narrower := &scope{selectors: now, asOf: m.AsOf, whole: now.CoverAll(m.Selectors) && len(lost) == 0, lost: lost}
-	told := s.entry.Selectors
-	s.entry.Selectors, s.entry.AsOf = control.DigestSelectors(now), m.AsOf
-	if s.entry.Selectors == told {
+	told := s.entry.Digest
+	s.entry.Digest, s.entry.AsOf = control.DigestSelectors(now), m.AsOf
+	if s.entry.Digest == told {
 		s.scope.Store(narrower)
 		return // of several KDCs each tells it
 	}

@@ -46,7 +46,7 @@ func TestNarrow(t *testing.T) {
 		s, _ := w.connect("a", "b")
 		left := toPorts(a, b, packet.UDP, 9)
 		w.narrow(s, left, 2, "a", "b")
-		want := control.NarrowAck{Session: s.id, AsOf: control.AsOf{Epoch: 1, Revision: 2}, Selectors: control.DigestSelectors(left)}
+		want := control.NarrowAck{Session: s.id, AsOf: control.AsOf{Epoch: 1, Revision: 2}, Digest: control.DigestSelectors(left)}
 		for _, name := range []string{"a", "b"} {
 			if got := w.acked(name); got != want {
 				t.Errorf("%s acked %+v, want %+v", name, got, want)
@@ -66,7 +66,7 @@ func TestNarrow(t *testing.T) {
 		if st := a.status().Sessions; len(st) != 1 || st[0].ID != s.id || len(st[0].Selectors) != 1 || st[0].AsOf != want.AsOf {
 			t.Errorf("%+v", st)
 		}
-		if got := a.sending("b").entry; got.Selectors != want.Selectors || got.AsOf != want.AsOf {
+		if got := a.sending("b").entry; got.Digest != want.Digest || got.AsOf != want.AsOf {
 			t.Errorf("reported as %+v", got)
 		}
 	})
@@ -110,7 +110,7 @@ func TestNarrowOnce(t *testing.T) {
 		} {
 			w.narrow(s, toPorts(a, b, packet.UDP, to.ports...), to.revision, "a")
 			left := control.DigestSelectors(toPorts(a, b, packet.UDP, to.left...))
-			if got := w.acked("a"); got.AsOf.Revision != 3 || got.Selectors != left {
+			if got := w.acked("a"); got.AsOf.Revision != 3 || got.Digest != left {
 				t.Errorf("%v is acked with %+v", to, got)
 			}
 		}
@@ -118,7 +118,7 @@ func TestNarrowOnce(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 		w.narrow(&session{id: control.NewSessionID()}, newest, 4, "a")
-		if got := w.acked("a"); got.Selectors != (control.Digest{}) {
+		if got := w.acked("a"); got.Digest != (control.Digest{}) {
 			t.Errorf("a session that is not there is acked with %+v", got)
 		}
 	})
@@ -134,7 +134,7 @@ func TestNarrowNarrows(t *testing.T) {
 		s, _ := w.connect("a", "b")
 		now := toPorts(a, b, packet.UDP, 9, 10)
 		w.narrow(s, now, 2, "a", "b")
-		if got := w.acked("a").Selectors; got != control.DigestSelectors(toPorts(a, b, packet.UDP, 9)) {
+		if got := w.acked("a").Digest; got != control.DigestSelectors(toPorts(a, b, packet.UDP, 9)) {
 			t.Error("it has other selectors than both had")
 		}
 		kdc.set(func(s *script) {

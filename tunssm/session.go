@@ -92,7 +92,7 @@ func newSession(p *peer, k *control.Keys) (*session, error) {
 		terms: k.Terms, since: time.Now(), probes: rate.NewLimiter(probeRate, probeBurst),
 		entry: control.SessionEntry{
 			ID: k.Session, Requester: a.Name, Responder: b.Name, BootA: a.Boot, BootB: b.Boot,
-			Selectors: control.DigestSelectors(k.Terms.Selectors), AsOf: k.Terms.AsOf,
+			Digest: control.DigestSelectors(k.Terms.Selectors), AsOf: k.Terms.AsOf,
 		},
 	}
 	s.scope.Store(&scope{selectors: k.Terms.Selectors, asOf: k.Terms.AsOf, whole: true})

@@ -101,7 +101,7 @@ func configFixture() Config {
 func entryFixture() SessionEntry {
 	return SessionEntry{
 		ID: session(0x50), Requester: "a", Responder: "b", BootA: partyA.Boot, BootB: partyB.Boot,
-		Selectors: Digest(filled(16, 0xd0)), AgeMillis: 61_000, AsOf: AsOf{Epoch: 2, Revision: 41},
+		Digest: Digest(filled(16, 0xd0)), AgeMillis: 61_000, AsOf: AsOf{Epoch: 2, Revision: 41},
 	}
 }
 
@@ -128,7 +128,7 @@ func everyMessage() []Message {
 		},
 		&KeyDenial{Na: na, Reason: Offline},
 		&Narrow{Session: session(0x50), Selectors: termsFixture().Selectors, AsOf: AsOf{Epoch: 2, Revision: 42}},
-		&NarrowAck{Session: session(0x50), AsOf: AsOf{Epoch: 2, Revision: 42}, Selectors: entryFixture().Selectors},
+		&NarrowAck{Session: session(0x50), AsOf: AsOf{Epoch: 2, Revision: 42}, Digest: entryFixture().Digest},
 		&Revoke{Sessions: []SessionID{session(0x50)}, Reason: Changed, AsOf: AsOf{Epoch: 2, Revision: 42}},
 		&RevokeAck{Sessions: []SessionID{session(0x50)}},
 		&Endpoint{Reach: &reach, Peer: "b", Candidates: candidates("192.0.2.20:7601")},

@@ -52,7 +52,7 @@ type SessionEntry struct {
 	Responder string    `cbor:"3,keyasint"`
 	BootA     Boot      `cbor:"4,keyasint"`
 	BootB     Boot      `cbor:"5,keyasint"`
-	Selectors Digest    `cbor:"6,keyasint"` // which selectors it enforces
+	Digest Digest    `cbor:"6,keyasint"` // which selectors it enforces
 	AgeMillis uint64    `cbor:"7,keyasint"`
 	AsOf      AsOf      `cbor:"8,keyasint"`
 }
@@ -141,7 +141,7 @@ type Narrow struct {
 type NarrowAck struct {
 	Session   SessionID `cbor:"1,keyasint"`
 	AsOf      AsOf      `cbor:"2,keyasint"` // of the Narrow, or of one that had narrowed it further
-	Selectors Digest    `cbor:"3,keyasint"` // those that it has now; zero where there is no such session
+	Digest Digest    `cbor:"3,keyasint"` // those that it has now; zero where there is no such session
 }
 
 // Endpoint carries changed candidates: from an SSM its own Reach, from the KDC those of a peer it has a session with.
