@@ -52,7 +52,7 @@ type SessionEntry struct {
 	Responder string    `cbor:"3,keyasint"`
 	BootA     Boot      `cbor:"4,keyasint"`
 	BootB     Boot      `cbor:"5,keyasint"`
-	Digest Digest    `cbor:"6,keyasint"` // which selectors it enforces
+	Digest    Digest    `cbor:"6,keyasint"` // which selectors it enforces
 	AgeMillis uint64    `cbor:"7,keyasint"`
 	AsOf      AsOf      `cbor:"8,keyasint"`
 }
@@ -139,9 +139,9 @@ type Narrow struct {
 
 // NarrowAck is the receipt: from now on the session carries no more than what the Narrow left it.
 type NarrowAck struct {
-	Session   SessionID `cbor:"1,keyasint"`
-	AsOf      AsOf      `cbor:"2,keyasint"` // of the Narrow, or of one that had narrowed it further
-	Digest Digest    `cbor:"3,keyasint"` // those that it has now; zero where there is no such session
+	Session SessionID `cbor:"1,keyasint"`
+	AsOf    AsOf      `cbor:"2,keyasint"` // of the Narrow, or of one that had narrowed it further
+	Digest  Digest    `cbor:"3,keyasint"` // those that it has now; zero where there is no such session
 }
 
 // Endpoint carries changed candidates: from an SSM its own Reach, from the KDC those of a peer it has a session with.
