@@ -95,7 +95,7 @@
 //	                  Candidates []candidate
 //	 9 KeyDenial      Na b16, Reason u8
 //	10 Narrow         Session b16, Selectors []Selector, AsOf
-//	11 NarrowAck      Session b16, AsOf, Digest b16 (of its selectors)
+//	11 NarrowAck      Session b16, AsOf, Digest b16
 //	12 Revoke         Sessions []b16, Reason u8, AsOf
 //	13 RevokeAck      Sessions []b16
 //	14 Endpoint       Reach ?Reach, Peer text, Candidates []candidate
@@ -113,7 +113,7 @@
 //
 //	Reach         Port u16, Addresses []address, Fixed candidate
 //	Config        Name text, Addresses []address, Subnets []prefix, Overlays []prefix, Routes []prefix, KDCs []text, AsOf
-//	SessionEntry  ID b16, Requester text, Responder text, BootA b16, BootB b16, Digest b16 (of its selectors),
+//	SessionEntry  ID b16, Requester text, Responder text, BootA b16, BootB b16, Digest b16,
 //	              AgeMillis u64, AsOf
 //	Flow          Protocol u8, Class u8, Src address, Dst address, SrcPort u16, DstPort u16
 //	Selector      Src prefix, Dst prefix, Protocol u8, Ports PortRange

@@ -29,7 +29,6 @@ var (
 	specMessageLine = regexp.MustCompile(`^[ \d]\d ([A-Z]\w+) *(.*)$`)
 	specArrayLine   = regexp.MustCompile(`^([A-Z]\w+)  +\[(.+)\]$`)
 	specMapLine     = regexp.MustCompile(`^([A-Z]\w+)  +([A-Z]\w*[, ].+)$`)
-	specDigest      = " (their digest)"
 )
 
 // specSection is a section of doc.go, its lines without "// ".
@@ -58,7 +57,6 @@ func specReadTables() specTables {
 	}
 	tables := specTables{}
 	for _, line := range lines {
-		line = strings.ReplaceAll(line, specDigest, "")
 		if m := specMessageLine.FindStringSubmatch(line); m != nil {
 			n, _ := strconv.ParseUint(strings.TrimSpace(line[:2]), 10, 8)
 			tables[m[1]] = specTable{number: n, fields: specFields(m[2])}
