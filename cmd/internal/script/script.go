@@ -5,6 +5,7 @@ package script
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -21,6 +22,9 @@ import (
 	"ssmnet/cmd/internal/daemon"
 )
 
+// other is the number of a user who is neither root nor whoever runs the tests.
+const other = 54321
+
 // Command is one of a script's.
 type Command = func(ts *testscript.TestScript, neg bool, args []string)
 
@@ -32,6 +36,25 @@ func Commands(dirEnv string, answers func(ctx context.Context, dir string) error
 		"mode": mode, "holds": holds, "truncate": truncate, "listen": listen,
 		"stranger": stranger, "disk": disk, "fill": fill,
 	}
+}
+
+// Condition gives scripts [root], for whom there are disks, and [others], who may also be another user, as root of a user
+// namespace may not.
+func Condition(name string) (bool, error) {
+	root := os.Geteuid() == 0
+	switch name {
+	case "root":
+		return root, nil
+	case "others":
+		mapped, err := os.ReadFile("/proc/self/uid_map") // user_namespaces(7)
+		if err != nil {
+			return false, err
+		}
+		var first, outside, count uint32
+		_, err = fmt.Sscan(string(mapped), &first, &outside, &count)
+		return root && first == 0 && count > other, err
+	}
+	return false, fmt.Errorf("no condition %q", name)
 }
 
 // exits CODE COMMAND ARG... runs a command that must end with that code.
@@ -83,12 +106,11 @@ func stranger(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Check(os.Chmod(filepath.Dir(filepath.Dir(program)), 0o711)) // of the test's programs
-	const user = 54321
 	var errs strings.Builder
 	c := exec.Command(program, args[3:]...)
 	c.Dir, c.Stderr = "/", &errs
 	c.Env = append(os.Environ(), "GOCOVERDIR=")
-	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: other, Gid: other}}
 	ended(ts, args[0], c.Run())
 	said(ts, errs.String(), args[1:2])
 }
