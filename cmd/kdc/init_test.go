@@ -6,13 +6,13 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"ssmnet/cmd/e2e/space"
 	"ssmnet/cmd/internal/cli"
 )
 
@@ -32,13 +32,9 @@ func TestInitWithoutRoute(t *testing.T) {
 	}
 }
 
-// TestRouteSource: the address is that of the way out, of whatever family there is, and there is none without a way. It
-// needs root.
+// TestRouteSource: the address is that of the way out, of whatever family there is, and there is none without a way.
 func TestRouteSource(t *testing.T) {
-	runtime.LockOSThread() // the thread, and the network namespace with it, end with the test
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatalf("make a network namespace: %v", err)
-	}
+	space.Enter(t)
 	if a, err := routeSource(); err == nil {
 		t.Errorf("%s without any network", a)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"ssmnet/cmd/e2e/space"
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/cmd/internal/daemon"
 	"ssmnet/cmd/internal/script"
@@ -19,7 +20,7 @@ import (
 
 // The scripts run this very binary as kdc, and as a KDC that has sessions without any SSM (fake_test.go).
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"kdc": main, "fakekdc": fakeKDC})
+	testscript.Main(space.Tests{M: m}, map[string]func(){"kdc": main, "fakekdc": fakeKDC})
 }
 
 // TestScripts runs testdata/*.txtar. Each script has a state directory of its own, in $SSMNET_KDC_DIR.
@@ -36,6 +37,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds:                commands,
+		Condition:           space.Condition,
 	})
 }
 
