@@ -32,8 +32,7 @@ func TestInitWithoutRoute(t *testing.T) {
 	}
 }
 
-// TestRouteSource: the address is that of the way out, of whatever family there is, and there is none without a way. It
-// needs root.
+// TestRouteSource: the address is that of the way out, of whatever family there is, and there is none without a way.
 func TestRouteSource(t *testing.T) {
 	space.Enter(t)
 	if a, err := routeSource(); err == nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,14 +18,9 @@ import (
 	"ssmnet/kdc/admin"
 )
 
-// The scripts run this very binary as kdc, and as a KDC that has sessions without any SSM (fake_test.go), each as whoever
-// they will.
+// The scripts run this very binary as kdc, and as a KDC that has sessions without any SSM (fake_test.go).
 func TestMain(m *testing.M) {
-	programs := map[string]func(){"kdc": main, "fakekdc": fakeKDC}
-	if programs[filepath.Base(os.Args[0])] == nil {
-		space.BeRoot()
-	}
-	testscript.Main(m, programs)
+	testscript.Main(space.Tests{M: m}, map[string]func(){"kdc": main, "fakekdc": fakeKDC})
 }
 
 // TestScripts runs testdata/*.txtar. Each script has a state directory of its own, in $SSMNET_KDC_DIR.
@@ -43,7 +37,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds:                commands,
-		Condition:           script.Condition,
+		Condition:           space.Condition,
 	})
 }
 

@@ -21,9 +21,8 @@ import (
 func TestMain(m *testing.M) {
 	programs := map[string]func(){"ssm": main, "fakessm": fakeSSM}
 	if programs[filepath.Base(os.Args[0])] == nil {
-		space.BeRoot()
 	}
-	testscript.Main(m, programs)
+	testscript.Main(space.Tests{M: m}, programs)
 }
 
 // TestScripts runs testdata/*.txtar. Each script has a state directory of its own, in $SSMNET_SSM_DIR. None makes an
@@ -41,7 +40,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds:                commands,
-		Condition:           script.Condition,
+		Condition:           space.Condition,
 	})
 }
 

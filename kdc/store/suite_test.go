@@ -56,8 +56,7 @@ func reopener(t *testing.T, open func() (Store, error)) func() Store {
 
 func TestMain(m *testing.M) {
 	childMain()
-	space.BeRoot()
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(space.Tests{M: m})
 }
 
 func TestSuite(t *testing.T) {

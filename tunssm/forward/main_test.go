@@ -7,7 +7,4 @@ import (
 	"ssmnet/cmd/e2e/space"
 )
 
-func TestMain(m *testing.M) {
-	space.BeRoot()
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { os.Exit(space.Tests{M: m}.Run()) }

@@ -12,12 +12,14 @@ import (
 // inside marks the environment of a process that is root of a user namespace alone.
 const inside = "SSMNET_TEST_USER_NAMESPACE"
 
-// BeRoot, called first in TestMain, runs the tests of an ordinary user as root of a user namespace, in a process of their
-// own, and exits as they do. It returns where the tests are to run here: as root, in that process, or where the kernel
-// has no such namespace for us.
-func BeRoot() {
+// Tests are those of a package, for its TestMain.
+type Tests struct{ *testing.M }
+
+// Run runs an ordinary user's tests as root of a user namespace, in a process of their own. It runs them here where that
+// is root already, or where the kernel has no such namespace for us.
+func (t Tests) Run() int {
 	if os.Geteuid() == 0 {
-		return
+		return t.M.Run()
 	}
 	runtime.LockOSThread() // Pdeathsig tells of the end of the thread
 	c := exec.Command(os.Args[0], os.Args[1:]...)
@@ -31,13 +33,12 @@ func BeRoot() {
 	}
 	if c.Start() != nil {
 		runtime.UnlockOSThread()
-		return
+		return t.M.Run()
 	}
-	var exit *exec.ExitError
-	if err := c.Wait(); err != nil && !errors.As(err, &exit) {
-		os.Exit(1)
+	if err := c.Wait(); err != nil {
+		return max(1, c.ProcessState.ExitCode())
 	}
-	os.Exit(c.ProcessState.ExitCode())
+	return 0
 }
 
 // Root skips a test that needs root of the machine itself: other users, mounts, named namespaces.
@@ -50,6 +51,17 @@ func Root(t testing.TB) {
 
 // IsRoot says whether we are root of the machine, and not only of a user namespace.
 func IsRoot() bool { return os.Geteuid() == 0 && os.Getenv(inside) == "" }
+
+// Condition answers what a testscript asks before it goes on: [root] of the machine, or [mount] where disks can be mounted.
+func Condition(name string) (bool, error) {
+	switch name {
+	case "root":
+		return IsRoot(), nil
+	case "mount":
+		return os.Geteuid() == 0, nil
+	}
+	return false, errors.New("no such condition")
+}
 
 // Require skips a test for want of privilege, and fails it for any other error.
 func Require(t testing.TB, err error) {

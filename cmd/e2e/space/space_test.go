@@ -11,10 +11,7 @@ import (
 	"testing"
 )
 
-func TestMain(m *testing.M) {
-	BeRoot()
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { os.Exit(Tests{m}.Run()) }
 
 // TestEnter: there is a loopback, and it works.
 func TestEnter(t *testing.T) {

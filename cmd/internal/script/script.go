@@ -5,7 +5,6 @@ package script
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -36,25 +35,6 @@ func Commands(dirEnv string, answers func(ctx context.Context, dir string) error
 		"mode": mode, "holds": holds, "truncate": truncate, "listen": listen,
 		"stranger": stranger, "disk": disk, "fill": fill,
 	}
-}
-
-// Condition gives scripts [root], for whom there are disks, and [others], who may also be another user, as root of a user
-// namespace may not.
-func Condition(name string) (bool, error) {
-	root := os.Geteuid() == 0
-	switch name {
-	case "root":
-		return root, nil
-	case "others":
-		mapped, err := os.ReadFile("/proc/self/uid_map") // user_namespaces(7)
-		if err != nil {
-			return false, err
-		}
-		var first, outside, count uint32
-		_, err = fmt.Sscan(string(mapped), &first, &outside, &count)
-		return root && first == 0 && count > other, err
-	}
-	return false, fmt.Errorf("no condition %q", name)
 }
 
 // exits CODE COMMAND ARG... runs a command that must end with that code.
