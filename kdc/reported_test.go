@@ -19,7 +19,7 @@ func TestReportOfAnotherRun(t *testing.T) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		for boot, want := range map[control.Boot]control.Reason{p.a.boot: 0, control.NewBoot(): control.Changed} {
-			if got := p.opened(p.snapshot.Load(), &connection{k: p.KDC, name: "a", boot: boot}, entry, narrowing{}); got != want {
+			if got := p.opened(p.snapshot.Load(), &connection{k: p.KDC, name: "a", boot: boot}, entry, new(orders)); got != want {
 				t.Errorf("refused for %s, want %s", got, want)
 			}
 		}

@@ -29,7 +29,7 @@ func TestUnknownKeyCostsTheSame(t *testing.T) {
 		count, old := &hashing{HashFunc: noise.HashSHA256}, cipherSuite
 		cipherSuite = noise.NewCipherSuite(noise.DH25519, noise.CipherAESGCM, count)
 		defer func() { cipherSuite = old }()
-		if _, _, err := respond(s, knows(id, key)); err != ErrHandshake {
+		if _, _, err := answer(s, knows(id, key)); err != ErrHandshake {
 			t.Fatal(err)
 		}
 		return count.n
