@@ -17,9 +17,9 @@
 //	4 release the held packet
 //
 // or, where the KDC or the responder says no, a KeyDenial with its reason in place of the KeyGrant, and step 4 answers
-// the sender of the packet. Of the responder's no the KDC passes on as reason behind or refused alone: policy is not the
-// responder's. Suite, candidates and as_of, which are not drawn, travel with them. The responder installs
-// and accepts before the requester has the key, so the first packet finds its SPI. The KDC waits 4 s (AcceptTimeout)
+// the sender of the packet. The responder's no reaches the requester as behind or as refused: policy is not for it to tell.
+// Suite, candidates and as_of, which are not drawn, travel with them. The responder installs and accepts before the
+// requester has the key, so the first packet finds its SPI. The KDC waits 4 s (AcceptTimeout)
 // for the KeyAccept and then answers offline. After 2 s of silence (RequestTimeout) the requester turns to another KDC;
 // where there is none it goes on waiting, for 5 s in all (HoldTimeout). What is lost on the way TCP repeats: a second
 // request would only queue behind the first.
