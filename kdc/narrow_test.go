@@ -184,9 +184,8 @@ func TestNarrowReported(t *testing.T) {
 		keys := &control.Keys{
 			Session: control.NewSessionID(), Terms: control.Terms{Selectors: had, AsOf: p.snapshot.Load().asOf},
 		}
-		p.a.send(0, report(keys, p.a.boot, p.b.boot, true))
-		p.b.send(0, report(keys, p.a.boot, p.b.boot, true))
 		for _, m := range []*module{p.a, p.b} {
+			m.send(0, report(keys, p.a.boot, p.b.boot, true))
 			if n := m.narrow(had); n.Session != keys.Session || !slices.Equal(n.Selectors, p.between()) {
 				t.Errorf("%s is told %+v", m.id.Name, n)
 			}

@@ -48,8 +48,9 @@ func TestConfiguration(t *testing.T) {
 // TestConfigureFails: the fault shows, and the next Update tries again.
 func TestConfigureFails(t *testing.T) {
 	inWorld(t, 1, nil, func(t *testing.T, w *world) {
-		a := w.add("a", 1)
+		a := w.prepare("a", 1)
 		a.host.Route.FailConfigure(errors.New("not permitted"))
+		a.run(a.identity)
 		if st := a.status(); st.Ready || st.Fault != "not permitted" {
 			t.Fatalf("ready %v, fault %q", st.Ready, st.Fault)
 		}
