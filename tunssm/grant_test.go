@@ -255,7 +255,7 @@ func TestProvisionalDoesNotDrain(t *testing.T) {
 			pair[1].wants(pkt)
 		}
 		time.Sleep(control.ConfirmTimeout)
-		if list := a.sessions("b"); len(list) != 1 || list[0] != first || list[0].state == superseded {
+		if list := a.sessions("b"); len(list) != 1 || list[0] != first || a.state(first) == superseded {
 			t.Fatalf("%d sessions are left", len(list))
 		}
 	})
