@@ -62,7 +62,7 @@ func TestRekeyKeepsPath(t *testing.T) {
 			t.Fatalf("%d of %d packets arrive", len(got), len(sent))
 		}
 		second := a.sending("b")
-		if second == first || second.order != first.order+1 || first.state != superseded {
+		if second == first || second.order != first.order+1 || a.state(first) != superseded {
 			t.Fatal("the second session has not replaced the first")
 		}
 	})
@@ -85,7 +85,7 @@ func TestPeerRestarted(t *testing.T) {
 		pkt := datagram(b, a, 9, "back again")
 		b.host.TUN.Inject(pkt)
 		a.wants(pkt)
-		if s := a.sending("b"); s == old || s.order != 1 || old.state != superseded {
+		if s := a.sending("b"); s == old || s.order != 1 || a.state(old) != superseded {
 			t.Fatalf("a sends on a session of order %d", s.order)
 		}
 		reply := datagram(a, b, 9, "welcome back")
@@ -168,7 +168,7 @@ func TestMovedCandidates(t *testing.T) {
 		synctest.Wait()
 		w.kdcs[0].tell("a", &control.Endpoint{Peer: "b", Candidates: []netip.AddrPort{b.host.UDP.Addr()}})
 		time.Sleep(time.Second)
-		if s := a.sending("b"); s == nil || s.state != confirmed {
+		if s := a.sending("b"); s == nil || a.state(s) != confirmed {
 			t.Fatal("the session is not proven at the new address")
 		}
 	})
@@ -264,8 +264,8 @@ func TestUnprovenBoot(t *testing.T) {
 		}
 		w.kdcs[0].set(func(s *script) { s.grant = nil })
 		ask()
-		if n := len(a.sessions("b")); n != 2 || old.state == superseded {
-			t.Fatalf("%d sessions, superseded %v", n, old.state == superseded)
+		if n, is := len(a.sessions("b")), a.state(old); n != 2 || is == superseded {
+			t.Fatalf("%d sessions, the old one %v", n, is)
 		}
 	})
 }

@@ -25,8 +25,8 @@ func TestForgedFirstFrame(t *testing.T) {
 			to := map[bool]*station{true: a, false: b}[s.requester]
 			to.host.UDP.Forge(stranger, forged)
 			to.drops(dropOpen, 1)
-			if s.state != provisional || s.heardAt() != 0 {
-				t.Errorf("%s: %v, heard at %v", to.name, s.state, s.heardAt())
+			if is := to.state(s); is != provisional || s.heardAt() != 0 {
+				t.Errorf("%s: %v, heard at %v", to.name, is, s.heardAt())
 			}
 		}
 		if sent := w.net.Sent(); len(sent) != 0 {

@@ -107,7 +107,7 @@ func TestNeverConfirmedIsClosed(t *testing.T) {
 		pkt := datagram(a, b, 9, "one way")
 		a.host.TUN.Inject(pkt)
 		b.wants(pkt)
-		if s := b.sending("a"); s == nil || s.state != confirmed {
+		if s := b.sending("a"); s == nil || b.state(s) != confirmed {
 			t.Fatal("the responder has not heard the requester")
 		}
 		time.Sleep(control.ConfirmTimeout + time.Millisecond)

@@ -25,6 +25,7 @@ type issued struct {
 }
 
 func (r *report) opened(s *session, from *link) {
+	r.ended = slices.DeleteFunc(r.ended, func(id control.SessionID) bool { return id == s.id }) // declined before
 	r.newer = append(r.newer, issued{s, from})
 	r.schedule()
 }

@@ -97,7 +97,7 @@ func TestDeadPath(t *testing.T) {
 		}
 		w.net.SetRule(nil)
 		time.Sleep(3 * time.Second)
-		if now := a.sending("b"); now == nil || now == s || now.state != confirmed {
+		if now := a.sending("b"); now == nil || now == s || a.state(now) != confirmed {
 			t.Fatal("the path is back but no new session is confirmed")
 		}
 		b.received()

@@ -231,7 +231,7 @@ func TestFrameLimits(t *testing.T) {
 			time.Sleep(tendInterval)
 			synctest.Wait()
 			two := w.stations[from].sending(to)
-			if asked() != before+1 || two == one || two == nil || two.state != confirmed {
+			if asked() != before+1 || two == one || two == nil || w.stations[from].state(two) != confirmed {
 				t.Fatalf("%s has not replaced a session that sealed %d frames", from, one.sealer.Sealed())
 			}
 			w.send(from, to, "on the new one")

@@ -241,6 +241,12 @@ func (s *station) sending(to string) (found *session) {
 	return found
 }
 
+// state is where a session is in its life.
+func (s *station) state(x *session) (now state) {
+	s.in(func(*acquirer) { now = x.state })
+	return now
+}
+
 // sessions are all those with a peer.
 func (s *station) sessions(with string) (list []*session) {
 	synctest.Wait()
