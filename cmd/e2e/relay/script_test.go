@@ -85,30 +85,6 @@ func TestScript(t *testing.T) {
 	}
 }
 
-// TestThroughput of a relay that does nothing: it is no bottleneck. It is measured between programs, for the race
-// detector looks at each byte that a test passes.
-func TestThroughput(t *testing.T) {
-	const least = 500e6 // bits per second
-	n := newScripted(t)
-	server := exec.Command("ip", n.in("h2", "iperf3", "-s", "-1", "--forceflush")...)
-	start(t, server, "Server listening")
-	out := do(t, "ip", n.in("h1", "iperf3", "-c", "10.77.0.12", "-n", "128M", "-J")...)
-	var result struct {
-		End struct {
-			Received struct {
-				Rate float64 `json:"bits_per_second"`
-			} `json:"sum_received"`
-		}
-	}
-	if err := json.Unmarshal([]byte(out), &result); err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%.0f Mbit/s", result.End.Received.Rate/1e6)
-	if result.End.Received.Rate < least {
-		t.Errorf("%.0f Mbit/s", result.End.Received.Rate/1e6)
-	}
-}
-
 // start starts a program and waits until it has said a word.
 func start(t *testing.T, c *exec.Cmd, word string) {
 	t.Helper()
