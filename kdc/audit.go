@@ -137,18 +137,19 @@ func (a *audit) flush() error {
 	}
 	n, err := a.write(group)
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	if err != nil {
 		a.queue = append(group[n:], a.queue...)
 		err = fmt.Errorf("audit: %w", err)
 	}
-	switch {
-	case err != nil && a.err == nil:
+	before := a.err
+	a.err = err
+	a.mu.Unlock()
+	switch { // without the lock: a log that stands still must not hold up add
+	case err != nil && before == nil:
 		a.log.Error("the audit record cannot be written: no key is issued", "error", err)
-	case err == nil && a.err != nil:
+	case err == nil && before != nil:
 		a.log.Warn("the audit record is written again")
 	}
-	a.err = err
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,11 +101,28 @@ func TestAuditGroups(t *testing.T) {
 	})
 }
 
-// TestAuditFailureIsLogged: once when it begins, with the cause, and once when it is over.
+// unlocked is a log that must not be waited for under a lock.
+type unlocked struct {
+	bytes.Buffer
+	*testing.T
+	mu *sync.Mutex
+}
+
+func (u *unlocked) Write(b []byte) (int, error) {
+	if u.mu.TryLock() {
+		u.mu.Unlock()
+	} else {
+		u.Errorf("whoever adds an event waits for the log to take %q", b)
+	}
+	return u.Buffer.Write(b)
+}
+
+// TestAuditFailureIsLogged: once when it begins, with the cause, and once when it is over. Nobody else waits for the log.
 func TestAuditFailureIsLogged(t *testing.T) {
-	var text bytes.Buffer
+	text := &unlocked{T: t}
 	var l ledger
-	a := newAudit(&l, time.Now, slog.New(slog.NewTextHandler(&text, nil)))
+	a := newAudit(&l, time.Now, slog.New(slog.NewTextHandler(text, nil)))
+	text.mu = &a.mu
 	for _, fails := range []error{nil, errDiskFull, errDiskFull, nil, nil} {
 		l.breakDown(fails)
 		a.add(event{Event: "x"})

@@ -198,8 +198,10 @@ func (k *KDC) overdue(x *exchange, in phase, session control.SessionID) {
 	}
 }
 
-// caughtUp takes the requests that have waited for s. k.mu is held.
+// caughtUp takes the requests that have waited for s. KDC.gate is held for writing.
 func (k *KDC) caughtUp(s *snapshot) (ready []*exchange) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	for x := range k.waiting {
 		if !s.asOf.Before(x.request.AsOf) {
 			k.take(x)
