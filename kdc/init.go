@@ -34,16 +34,29 @@ func Init(dir string, o InitOptions) (Config, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return Config{}, fmt.Errorf("state directory: %w", err)
 	}
-	for _, name := range []string{configFile, keyFile, storeFile} {
-		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
-			return Config{}, fmt.Errorf("%w: %s exists: start it with kdc serve, or name another directory", ErrExists,
-				filepath.Join(dir, name))
-		}
+	if err := vacant(dir); err != nil {
+		return Config{}, err
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return Config{}, fmt.Errorf("state directory: %w", err)
 	}
 	return c, initFiles(dir, c)
+}
+
+// vacant is nil where dir holds nothing of a KDC.
+func vacant(dir string) error {
+	for _, name := range []string{configFile, keyFile, storeFile} {
+		path := filepath.Join(dir, name)
+		switch _, err := os.Lstat(path); {
+		case err != nil:
+		case name == configFile:
+			return fmt.Errorf("%w: %s exists: start it with kdc serve, or name another directory", ErrExists, path)
+		default:
+			return fmt.Errorf("%w: %s exists without %s: put that back or, where a kdc init that was cut short has left it, "+
+				"remove what is in %s", ErrExists, path, configFile, dir)
+		}
+	}
+	return nil
 }
 
 // initFiles writes kdc.toml last: with it the directory counts as initialised.

@@ -79,3 +79,22 @@ func TestInitFails(t *testing.T) {
 		t.Errorf("below a file: %v", err)
 	}
 }
+
+// TestInitCutShort: what an init that was killed has left is not overwritten, for it looks like a KDC that has lost its
+// configuration; it is told apart from one that can be served.
+func TestInitCutShort(t *testing.T) {
+	for _, left := range []string{keyFile, storeFile} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, left)
+		check(t, os.WriteFile(path, []byte("precious"), 0o600))
+		_, err := Init(dir, InitOptions{Addresses: []string{"192.0.2.1"}})
+		want := "already initialised: " + path + " exists without kdc.toml: put that back or, where a kdc init that was " +
+			"cut short has left it, remove what is in " + dir
+		if !errors.Is(err, ErrExists) || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+		if b, err := os.ReadFile(path); string(b) != "precious" {
+			t.Errorf("%s has become %q, %v", left, b, err)
+		}
+	}
+}

@@ -35,7 +35,7 @@ func sessionShow(c *cli.Context) error {
 	case err != nil:
 		return err
 	case len(found) == 0:
-		return cli.NotFoundf("no live session %s: see 'kdc session list'", id)
+		return noSession(id)
 	}
 	return printSession(c, found[0])
 }

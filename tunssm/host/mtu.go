@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"slices"
+	"time"
 
 	"ssmnet/tunssm/route"
 )
@@ -14,6 +15,8 @@ const (
 	// MinMTU and MaxMTU are what the interface may have.
 	MinMTU = route.MinMTU
 	MaxMTU = 65535 - overhead
+	// namesWithin is how long a start waits for the names of KDCs: it answers nobody meanwhile.
+	namesWithin = 2 * time.Second
 )
 
 // defaultMTU is the underlay's towards the KDCs, less our overhead, and never below what IPv6 needs. A KDC on this host
@@ -21,6 +24,8 @@ const (
 func defaultMTU(ctx context.Context, kdcs []string) int {
 	const ethernet = 1500
 	var known []int
+	ctx, cancel := context.WithTimeout(ctx, namesWithin)
+	defer cancel()
 	for _, address := range kdcs {
 		host, _, err := net.SplitHostPort(address)
 		if err != nil {

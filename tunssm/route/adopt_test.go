@@ -56,7 +56,8 @@ func TestAdopt(t *testing.T) {
 		"as made": nil,
 		"down, with attributes": {"link set tun9 mtu 1300 txqueuelen 77 gso_max_size 50000", "addr add 10.9.0.1/24 dev tun9",
 			"link set tun9 addrgenmode random"},
-		"up, without": {"link set tun9 up"},
+		"up, without":           {"link set tun9 up"},
+		"up, after its address": {"addr add fd09::1/64 dev tun9", "link set tun9 up", "route add fd08::/48 via fd09::2"},
 		"up, with addresses and routes": {
 			"link set tun9 up mtu 9000", "addr add 10.9.0.1/24 brd + dev tun9", "addr add 10.9.0.3/24 dev tun9 label tun9:x",
 			"addr add 10.7.0.1 peer 10.7.0.2 dev tun9", "addr add fd09::1/64 dev tun9 nodad",

@@ -27,22 +27,23 @@ func nameAddress(a netlink.Addr) (string, bool) {
 	if a.Broadcast != nil {
 		texts["broadcast"] = a.Broadcast.String()
 	}
-	return describe(prefix, map[string]int{"scope": a.Scope, "noprefixroute": a.Flags & unix.IFA_F_NOPREFIXROUTE}, texts), true
+	return describe(prefix, map[string]int{
+		"scope": a.Scope, "noprefixroute": a.Flags & unix.IFA_F_NOPREFIXROUTE, "nodad": a.Flags & unix.IFA_F_NODAD,
+	}, texts), true
 }
 
 // addressOf is the one that a change names.
 func addressOf(c Change) (*netlink.Addr, netip.Prefix, error) {
 	a, peer, broadcast := &netlink.Addr{}, "", ""
-	prefix, err := described(c.Name, map[string]*int{"scope": &a.Scope, "noprefixroute": &a.Flags},
+	var noPrefixRoute, noDAD int
+	prefix, err := described(c.Name,
+		map[string]*int{"scope": &a.Scope, "noprefixroute": &noPrefixRoute, "nodad": &noDAD},
 		map[string]*string{"label": &a.Label, "peer": &peer, "broadcast": &broadcast})
 	if err != nil {
 		return nil, prefix, err
 	}
 	a.IPNet = kernel.Network(prefix)
-	a.Flags &= unix.IFA_F_NOPREFIXROUTE
-	if prefix.Addr().Is6() {
-		a.Flags |= unix.IFA_F_NODAD
-	}
+	a.Flags = noPrefixRoute&unix.IFA_F_NOPREFIXROUTE | noDAD&unix.IFA_F_NODAD
 	if peer != "" {
 		p, err := netip.ParsePrefix(peer)
 		if err != nil {

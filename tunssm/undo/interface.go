@@ -13,9 +13,9 @@ import (
 // Interface records an interface that was there before as it is, which is about to get these values of its attributes,
 // addresses and routes of ours.
 //
-// Undone in reverse, our own routes go first, and then the attributes become what they were. Then goes the route that the
-// kernel gives an interface with its first carrier, which undoing the attributes may have been, and then the addresses and
-// routes that were lost come back.
+// Undone in reverse, our own routes go first, and then the attributes become what they were. Then the addresses that were
+// lost come back. Then goes the route that the kernel gives an interface with its first carrier, which undoing the
+// attributes may have been, or with an IPv6 address, and then the routes that were lost come back.
 func (j *Journal) Interface(l netlink.Link, becomes map[string]int) error {
 	var changes []Change
 	routes, err := foundRoutes(l)
@@ -27,6 +27,9 @@ func (j *Journal) Interface(l netlink.Link, becomes map[string]int) error {
 			changes = append(changes, of(l, route, name, there, ""))
 		}
 	}
+	if c := of(l, route, multicast, "", there); !exists(c) { // else it is the kernel's, and was there before
+		changes = append(changes, c)
+	}
 	addresses, err := kernel.Addresses(l, netlink.FAMILY_ALL)
 	if err != nil {
 		return err
@@ -35,9 +38,6 @@ func (j *Journal) Interface(l netlink.Link, becomes map[string]int) error {
 		if name, ok := nameAddress(a); ok {
 			changes = append(changes, of(l, address, name, there, ""))
 		}
-	}
-	if c := of(l, route, multicast, "", there); !exists(c) { // else it is the kernel's, and was there before
-		changes = append(changes, c)
 	}
 	for _, a := range slices.Backward(attributes) {
 		now, changed := becomes[a.name]

@@ -13,7 +13,8 @@ import (
 	"ssmnet/tunssm/kernel"
 )
 
-// ours names all routes of ours on an interface, multicast the route that the kernel gives it with its first carrier.
+// ours names all routes of ours on an interface, multicast the route that the kernel gives it with its first carrier,
+// or an IPv6 address while it is up.
 const (
 	ours      = "ours"
 	multicast = "multicast"

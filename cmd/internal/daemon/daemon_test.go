@@ -296,6 +296,7 @@ func TestExplain(t *testing.T) {
 	}{
 		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ENOENT)}, ErrNotRunning,
 			"the daemon is not running: nothing listens on /d.sock"},
+		{syscall.ENOTDIR, ErrNotRunning, "the daemon is not running: nothing listens on /d.sock"},
 		{syscall.ECONNREFUSED, ErrNotRunning, "the daemon is not running: nothing listens on /d.sock"},
 		{os.NewSyscallError("connect", syscall.EACCES), fs.ErrPermission, "permission denied on /d.sock"},
 		{explain("/first", syscall.EPERM), fs.ErrPermission, "permission denied on /first"},

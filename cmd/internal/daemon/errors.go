@@ -46,7 +46,7 @@ func explain(socket string, err error) error {
 	switch {
 	case err == nil || errors.As(err, &known):
 		return err
-	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):
+	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ECONNREFUSED):
 		return &socketError{ErrNotRunning, fmt.Sprintf("%v: nothing listens on %s", ErrNotRunning, socket), exitUnreachable}
 	case errors.Is(err, fs.ErrPermission):
 		return &socketError{fs.ErrPermission, fmt.Sprintf("%v on %s", fs.ErrPermission, socket), exitFailed}

@@ -4,9 +4,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,29 +17,37 @@ const occupyTimeout = time.Second
 // process, and the socket is closed. Whoever has the socket is alone in asking.
 //
 // The mark is a read lock of the open directory, which needs no file of its own and which LockDir (flock) does not meet.
-// A file system without such locks has none, and there the socket alone says it.
+// It is of the one byte that has the process's id for an offset: the kernel does not tell who has a lock of this kind, and
+// what /proc tells of a daemon is for those with more privilege than a start has left. A file system without such locks
+// has none, and there the socket alone says it.
 func Occupy(dir string, socket net.Listener) (net.Listener, error) {
 	f, err := os.Open(dir)
 	if err != nil {
 		socket.Close()
 		return nil, err
 	}
-	for deadline := time.Now().Add(occupyTimeout); occupied(f); time.Sleep(lockPause) {
+	for deadline := time.Now().Add(occupyTimeout); ; time.Sleep(lockPause) {
+		pid, occupied := occupant(f)
+		if !occupied {
+			break
+		}
 		if time.Now().After(deadline) {
 			f.Close()
 			socket.Close()
-			return nil, &socketError{ErrRunning, fmt.Sprintf("%v%s, and its socket is gone: end it with kill", ErrRunning,
-				holder(dir)), exitFailed}
+			return nil, &socketError{ErrRunning, fmt.Sprintf("%v (pid %d), and its socket is gone: end it with kill",
+				ErrRunning, pid), exitFailed}
 		}
 	}
-	_ = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_RDLCK})
+	mark := unix.Flock_t{Type: unix.F_RDLCK, Start: int64(os.Getpid()), Len: 1}
+	_ = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &mark)
 	return occupier{socket, f}, nil
 }
 
-// occupied says whether another open of the directory has a lock.
-func occupied(dir *os.File) bool {
-	whole := unix.Flock_t{Type: unix.F_WRLCK} // which any lock is in the way of
-	return unix.FcntlFlock(dir.Fd(), unix.F_OFD_GETLK, &whole) == nil && whole.Type != unix.F_UNLCK
+// occupant is the process that another open of the directory is marked with, if one is.
+func occupant(dir *os.File) (pid int64, occupied bool) {
+	found := unix.Flock_t{Type: unix.F_WRLCK} // of all, which any lock is in the way of
+	err := unix.FcntlFlock(dir.Fd(), unix.F_OFD_GETLK, &found)
+	return found.Start, err == nil && found.Type != unix.F_UNLCK
 }
 
 // occupier is a socket with the mark of its directory.
@@ -55,21 +60,4 @@ type occupier struct {
 func (o occupier) Close() error {
 	o.dir.Close()
 	return o.Listener.Close()
-}
-
-// holder is " (pid 42)" of another process that has the directory open, where /proc shows one: the kernel does not tell
-// who has such a lock.
-func holder(dir string) string {
-	dir, err := filepath.EvalSymlinks(dir)
-	if err == nil {
-		dir, err = filepath.Abs(dir)
-	}
-	links, _ := filepath.Glob("/proc/[1-9]*/fd/*")
-	for _, link := range links {
-		pid := strings.Split(link, "/")[2]
-		if to, gone := os.Readlink(link); err == nil && gone == nil && to == dir && pid != strconv.Itoa(os.Getpid()) {
-			return " (pid " + pid + ")"
-		}
-	}
-	return ""
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -34,7 +35,7 @@ func TestOccupy(t *testing.T) {
 		second := socket()
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
-			const want = "another one is running, and its socket is gone: end it with kill" // without a pid, which is ours
+			want := fmt.Sprintf("another one is running (pid %d), and its socket is gone: end it with kill", os.Getpid())
 			if _, err := Occupy(dir, second); !errors.Is(err, ErrRunning) || err.Error() != want || time.Since(began) < occupyTimeout {
 				t.Errorf("%s: %v after %v, want %s", when, err, time.Since(began), want)
 			}
