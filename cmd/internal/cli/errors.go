@@ -86,25 +86,30 @@ func Code(err error) int {
 }
 
 // line is the one line an error is printed as. What net/http puts in front of an error (the method and a URL nobody
-// typed) is left out; line breaks become "; " and other control characters "?", so that no message from elsewhere
-// writes to the terminal. A user who is not root and may not do it is told how.
+// typed) is left out, and control characters become "?", so that no message from elsewhere writes to the terminal. A user
+// who is not root and may not do it is told how.
 func line(err error, user int) string {
 	if u, ok := err.(*url.Error); ok {
 		err = u.Err
 	}
 	denied := user != 0 && errors.Is(err, fs.ErrPermission)
-	var parts []string
-	for part := range strings.FieldsFuncSeq(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }) {
-		if part = strings.TrimSpace(part); part != "" {
-			parts = append(parts, printable(part, '?'))
-		}
-	}
 	const hint = "run with sudo"
-	text := strings.Join(parts, "; ")
+	text := oneLine(err.Error(), '?')
 	if denied && !strings.Contains(text, hint) {
 		text += ": " + hint
 	}
 	return text
+}
+
+// oneLine makes of each line break of s, as between joined errors, a "; ", and replaces the other control characters.
+func oneLine(s string, with rune) string {
+	var parts []string
+	for part := range strings.FieldsFuncSeq(s, func(r rune) bool { return r == '\n' || r == '\r' }) {
+		if part = strings.TrimSpace(part); part != "" {
+			parts = append(parts, printable(part, with))
+		}
+	}
+	return strings.Join(parts, "; ")
 }
 
 // printable replaces every control character of s, and what is not UTF-8.

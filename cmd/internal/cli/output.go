@@ -95,7 +95,7 @@ func (t *Table) Row(cells ...any) {
 	}
 	row := make([]string, len(cells))
 	for i, cell := range cells {
-		if row[i] = printable(fmt.Sprint(cell), ' '); row[i] == "" {
+		if row[i] = oneLine(fmt.Sprint(cell), ' '); row[i] == "" {
 			row[i] = "-"
 		}
 	}

@@ -59,7 +59,7 @@ func TestTable(t *testing.T) {
 	pad := strings.Repeat(" ", 200-len("ADDRESS")+2)
 	want := "NAME    ADDRESS" + pad + "NOTE\n" +
 		"a       " + strings.Repeat("x", 200) + "  -\n" +
-		"b-long  7" + strings.Repeat(" ", 201) + "one two [0m three\n"
+		"b-long  7" + strings.Repeat(" ", 201) + "one two [0m; three\n"
 	if b.String() != want || table.Len() != 2 {
 		t.Errorf("got\n%q\nwant\n%q", b.String(), want)
 	}
