@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"ssmnet/packet/control"
 )
 
 // What a flood may do to a daemon: memory above what it had when idle, at any time, and bytes of log, all told. When it
@@ -28,8 +30,11 @@ const (
 const (
 	setUps       = 20
 	setUpsInTime = 19
-	setUpWithin  = time.Second
 )
+
+// setUpWithin is the second that is promised where the figures are quoted, and else, on a machine that may have other things
+// to do, as long as a packet waits for its session.
+var setUpWithin = time.Duration(times(int(control.HoldTimeout/time.Second), 1)) * time.Second
 
 // daemonUnderFlood is one of ours that somebody floods.
 type daemonUnderFlood struct {

@@ -64,7 +64,7 @@ func TestSessionWatch(t *testing.T) {
 		}
 		return nil
 	})
-	f.end()
+	f.lostNothing(t)
 	k.Do(t, "session", "revoke", "--all", "--wait", "5s")
 	shows(t, p, live, revoked, opened, revoked)
 	for _, watching := range []*Process{p, table} {
