@@ -3,9 +3,11 @@ package control
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"time"
 
 	"github.com/flynn/noise"
@@ -57,8 +59,11 @@ func Connect(ctx context.Context, nc net.Conn, id KeyID, key secret.Key) (*Conn,
 	c, err := initiate(nc, id, key)
 	if err != nil {
 		nc.Close()
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return nil, ctx.Err()
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return nil, context.DeadlineExceeded // whoever says nothing has not refused the key
 		}
 		return nil, err
 	}
