@@ -22,6 +22,7 @@ import (
 // child is the SSM that up has started.
 type child struct {
 	pid  int
+	dir  string
 	log  string
 	from int64 // where its log begins
 }
@@ -40,7 +41,7 @@ func startRun(c *cli.Context) (child, error) {
 	if err != nil {
 		return child{}, err
 	}
-	started := child{log: filepath.Join(dir, logName)}
+	started := child{dir: dir, log: filepath.Join(dir, logName)}
 	if started.from, err = beginLog(started.log); err != nil {
 		return child{}, cli.Failedf("cannot write the log: %w", err)
 	}
@@ -67,6 +68,9 @@ func beginLog(path string) (length int64, err error) {
 	return f.Seek(0, io.SeekEnd)
 }
 
+// errYetToEnd: another 'up' was faster, and our child has yet to find that.
+var errYetToEnd = errors.New("another SSM runs, and the one that was started has not ended yet")
+
 // errInterface: the SSM runs, and cannot set its interface up. It would try again only as the network changes.
 var errInterface = errors.New("cannot set up the interface")
 
@@ -84,9 +88,22 @@ func (p child) welcome(ctx context.Context, ssm *admin.Client) (last tunssm.Stat
 		if st.Fault != "" {
 			return daemon.GiveUp(fmt.Errorf("%w %s: %s", errInterface, st.Interface, st.Fault))
 		}
-		return readiness(st)
+		if err := readiness(st); err != nil {
+			return err
+		}
+		return p.serves()
 	})
 	return last, err
+}
+
+// serves is nil where the child is the SSM that answers, or has ended because another one is. Until then it might still
+// begin: after a 'down' that has ended the other.
+func (p child) serves() error {
+	pid, marked := daemon.Occupant(p.dir)
+	if _, ended := daemon.Exited(p.pid); ended || !marked || pid == p.pid {
+		return nil
+	}
+	return errYetToEnd
 }
 
 // why is the error that the child printed before it ended.

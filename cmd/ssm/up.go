@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -66,8 +67,8 @@ func up(c *cli.Context, host systemd) error {
 	}
 	st, err = child.welcome(ctx, client(c))
 	if errors.Is(err, context.DeadlineExceeded) {
-		return cli.Unreachablef("not up after %s: %w; the SSM goes on trying: see '%s'", limit, readiness(st),
-			cli.CommandLine(c, "status"))
+		return cli.Unreachablef("not up after %s: %w; the SSM goes on trying: see '%s'", limit,
+			cmp.Or(readiness(st), errYetToEnd), cli.CommandLine(c, "status"))
 	}
 	if errors.Is(err, errInterface) {
 		return stopAgain(c, err)

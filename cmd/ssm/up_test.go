@@ -61,6 +61,9 @@ func serveModule(t *testing.T, m module) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	socket, err := daemon.ListenUnix(filepath.Join(dir, socketName))
+	if err == nil {
+		socket, err = daemon.Occupy(dir, socket)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,6 +104,37 @@ func TestWelcomeGivesUp(t *testing.T) {
 			t.Error(err)
 		}
 		process.Wait()
+	}
+}
+
+// TestWelcomeOfAnother: where another 'up' was faster, ours has done its part only when its own child has ended.
+func TestWelcomeOfAnother(t *testing.T) {
+	dir := serveModule(t, &fake{})
+	process, err := os.StartProcess("/bin/sleep", []string{"sleep", "60"}, &os.ProcAttr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	welcome := func(pid int) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		_, err := child{pid: pid, dir: dir}.welcome(ctx, clientAt(dir))
+		return err
+	}
+	if err := welcome(os.Getpid()); err != nil {
+		t.Errorf("the SSM that answers is ours: %v", err)
+	}
+	if err := welcome(process.Pid); !errors.Is(err, errYetToEnd) {
+		t.Errorf("our child might still begin: %v", err)
+	}
+	if err := process.Kill(); err != nil {
+		t.Error(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		if err := welcome(process.Pid); err == nil {
+			return
+		} else if time.Now().After(deadline) {
+			t.Fatalf("our child has ended: %v", err)
+		}
 	}
 }
 

@@ -43,6 +43,17 @@ func Occupy(dir string, socket net.Listener) (net.Listener, error) {
 	return occupier{socket, f}, nil
 }
 
+// Occupant is the process that serves a state directory, where one has marked it.
+func Occupant(dir string) (pid int, occupied bool) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return 0, false
+	}
+	defer f.Close()
+	by, occupied := occupant(f)
+	return int(by), occupied
+}
+
 // occupant is the process that another open of the directory is marked with, if one is.
 func occupant(dir *os.File) (pid int64, occupied bool) {
 	found := unix.Flock_t{Type: unix.F_WRLCK} // of all, which any lock is in the way of
