@@ -4,7 +4,7 @@ package tunssm
 // change at any time and are not ours alone, so there are three lines of defence:
 //
 //	routes      one that covers an underlay address in use is refused or withdrawn (reroute.go), unless it is forced
-//	addresses   a candidate or a KDC that the host's own routing leads into the interface is not used (candidates.go;
+//	addresses   a candidate or a KDC that the host's own routing leads into the interface is not used (endpoint.go;
 //	            Dial); a connection that has come to lead there is ended
 //	frames      what comes back all the same is known by its origin and dropped (outbound.go); the next go to another
 //	            candidate of the peer, if there is one
