@@ -232,7 +232,7 @@ func (k *KDC) again(s *snapshot, x *exchange) {
 }
 
 // abandon ends the exchanges of a connection that has gone. Those it asked for need no answer; those it was to accept
-// are denied. KDC.gate is held for writing: nobody has one in hand meanwhile.
+// are denied. Nobody has one in hand meanwhile: KDC.gate is held for writing, or it is a new connection, which has none.
 func (k *KDC) abandon(c *connection) {
 	k.mu.Lock()
 	c.gone = true
