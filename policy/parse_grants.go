@@ -24,8 +24,8 @@ func (r *reader) grant(v hujson.Value, ids map[string]Place) Grant {
 	g := Grant{Place: r.place(v.StartOffset)}
 	r.object(v, "a grant",
 		field{"id", true, func(v hujson.Value) { g.ID = r.id(v, ids) }},
-		field{"src", true, func(v hujson.Value) { g.Src = r.names(v, "src") }},
-		field{"dst", true, func(v hujson.Value) { g.Dst = r.names(v, "dst") }},
+		field{"src", true, func(v hujson.Value) { g.Src = some(r, v, "src", r.name) }},
+		field{"dst", true, func(v hujson.Value) { g.Dst = some(r, v, "dst", r.name) }},
 		field{"allow", true, func(v hujson.Value) { g.Allow = r.allows(v) }},
 		field{"note", false, func(v hujson.Value) { g.Note = r.note(v) }},
 		field{"until", false, func(v hujson.Value) { g.Until = r.until(v) }},
@@ -49,16 +49,16 @@ func (r *reader) id(v hujson.Value, ids map[string]Place) string {
 	return s
 }
 
-// names reads the ends of a grant.
-func (r *reader) names(v hujson.Value, what string) []Name {
-	var names []Name
+// some reads a list of at least one element, each by read.
+func some[T any](r *reader, v hujson.Value, what string, read func(hujson.Value, string) (T, bool)) []T {
+	var list []T
 	r.list(v, what, func(v hujson.Value) {
-		if n, ok := r.name(v, "an element of "+what); ok {
-			names = append(names, n)
+		if e, ok := read(v, "an element of "+what); ok {
+			list = append(list, e)
 		}
 	})
 	r.someElements(v, what)
-	return names
+	return list
 }
 
 func (r *reader) name(v hujson.Value, what string) (Name, bool) {
@@ -129,24 +129,13 @@ func (r *reader) test(v hujson.Value) Test {
 	tried := false
 	r.object(v, "a test",
 		field{"src", true, func(v hujson.Value) { t.Src, _ = r.name(v, "src of a test") }},
-		field{"accept", false, func(v hujson.Value) { t.Accept, tried = r.probes(v, "accept"), true }},
-		field{"deny", false, func(v hujson.Value) { t.Deny, tried = r.probes(v, "deny"), true }},
+		field{"accept", false, func(v hujson.Value) { t.Accept, tried = some(r, v, "accept", r.probe), true }},
+		field{"deny", false, func(v hujson.Value) { t.Deny, tried = some(r, v, "deny", r.probe), true }},
 	)
 	if !tried && v.Value.Kind() == '{' {
 		r.faultAt(v, "a test needs accept or deny")
 	}
 	return t
-}
-
-func (r *reader) probes(v hujson.Value, what string) []Probe {
-	var probes []Probe
-	r.list(v, what, func(v hujson.Value) {
-		if p, ok := r.probe(v, "an element of "+what); ok {
-			probes = append(probes, p)
-		}
-	})
-	r.someElements(v, what)
-	return probes
 }
 
 // probe reads a name and an allowance with a colon between them. Names may hold colons; allowances never do.
