@@ -102,8 +102,10 @@ func (a *acquirer) greet(l *link, conn *control.Conn, key control.KeyID) {
 	for _, m := range reports {
 		sessions += len(m.Opened)
 	}
+	reach := a.reach()
+	reach.Addresses = a.told.Addresses // what has changed since, rehome tells every KDC, were it only for a moment
 	hello := &control.Hello{
-		Boot: a.boot, Reach: a.reach(), AES: hasAES, Sessions: uint32(sessions), Software: a.software,
+		Boot: a.boot, Reach: reach, AES: hasAES, Sessions: uint32(sessions), Software: a.software,
 	}
 	if conn.Send(0, hello) != nil {
 		return // its reader notices

@@ -3,6 +3,7 @@ package tunssm
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,6 +44,35 @@ func TestRehome(t *testing.T) {
 			if reaches != 1 {
 				t.Errorf("KDC %d was told %d times, want once", i, reaches)
 			}
+		}
+	})
+}
+
+// TestAwayForAMoment: an address that is away while a KDC hears Hello, and back before anybody has noticed, is told.
+func TestAwayForAMoment(t *testing.T) {
+	inWorld(t, 1, []string{"a"}, func(t *testing.T, w *world) {
+		a, kdc := w.stations["a"], w.kdcs[0]
+		home, other := a.host.Route.Candidates(), netip.MustParseAddr("198.51.100.9")
+		a.host.Route.Move(append(home, other)...)
+		time.Sleep(2*tendInterval + tendInterval/10)
+		before := len(heard[*control.Endpoint](kdc, "a"))
+		kdc.stop()
+		kdc.start()
+		a.host.Route.Move(home...)
+		time.Sleep(tendInterval / 2)
+		synctest.Wait()
+		if len(heard[*control.Hello](kdc, "a")) != 2 {
+			t.Fatal("no second Hello")
+		}
+		a.host.Route.Move(append(home, other)...)
+		time.Sleep(2 * tendInterval)
+		synctest.Wait()
+		last := heard[*control.Hello](kdc, "a")[1].Reach
+		if told := heard[*control.Endpoint](kdc, "a")[before:]; len(told) > 0 {
+			last = *told[len(told)-1].Reach
+		}
+		if !slices.Contains(last.Addresses, other) {
+			t.Errorf("the KDC knows %v", last.Addresses)
 		}
 	})
 }
