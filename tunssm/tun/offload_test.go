@@ -24,7 +24,7 @@ type traffic struct {
 	partial atomic.Int64  // frames whose checksum is left to the receiver
 }
 
-// carry moves frames from one device to the other until either is closed.
+// carry moves frames from one device to the other until either is stopped.
 func (w *traffic) carry(t *testing.T, from, to *Device) {
 	buf := make([]byte, maxFrame)
 	for {
@@ -37,7 +37,7 @@ func (w *traffic) carry(t *testing.T, from, to *Device) {
 		if buf[0]&unix.VIRTIO_NET_HDR_F_NEEDS_CSUM != 0 {
 			w.partial.Add(1)
 		}
-		if _, err := to.WriteFrame(buf[:n]); err != nil && t.Context().Err() == nil {
+		if err := to.WriteFrame(buf[:n]); err != nil && t.Context().Err() == nil {
 			t.Errorf("the kernel refused a frame it had made: %v", err)
 		}
 	}
@@ -56,9 +56,11 @@ func wire(t *testing.T, addresses [2]string, inFirst, inSecond func()) *traffic 
 	carriers.Go(func() { w.carry(t, first, second) })
 	carriers.Go(func() { w.carry(t, second, first) })
 	t.Cleanup(func() {
+		first.Stop()
+		second.Stop()
+		carriers.Wait()
 		first.Close()
 		second.Close()
-		carriers.Wait()
 	})
 	inSecond()
 	return w
