@@ -31,7 +31,7 @@ func TestStop(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			configure(t, d, "10.90.0.1/24")
+			configure(t, d, 1420, "10.90.0.1/24")
 			result := make(chan error)
 			go func() {
 				_, err := d.ReadFrame(make([]byte, maxFrame))
@@ -77,7 +77,7 @@ func TestStop(t *testing.T) {
 // TestGone deletes the interface under a read that waits.
 func TestGone(t *testing.T) {
 	space.Enter(t, space.TUN)
-	d := openUp(t, "10.90.0.1/24")
+	d := openUp(t, 1420, "10.90.0.1/24")
 	result := make(chan error)
 	go func() {
 		_, err := d.ReadFrame(make([]byte, maxFrame))

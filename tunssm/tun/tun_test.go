@@ -17,24 +17,24 @@ import (
 )
 
 // openUp opens tun0 in the thread's namespace, configured and up.
-func openUp(t testing.TB, addresses ...string) *Device {
+func openUp(t testing.TB, mtu int, addresses ...string) *Device {
 	t.Helper()
 	d, err := Open("tun0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	configure(t, d, addresses...)
+	configure(t, d, mtu, addresses...)
 	return d
 }
 
-func configure(t testing.TB, d *Device, addresses ...string) {
+func configure(t testing.TB, d *Device, mtu int, addresses ...string) {
 	t.Helper()
 	t.Cleanup(func() { d.Close() })
 	var prefixes []netip.Prefix
 	for _, a := range addresses {
 		prefixes = append(prefixes, netip.MustParsePrefix(a))
 	}
-	if err := route.Configure(d.Name(), prefixes, 1420); err != nil {
+	if err := route.Configure(d.Name(), prefixes, mtu); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -101,7 +101,7 @@ func TestEcho(t *testing.T) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
 			space.Enter(t, space.TUN)
-			d := openUp(t, f.prefix)
+			d := openUp(t, 1420, f.prefix)
 			if !d.Offload() {
 				t.Error("no virtio-net header on this kernel")
 			}
@@ -129,7 +129,7 @@ func TestEcho(t *testing.T) {
 // TestSilentOnUp compares with an interface brought up as the kernel would have it, which solicits routers.
 func TestSilentOnUp(t *testing.T) {
 	space.Enter(t, space.TUN)
-	silent := openUp(t, "10.90.0.1/24", "fd90::1/64")
+	silent := openUp(t, 1420, "10.90.0.1/24", "fd90::1/64")
 	chatty, err := Open("tun1")
 	if err != nil {
 		t.Fatal(err)
@@ -174,7 +174,7 @@ func TestPlain(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			configure(t, d, f.prefix)
+			configure(t, d, 1420, f.prefix)
 			if d.Offload() {
 				t.Error("Offload() without a virtio-net header")
 			}
@@ -200,7 +200,7 @@ func TestPlain(t *testing.T) {
 
 func TestMalformedFrames(t *testing.T) {
 	space.Enter(t, space.TUN)
-	d := openUp(t, "10.90.0.1/24")
+	d := openUp(t, 1420, "10.90.0.1/24")
 	header := func(flags, kind byte, fields ...uint16) []byte {
 		frame := echo("10.90.0.2", "10.90.0.1", 1)
 		frame[0], frame[1] = flags, kind
@@ -242,7 +242,7 @@ func TestMalformedFrames(t *testing.T) {
 
 func TestConcurrentWrites(t *testing.T) {
 	space.Enter(t, space.TUN)
-	d := openUp(t, "10.90.0.1/24")
+	d := openUp(t, 1420, "10.90.0.1/24")
 	const writers, each = 4, 50
 	var wg sync.WaitGroup
 	for w := range writers {
