@@ -19,16 +19,6 @@ import (
 	"ssmnet/tunssm/undo"
 )
 
-// descriptors counts those of this process.
-func descriptors(t *testing.T) int {
-	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(entries)
-}
-
 // TestHostLeavesNothing: an interface of our own goes with the SSM, one that was there is as it was, and neither the
 // run nor a failure to begin one leaves a goroutine, a descriptor or a file.
 func TestHostLeavesNothing(t *testing.T) {
@@ -71,10 +61,10 @@ func TestHostLeavesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		if i == warmUp {
-			before = descriptors(t)
+			before = space.Descriptors(t)
 		}
 	}
-	if after := descriptors(t); after != before {
+	if after := space.Descriptors(t); after != before {
 		t.Errorf("%d descriptors, %d before", after, before)
 	}
 	if _, err := os.Lstat(record); err == nil {

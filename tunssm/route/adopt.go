@@ -28,8 +28,9 @@ func Adopt(j *undo.Journal, ifname string, mtu int) error {
 		return err
 	}
 	err = j.Interface(link, map[string]int{
-		undo.TUN: unix.IFF_NO_PI | unix.IFF_VNET_HDR, undo.MTU: mtu, undo.TxQueue: queueLength, undo.GSO: gsoMaxSize,
-		undo.GSOIPv4: gsoMaxSize, undo.AddrGenMode: nl.IN6_ADDR_GEN_MODE_NONE, undo.Up: 1,
+		undo.TUN: unix.IFF_NO_PI | unix.IFF_VNET_HDR, undo.MTU: mtu, undo.TxQueue: queueLength,
+		undo.GSOSegments: maxFrames, undo.GSO: gsoSize(mtu, headersIPv6), undo.GSOIPv4: gsoSize(mtu, headersIPv4),
+		undo.AddrGenMode: nl.IN6_ADDR_GEN_MODE_NONE, undo.Up: 1,
 	})
 	if err != nil {
 		return err

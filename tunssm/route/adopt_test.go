@@ -54,7 +54,7 @@ func addPersistent(t testing.TB) { t.Helper(); space.IP(t, "tuntap add tun9 mode
 func TestAdopt(t *testing.T) {
 	found := map[string][]string{
 		"as made": nil,
-		"down, with attributes": {"link set tun9 mtu 1300 txqueuelen 77 gso_max_size 50000", "addr add 10.9.0.1/24 dev tun9",
+		"down, with attributes": {"link set tun9 mtu 1300 txqueuelen 77 gso_max_size 50000 gso_max_segs 30", "addr add 10.9.0.1/24 dev tun9",
 			"link set tun9 addrgenmode random"},
 		"up, without":           {"link set tun9 up"},
 		"up, after its address": {"addr add fd09::1/64 dev tun9", "link set tun9 up", "route add fd08::/48 via fd09::2"},

@@ -17,9 +17,6 @@ import (
 const (
 	// MinMTU is the least the interface may have: below it the kernel takes IPv6 away (RFC 8200, section 5).
 	MinMTU = 1280
-	// gsoMaxSize is the longest super-packet the kernel hands over. 60,000 bytes in segments of 1,400 become less than
-	// 64 KiB of frames, so one read is one send at the sender and one receive and one write at the other end.
-	gsoMaxSize = 60000
 	// queueLength is how many packets or super-packets wait in the device for the outbound loop. The kernel's default
 	// of 500 is 30 MB of super-packets, half a second at 500 Mb/s.
 	queueLength = 256
@@ -51,8 +48,7 @@ func Configure(ifname string, addresses []netip.Prefix, mtu int) error {
 		return kernel.Wrap(err, "set the MTU of %s to %d", ifname, mtu)
 	}
 	_ = netlink.LinkSetTxQLen(link, queueLength)
-	_ = netlink.LinkSetGSOMaxSize(link, gsoMaxSize)     // for IPv6, and before Linux 6.3 for both
-	_ = netlink.LinkSetGSOIPv4MaxSize(link, gsoMaxSize) // Linux 6.3
+	setGSO(link, mtu)
 	if err := setAddresses(link, addresses); err != nil {
 		return err
 	}

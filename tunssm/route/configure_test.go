@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ssmnet/cmd/e2e/space"
+	"ssmnet/packet"
 	"ssmnet/tunssm/kernel"
 )
 
@@ -77,8 +78,25 @@ func TestConfigure(t *testing.T) {
 			t.Errorf("%s: MTU %d, flags %s, queue %d; want %d, up, %d",
 				step.name, a.MTU, a.Flags, a.TxQLen, step.mtu, queueLength)
 		}
-		if a.GSOMaxSize != gsoMaxSize || a.GSOIPv4MaxSize != gsoMaxSize {
-			t.Errorf("%s: GSO sizes %d and %d, want %d", step.name, a.GSOMaxSize, a.GSOIPv4MaxSize, gsoMaxSize)
+		six, four := gsoSize(step.mtu, headersIPv6), gsoSize(step.mtu, headersIPv4)
+		if int(a.GSOMaxSize) != six || int(a.GSOIPv4MaxSize) != four || a.GSOMaxSegs != maxFrames {
+			t.Errorf("%s: GSO sizes %d and %d, %d segments; want %d and %d, %d",
+				step.name, a.GSOMaxSize, a.GSOIPv4MaxSize, a.GSOMaxSegs, six, four, maxFrames)
+		}
+	}
+}
+
+// TestGSOSize: whatever the kernel takes off for itself, a super-packet's frames are one send, as nearly full as can be.
+func TestGSOSize(t *testing.T) {
+	for mtu := MinMTU; mtu <= 65455; mtu++ {
+		for _, headers := range []int{headersIPv4, headersIPv6} {
+			size, frame, segment := gsoSize(mtu, headers), mtu+packet.Overhead, mtu-headers
+			for _, kernels := range []int{161, 321} { // MAX_TCP_HEADER + 1, by configuration
+				frames := max(1, min(maxFrames, (size-kernels)/segment))
+				if frames > 1 && frames*frame > maxSend || (frames+2)*frame <= maxSend && frames < maxFrames {
+					t.Fatalf("MTU %d, headers of %d: %d frames of %d bytes in a send of %d", mtu, headers, frames, frame, maxSend)
+				}
+			}
 		}
 	}
 }

@@ -22,7 +22,7 @@ var (
 	ErrShort = errors.New("tun: buffer too short for a frame")
 	// ErrOffload: a frame that asks for a checksum or a segmentation of a device without a virtio-net header.
 	ErrOffload = errors.New("tun: this kernel's TUN takes neither partial checksums nor super-packets")
-	// ErrClosed: Close was called. It is both net.ErrClosed and os.ErrClosed, so that a loop that reads sockets and
+	// ErrClosed: Stop or Close was called. It is both net.ErrClosed and os.ErrClosed, so that a loop that reads sockets and
 	// devices needs to ask for one of them only.
 	ErrClosed error = closedError{}
 )

@@ -16,40 +16,68 @@ import (
 	"ssmnet/cmd/e2e/space"
 )
 
-// TestClose looks at a read that waits, one that comes later, and what is left.
-func TestClose(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	space.Enter(t, space.TUN)
-	d := openUp(t, "10.90.0.1/24")
-	result := make(chan error)
-	read := func() {
-		_, err := d.ReadFrame(make([]byte, maxFrame))
-		result <- err
-	}
-	for _, when := range []string{"waiting", "later"} {
-		go read()
-		for when == "waiting" && !space.Waits("ReadFrame") {
-			runtime.Gosched()
-		}
-		if err := d.Close(); err != nil {
-			t.Errorf("Close: %v", err)
-		}
-		if err := <-result; !errors.Is(err, net.ErrClosed) || !errors.Is(err, os.ErrClosed) {
-			t.Errorf("%s read: %v, want net.ErrClosed and os.ErrClosed", when, err)
-		}
-	}
-	if _, err := d.WriteFrame(echo("10.90.0.2", "10.90.0.1", 1)); !errors.Is(err, ErrClosed) {
-		t.Errorf("write: %v, want ErrClosed", err)
-	}
-	if _, err := netlink.LinkByName("tun0"); !errors.As(err, &netlink.LinkNotFoundError{}) {
-		t.Errorf("the interface outlives the device: %v", err)
+// TestStop looks at a read that waits, one that comes later, and what is left after Close: of an interface of our own
+// nothing, and one that was made to stay.
+func TestStop(t *testing.T) {
+	for name, open := range map[string]func(string) (*Device, error){"own": Open, "made to stay": Attach} {
+		t.Run(name, func(t *testing.T) {
+			defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+			space.Enter(t, space.TUN)
+			if name != "own" {
+				space.IP(t, "tuntap add tun0 mode tun")
+			}
+			before := space.Descriptors(t)
+			d, err := open("tun0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			configure(t, d, 1420, "10.90.0.1/24")
+			result := make(chan error)
+			go func() {
+				_, err := d.ReadFrame(make([]byte, maxFrame))
+				result <- err
+			}()
+			for !space.Waits("ReadFrame") {
+				runtime.Gosched()
+			}
+			for range 2 {
+				d.Stop()
+			}
+			if err := <-result; !errors.Is(err, net.ErrClosed) || !errors.Is(err, os.ErrClosed) {
+				t.Errorf("waiting read: %v, want net.ErrClosed and os.ErrClosed", err)
+			}
+			if err := d.WriteFrame(echo("10.90.0.2", "10.90.0.1", 1)); err != nil {
+				t.Errorf("write after Stop: %v", err)
+			}
+			for range 2 {
+				if _, err := d.ReadFrame(make([]byte, maxFrame)); err != ErrClosed {
+					t.Errorf("later read: %v, want ErrClosed", err)
+				}
+				if _, err := d.TryReadFrame(make([]byte, maxFrame)); err != ErrClosed {
+					t.Errorf("later read without waiting: %v, want ErrClosed", err)
+				}
+				if err := d.Close(); err != nil {
+					t.Errorf("Close: %v", err)
+				}
+				d.Stop()
+				if err := d.WriteFrame(echo("10.90.0.2", "10.90.0.1", 1)); err != ErrClosed {
+					t.Errorf("write: %v, want ErrClosed", err)
+				}
+			}
+			if after := space.Descriptors(t); after != before {
+				t.Errorf("%d descriptors, %d before", after, before)
+			}
+			if _, err := netlink.LinkByName("tun0"); errors.As(err, &netlink.LinkNotFoundError{}) != (name == "own") {
+				t.Errorf("the interface after Close: %v", err)
+			}
+		})
 	}
 }
 
 // TestGone deletes the interface under a read that waits.
 func TestGone(t *testing.T) {
 	space.Enter(t, space.TUN)
-	d := openUp(t, "10.90.0.1/24")
+	d := openUp(t, 1420, "10.90.0.1/24")
 	result := make(chan error)
 	go func() {
 		_, err := d.ReadFrame(make([]byte, maxFrame))
@@ -71,7 +99,7 @@ func TestGone(t *testing.T) {
 	if _, err := d.ReadFrame(make([]byte, maxFrame)); !errors.Is(err, ErrGone) {
 		t.Errorf("later read: %v, want ErrGone", err)
 	}
-	if _, err := d.WriteFrame(echo("10.90.0.2", "10.90.0.1", 1)); !errors.Is(err, ErrGone) {
+	if err := d.WriteFrame(echo("10.90.0.2", "10.90.0.1", 1)); !errors.Is(err, ErrGone) {
 		t.Errorf("write: %v, want ErrGone", err)
 	}
 	if err := d.Close(); err != nil {

@@ -6,12 +6,14 @@
 //	flags(8) gso_type(8) | hdr_len(16) gso_size(16) csum_start(16) csum_offset(16) | IP packet, up to 65,535 bytes
 //
 // The ten bytes in front are struct virtio_net_hdr (virtio 1.2, section 5.1.6) in the host's byte order.
-// Open switches on partial checksums and TSO for IPv4 and IPv6, and USO where the kernel has it (Linux 6.2), through
-// golang.zx2c4.com/wireguard/tun; that package's own segmentation is not used.
+// Open switches on partial checksums and TSO for IPv4 and IPv6, and USO where the kernel has it (Linux 6.2). How long a
+// super-packet gets is the interface's matter (package route).
 //
 // Where the kernel gives no virtio-net header, callers still see one: frames read have it zero, frames written must.
 // Partial checksums and super-packets are then not supported in either direction (Offload says so): the kernel
 // segments and sums before it hands over, and the writer completes sums and writes packets singly.
+//
+// A read waits in its own thread (package raw). Stop wakes it for good; Close follows once nobody reads or writes any more.
 //
 // The interface lives as long as the Device: Close, or the end of the process, deletes it with its addresses and
 // routes. One that was there before, and that Attach has attached to, stays, with all that was changed of it.
@@ -20,30 +22,29 @@ package tun
 import (
 	"errors"
 	"fmt"
-	"os"
+	"net"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
-	wgtun "golang.zx2c4.com/wireguard/tun"
 
 	"ssmnet/packet"
+	"ssmnet/tunssm/raw"
 )
 
-// maxFrame is the longest frame: the header and the longest IP packet. Read buffers have at least this length.
-const maxFrame = packet.VirtioLen + 65535
+const (
+	// maxFrame is the longest frame: the header and the longest IP packet. Read buffers have at least this length.
+	maxFrame = packet.VirtioLen + 65535
+	// fewPieces is how many pieces of a frame are written without an allocation: more than a super-packet has segments.
+	fewPieces = 72
 
-const clonePath = "/dev/net/tun"
+	clonePath = "/dev/net/tun"
+)
 
 // Device is one TUN interface. One goroutine reads at a time; any number write.
 type Device struct {
 	name    string
-	wrapped wgtun.Device // owns file
-	file    *os.File
+	raw     *raw.Descriptor
 	offload bool // frames carry a virtio-net header on the wire to the kernel
-
-	once     sync.Once
-	closeErr error
 }
 
 // Open creates the TUN interface name, down and without addresses, in the calling thread's network namespace. It never
@@ -77,11 +78,7 @@ func openEither(name string, flags uint16) (*Device, error) {
 	return d, err
 }
 
-// open makes or finds the interface with the given flags and wraps its descriptor.
-//
-// CreateUnmonitoredTUNFromFD sets the same offloads as CreateTUNFromFile without that function's listeners: two
-// goroutines, one of which writes to the device every second, and an event channel that somebody would have to drain.
-// We bring the interface up ourselves and learn of its end from the read that fails.
+// open makes or finds the interface with the given flags.
 func open(name string, flags uint16) (*Device, error) {
 	fd, err := unix.Open(clonePath, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -96,14 +93,28 @@ func open(name string, flags uint16) (*Device, error) {
 		unix.Close(fd)
 		return nil, openError(name, err)
 	}
-	wrapped, got, err := wgtun.CreateUnmonitoredTUNFromFD(fd)
+	d := &Device{name: name, offload: flags&unix.IFF_VNET_HDR != 0}
+	if d.offload {
+		err = setOffload(fd)
+	}
 	if err != nil {
-		if wrapped != nil {
-			wrapped.Close()
-		}
+		unix.Close(fd)
 		return nil, fmt.Errorf("tun: set up %s: %w", name, err)
 	}
-	return &Device{name: got, wrapped: wrapped, file: wrapped.File(), offload: flags&unix.IFF_VNET_HDR != 0}, nil
+	d.raw, err = raw.New(fd)
+	return d, err
+}
+
+// setOffload has the kernel hand over partial checksums and super-packets; those of UDP where it can.
+func setOffload(fd int) error {
+	const (
+		tcp = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6
+		udp = unix.TUN_F_USO4 | unix.TUN_F_USO6
+	)
+	if unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tcp|udp) == nil {
+		return nil
+	}
+	return unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tcp)
 }
 
 // openError puts the kernel's refusal to make the interface into one line that says what to do.
@@ -137,8 +148,21 @@ func (d *Device) Name() string { return d.name }
 func (d *Device) Offload() bool { return d.offload }
 
 // ReadFrame waits for one frame and puts it into b, which has at least maxFrame bytes: the kernel would cut a longer
-// packet without saying so. Errors: ErrShort, ErrClosed after Close, ErrGone when the interface was deleted.
+// packet without saying so. Errors: ErrShort, ErrClosed after Stop, ErrGone when the interface was deleted.
 func (d *Device) ReadFrame(b []byte) (int, error) {
+	for {
+		n, err := d.TryReadFrame(b)
+		if n > 0 || err != nil {
+			return n, err
+		}
+		if err := d.raw.Wait(unix.POLLIN); err != nil {
+			return 0, d.readError(err)
+		}
+	}
+}
+
+// TryReadFrame is ReadFrame without waiting: where there is no frame now it returns 0 and no error.
+func (d *Device) TryReadFrame(b []byte) (int, error) {
 	if len(b) < maxFrame {
 		return 0, ErrShort
 	}
@@ -147,46 +171,67 @@ func (d *Device) ReadFrame(b []byte) (int, error) {
 		skip = packet.VirtioLen
 		clear(b[:packet.VirtioLen])
 	}
-	n, err := d.file.Read(b[skip:])
-	if errors.Is(err, os.ErrClosed) {
-		return 0, ErrClosed
-	}
-	if err != nil { // a TUN has no other: EFAULT, EBADFD or a refusing poller, by the moment the interface went
-		return 0, d.gone(err)
-	}
-	return skip + n, nil
-}
-
-// WriteFrame hands one frame to the kernel as a received packet, and returns the bytes it took. It never changes or
-// keeps b. An error that is neither ErrClosed nor ErrGone concerns this frame alone: the kernel found it malformed
-// (EINVAL, EFAULT) or the interface is down (EIO).
-func (d *Device) WriteFrame(b []byte) (int, error) {
-	if len(b) <= packet.VirtioLen {
-		return 0, ErrShort
-	}
-	skip := 0
-	if !d.offload {
-		skip = packet.VirtioLen
-		if [packet.VirtioLen]byte(b) != ([packet.VirtioLen]byte{}) {
-			return 0, ErrOffload
-		}
-	}
-	n, err := d.file.Write(b[skip:])
+	n, err := d.raw.Read(b[skip:])
 	switch {
 	case err == nil:
 		return skip + n, nil
-	case errors.Is(err, os.ErrClosed):
-		return 0, ErrClosed
-	case errors.Is(err, unix.EBADFD):
-		return 0, d.gone(err)
+	case err == unix.EAGAIN:
+		return 0, nil
 	}
-	return 0, err
+	return 0, d.readError(err)
+}
+
+// readError: a TUN has none of its own but EFAULT or EBADFD, by the moment the interface went.
+func (d *Device) readError(err error) error {
+	if err == net.ErrClosed {
+		return ErrClosed
+	}
+	return d.gone(err)
+}
+
+// WriteFrame hands one frame, given in pieces, to the kernel as a received packet. The first piece begins with the whole
+// virtio-net header. It never changes or keeps them. An error that is neither ErrClosed, after Close, nor ErrGone concerns
+// this frame alone: the kernel found it malformed (EINVAL, EFAULT) or the interface is down (EIO).
+func (d *Device) WriteFrame(pieces ...[]byte) error {
+	if len(pieces) == 0 || len(pieces[0]) < packet.VirtioLen || len(pieces) == 1 && len(pieces[0]) == packet.VirtioLen {
+		return ErrShort
+	}
+	first := pieces[0]
+	if !d.offload {
+		if [packet.VirtioLen]byte(first) != ([packet.VirtioLen]byte{}) {
+			return ErrOffload
+		}
+		first = first[packet.VirtioLen:]
+	}
+	var few [fewPieces]unix.Iovec
+	vector := appendPiece(few[:0], first)
+	for _, p := range pieces[1:] {
+		vector = appendPiece(vector, p)
+	}
+	_, err := d.raw.Write(vector)
+	switch err {
+	case net.ErrClosed:
+		return ErrClosed
+	case unix.EBADFD:
+		return d.gone(err)
+	}
+	return err
+}
+
+func appendPiece(vector []unix.Iovec, p []byte) []unix.Iovec {
+	if len(p) == 0 {
+		return vector
+	}
+	v := unix.Iovec{Base: &p[0]}
+	v.SetLen(len(p))
+	return append(vector, v)
 }
 
 func (d *Device) gone(err error) error { return fmt.Errorf("%w: %s (%v)", ErrGone, d.name, err) }
 
-// Close deletes the interface, or leaves one that was attached to, and wakes a pending ReadFrame. Closing twice does nothing more.
-func (d *Device) Close() error {
-	d.once.Do(func() { d.closeErr = d.wrapped.Close() })
-	return d.closeErr
-}
+// Stop wakes ReadFrame, which fails with ErrClosed from then on. Any goroutine may call it, at any time.
+func (d *Device) Stop() { d.raw.Stop() }
+
+// Close, once nobody reads or writes any more, deletes the interface, or leaves one that was attached to. Closing twice does
+// nothing more.
+func (d *Device) Close() error { return d.raw.Close() }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ssmnet/cmd/e2e/space"
+	"ssmnet/packet"
 )
 
 // frames makes a batch of count frames of segment bytes, the last of last bytes, each numbered from its start.
@@ -26,28 +27,55 @@ func frames(count, segment, last int) []byte {
 	return b
 }
 
-// receiveAll receives until size bytes have come, checks that all came from src, and returns the frames in order.
-func receiveAll(t *testing.T, c *Conn, size int, src netip.AddrPort) (got [][]byte, calls int) {
+// datagrams is an element of one piece.
+func datagrams(b []byte, segment int, dst netip.AddrPort) packet.Datagrams {
+	return packet.Datagrams{Pieces: [][]byte{b}, Segment: segment, Addr: dst}
+}
+
+// send sends one element and gives what Send has against it.
+func send(c *Conn, d packet.Datagrams) (refusal error) {
+	c.Send([]packet.Datagrams{d}, func(_ int, err error) { refusal = err })
+	return refusal
+}
+
+// receiveAll receives until size bytes have come, checks that all came from src, and returns the frames in order, and in how
+// many runs they came.
+func receiveAll(t *testing.T, c *Conn, size int, src netip.AddrPort) (got [][]byte, runs int) {
 	t.Helper()
-	buf := make([]byte, maxBatch)
-	for total := 0; total < size; calls++ {
-		n, segment, from, err := c.Receive(buf)
+	for total := 0; total < size; {
+		batch, err := c.Receive()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if from != src {
-			t.Fatalf("from %s, want %s", from, src)
+		if len(batch) == 0 {
+			t.Fatal("received nothing")
 		}
-		if segment <= 0 || segment > n {
-			t.Fatalf("%d bytes in segments of %d", n, segment)
-		}
-		total += n
-		for run := bytes.Clone(buf[:n]); len(run) > 0; {
-			frame := run[:min(segment, len(run))]
-			got, run = append(got, frame), run[len(frame):]
+		for _, d := range batch {
+			runs++
+			if d.Addr != src {
+				t.Fatalf("from %s, want %s", d.Addr, src)
+			}
+			if len(d.Pieces) != 1 || d.Segment <= 0 || d.Segment > len(d.Pieces[0]) {
+				t.Fatalf("%d pieces of %d bytes in segments of %d", len(d.Pieces), size, d.Segment)
+			}
+			total += len(d.Pieces[0])
+			for run := bytes.Clone(d.Pieces[0]); len(run) > 0; {
+				frame := run[:min(d.Segment, len(run))]
+				got, run = append(got, frame), run[len(frame):]
+			}
 		}
 	}
-	return got, calls
+	return got, runs
+}
+
+// receiveOne receives one datagram.
+func receiveOne(t *testing.T, c *Conn) ([]byte, netip.AddrPort) {
+	t.Helper()
+	batch, err := c.Receive()
+	if err != nil || len(batch) != 1 || batch[0].Segment != len(batch[0].Pieces[0]) {
+		t.Fatalf("received %v, %v; want one datagram", batch, err)
+	}
+	return batch[0].Pieces[0], batch[0].Addr
 }
 
 // checkFrames compares what was received with the batch that was sent.
@@ -74,11 +102,11 @@ func TestBatches(t *testing.T) {
 			{1, 1400, 1400, 1},
 			{2, 1400, 1400, 1},
 			{2, 1400, 1, 1},
-			{44, 1452, 700, 1},  // a whole super-packet
-			{64, 1000, 1000, 1}, // the most segments
-			{65, 1000, 1000, 2},
-			{200, 60, 32, 4},
-			{46, 1452, 1452, 2}, // more bytes than one send takes
+			{44, 1452, 700, 1},    // a whole super-packet
+			{64, 1000, 1000, 1},   // the most segments
+			{200, 60, 32, 200},    // more of them than older kernels take
+			{46, 1452, 1452, 46},  // more bytes than one send takes
+			{200, 1452, 300, 200}, // than one sendmmsg, too
 		} {
 			t.Run(fmt.Sprintf("%s/%dx%d+%d", host.name, c.count-1, c.segment, c.last), func(t *testing.T) {
 				inFirst, inSecond := veth(t)
@@ -88,14 +116,14 @@ func TestBatches(t *testing.T) {
 				from := listenOn(t, 0)
 				b := frames(c.count, c.segment, c.last)
 				dst := netip.AddrPortFrom(netip.MustParseAddr(host.dst), to.LocalPort())
-				if err := from.Send(b, c.segment, dst); err != nil {
+				if err := send(from, datagrams(b, c.segment, dst)); err != nil {
 					t.Fatal(err)
 				}
 				src := netip.AddrPortFrom(netip.MustParseAddr(host.src), from.LocalPort())
-				got, calls := receiveAll(t, to, len(b), src)
+				got, runs := receiveAll(t, to, len(b), src)
 				checkFrames(t, got, b, c.segment)
-				if calls > c.atMost {
-					t.Errorf("%d receives, want at most %d", calls, c.atMost)
+				if runs > c.atMost {
+					t.Errorf("%d runs, want at most %d", runs, c.atMost)
 				}
 			})
 		}
@@ -111,12 +139,12 @@ func TestIPv4Only(t *testing.T) {
 	}
 	defer c.Close()
 	b, self := frames(5, 1000, 10), netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), c.LocalPort())
-	if err := c.Send(b, 1000, self); err != nil {
+	if err := send(c, datagrams(b, 1000, self)); err != nil {
 		t.Fatal(err)
 	}
 	got, _ := receiveAll(t, c, len(b), self)
 	checkFrames(t, got, b, 1000)
-	if err := c.Send(b, 1000, netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())); err == nil {
+	if err := send(c, datagrams(b, 1000, netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort()))); err == nil {
 		t.Error("IPv6 destination: no error")
 	}
 }
@@ -126,28 +154,13 @@ func TestEmptyDatagram(t *testing.T) {
 	space.Enter(t)
 	c := listenOn(t, 0)
 	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
-	if err := c.Send(nil, 0, self); err != nil {
-		t.Fatal(err)
-	}
-	if n, segment, src, err := c.Receive(make([]byte, maxBatch)); n != 0 || segment != 0 || src != self || err != nil {
-		t.Errorf("Receive = %d, %d, %s, %v; want 0, 0, %s", n, segment, src, err, self)
-	}
-}
-
-// TestShortBuffer: what does not fit is dropped and not handed over cut.
-func TestShortBuffer(t *testing.T) {
-	space.Enter(t)
-	c := listenOn(t, 0)
-	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
-	fits := bytes.Repeat([]byte{1}, 100)
-	for _, datagram := range [][]byte{make([]byte, 101), fits} {
-		if err := c.Send(datagram, 0, self); err != nil {
+	for _, d := range []packet.Datagrams{{Addr: self}, datagrams(nil, 0, self), datagrams([]byte{}, 1400, self)} {
+		if err := send(c, d); err != nil {
 			t.Fatal(err)
 		}
-	}
-	b := make([]byte, 100)
-	if n, _, _, err := c.Receive(b); !bytes.Equal(b[:n], fits) || err != nil {
-		t.Errorf("Receive = %x, %v; want the datagram that fits", b[:n], err)
+		if got, src := receiveOne(t, c); len(got) != 0 || src != self {
+			t.Errorf("received %x from %s; want nothing from %s", got, src, self)
+		}
 	}
 }
 
@@ -167,7 +180,7 @@ func TestNarrowPath(t *testing.T) {
 			narrow(t, dst, 1300)
 			at := netip.AddrPortFrom(dst, to.LocalPort())
 			for _, count := range []int{1, 2, 9, 100} {
-				if err := from.Send(frames(count, 1452, 1452), 1452, at); !errors.Is(err, ErrTooBig) || !errors.Is(err, unix.EMSGSIZE) {
+				if err := send(from, datagrams(frames(count, 1452, 1452), 1452, at)); !errors.Is(err, ErrTooBig) || !errors.Is(err, unix.EMSGSIZE) {
 					t.Fatalf("%d frames: %v, want %v", count, err, ErrTooBig)
 				}
 			}
@@ -177,23 +190,23 @@ func TestNarrowPath(t *testing.T) {
 				if segment == 0 {
 					b = b[:1452]
 				}
-				if err := from.SendFragmented(b, segment, at); err != nil {
+				if err := from.SendFragmented(datagrams(b, segment, at)); err != nil {
 					t.Fatal(err)
 				}
 				got, _ := receiveAll(t, to, len(b), src)
 				checkFrames(t, got, b, 1452)
 			}
-			if err := from.Send(make([]byte, 1452), 0, at); !errors.Is(err, ErrTooBig) {
+			if err := send(from, datagrams(make([]byte, 1452), 0, at)); !errors.Is(err, ErrTooBig) {
 				t.Errorf("after SendFragmented: %v, want %v", err, ErrTooBig)
 			}
 			b := frames(9, 1200, 1200)
-			if err := from.Send(b, 1200, at); err != nil {
+			if err := send(from, datagrams(b, 1200, at)); err != nil {
 				t.Fatal(err)
 			}
-			got, calls := receiveAll(t, to, len(b), src)
+			got, runs := receiveAll(t, to, len(b), src)
 			checkFrames(t, got, b, 1200)
-			if calls > 1 || from.singly.Load() {
-				t.Errorf("frames that fit came in %d pieces; singly %v", calls, from.singly.Load())
+			if runs > 1 || len(from.singly) > 0 {
+				t.Errorf("frames that fit came in %d runs; singly towards %v", runs, from.singly)
 			}
 		})
 	}
@@ -212,20 +225,6 @@ func narrow(t *testing.T, dst netip.Addr, mtu int) {
 	}
 }
 
-// TestSingly is the socket of a network card that cannot segment.
-func TestSingly(t *testing.T) {
-	space.Enter(t)
-	c := listenOn(t, 0)
-	c.singly.Store(true)
-	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
-	b := frames(30, 1200, 17)
-	if err := c.Send(b, 1200, self); err != nil {
-		t.Fatal(err)
-	}
-	got, _ := receiveAll(t, c, len(b), self)
-	checkFrames(t, got, b, 1200)
-}
-
 func TestRefusedFrames(t *testing.T) {
 	space.Enter(t)
 	c := listenOn(t, 0)
@@ -242,6 +241,7 @@ func TestRefusedFrames(t *testing.T) {
 		{"longer than a datagram", 65508, 0, self, ErrTooBig},
 		{"longer than a datagram, IPv6", 65528, 0, netip.AddrPortFrom(netip.IPv6Loopback(), self.Port()), ErrTooBig},
 		{"a batch of such", 140000, 65508, self, ErrTooBig},
+		{"a segment longer than any", 140000, 70000, self, ErrTooBig},
 		{"nobody listens", 100, 0, closed, nil},
 		{"nobody listens still", 100, 50, closed, nil},
 		{"nobody listens, IPv6", 100, 0, netip.AddrPortFrom(netip.IPv6Loopback(), 9), nil},
@@ -249,19 +249,20 @@ func TestRefusedFrames(t *testing.T) {
 		{"no route", 100, 0, nowhere, unix.ENETUNREACH},
 		{"no route for a batch", 100, 10, nowhere, unix.ENETUNREACH},
 	} {
-		if err := c.Send(make([]byte, test.size), test.segment, test.dst); !errors.Is(err, test.want) {
+		if err := send(c, datagrams(make([]byte, test.size), test.segment, test.dst)); !errors.Is(err, test.want) {
 			t.Errorf("%s: %v, want %v", test.name, err, test.want)
 		}
 	}
-	if c.Send(nil, 0, netip.AddrPort{}) == nil {
-		t.Error("no destination: no error")
+	for _, b := range [][]byte{nil, make([]byte, 100)} {
+		if send(c, datagrams(b, 10, netip.AddrPort{})) == nil {
+			t.Error("no destination: no error")
+		}
 	}
-	buf := make([]byte, maxBatch)
-	if err := c.Send([]byte("still"), 0, self); err != nil {
+	if err := send(c, datagrams([]byte("still"), 0, self)); err != nil {
 		t.Fatal(err)
 	}
-	if n, _, _, err := c.Receive(buf); string(buf[:n]) != "still" || err != nil {
-		t.Errorf("Receive = %q, %v", buf[:n], err)
+	if got, _ := receiveOne(t, c); string(got) != "still" {
+		t.Errorf("received %q", got)
 	}
 }
 
@@ -277,7 +278,7 @@ func TestConcurrentSends(t *testing.T) {
 			segment := 100 + s
 			b := bytes.Repeat([]byte{byte(s)}, segment*count)
 			for range each {
-				if err := c.Send(b, segment, self); err != nil {
+				if err := send(c, datagrams(b, segment, self)); err != nil {
 					t.Error(err)
 				}
 			}
@@ -299,27 +300,36 @@ func TestConcurrentSends(t *testing.T) {
 	}
 }
 
+// TestNoAllocations sends a batch of several kinds of elements, and of a refused one.
 func TestNoAllocations(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1", "::1"} {
-		for _, segment := range []int{0, 1400} {
-			t.Run(fmt.Sprintf("%s/%d", addr, segment), func(t *testing.T) {
-				space.Enter(t)
-				c := listenOn(t, 0)
-				self := netip.AddrPortFrom(netip.MustParseAddr(addr), c.LocalPort())
-				b, buf := make([]byte, 14000), make([]byte, maxBatch)
-				allocs := testing.AllocsPerRun(200, func() {
-					if err := c.Send(b, segment, self); err != nil {
+		t.Run(addr, func(t *testing.T) {
+			space.Enter(t)
+			c := listenOn(t, 0)
+			self := netip.AddrPortFrom(netip.MustParseAddr(addr), c.LocalPort())
+			b := make([]byte, 14000)
+			batch := []packet.Datagrams{
+				datagrams(b, 0, self), datagrams(b, 1400, self), datagrams(make([]byte, 66000), 0, self),
+				{Pieces: [][]byte{b[:5000], b[5000:5001], b[5001:]}, Segment: 1400, Addr: self},
+			}
+			want, tooBig := 3*len(b), 0
+			refused := func(int, error) { tooBig++ }
+			allocs := testing.AllocsPerRun(200, func() {
+				c.Send(batch, refused)
+				for got := 0; got < want; {
+					received, err := c.Receive()
+					if err != nil {
 						t.Fatal(err)
 					}
-					if n, _, _, err := c.Receive(buf); n != len(b) || err != nil {
-						t.Fatal(n, err)
+					for _, d := range received {
+						got += len(d.Pieces[0])
 					}
-				})
-				if allocs != 0 {
-					t.Errorf("%v allocations a send and receive", allocs)
 				}
 			})
-		}
+			if allocs != 0 || tooBig != 201 {
+				t.Errorf("%v allocations a send and receive, %d refusals", allocs, tooBig)
+			}
+		})
 	}
 }
 

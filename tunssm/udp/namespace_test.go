@@ -43,14 +43,13 @@ func listenOn(t testing.TB, port uint16) *Conn {
 // option reads a socket option.
 func option(t testing.TB, c *Conn, level, name int) int {
 	t.Helper()
-	raw, err := c.conn.SyscallConn()
+	var value int
+	err := c.raw.Control(func(fd int) (err error) {
+		value, err = unix.GetsockoptInt(fd, level, name)
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	var value int
-	controlErr := raw.Control(func(fd uintptr) { value, err = unix.GetsockoptInt(int(fd), level, name) })
-	if controlErr != nil || err != nil {
-		t.Fatal(controlErr, err)
 	}
 	return value
 }

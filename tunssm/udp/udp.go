@@ -1,10 +1,14 @@
-// Package udp is the SSM's underlay socket: frames out with UDP_SEGMENT, frames in with UDP_GRO.
+// Package udp is the SSM's underlay socket: frames out with UDP_SEGMENT, frames in with UDP_GRO, and both in batches.
 //
-//	Send     one sendmsg    | frame | frame | ... | last, shorter or equal |   to one destination
-//	Receive  one recvmsg    | frame | frame | ... | last, shorter or equal |   from one source
+//	Send     one sendmmsg   | datagrams | datagrams | ... |   each to one destination
+//	Receive  one recvmmsg   | datagrams | datagrams | ... |   each from one source
+//
+//	datagrams               | frame | frame | ... | last, shorter or equal |
 //
 // One socket serves both families: IPv6 with IPV6_V6ONLY off, or IPv4 alone where the host has no IPv6. Addresses are
 // unmapped on the way out to callers and mapped on the way in.
+//
+// A call waits in its own thread (package raw). Stop wakes it for good; Close follows once nobody uses the socket any more.
 //
 // # Don't fragment
 //
@@ -14,26 +18,27 @@
 //
 // SendFragmented is for what must go nevertheless. The kernel fragments it to what it knows of the path; over IPv4 DF is
 // clear (IP_PMTUDISC_DONT), so that routers may fragment it further; over IPv6 only the sender can, so there the kernel
-// must have been told the path's MTU. A socket has one such mode at a time: senders of the first kind go side by side,
-// one of the second goes alone. It goes frame by frame, since the kernel does not fragment segments.
+// must have been told the path's MTU. A socket has one such mode at a time, and senders take turns anyway. It goes frame by
+// frame, since the kernel does not fragment segments.
+//
+// # Where the kernel does not segment
+//
+// Frames go one by one, still many with one sendmmsg: where the kernel has no UDP_SEGMENT (before Linux 4.18), and towards
+// addresses where it has said that the network card cannot take them so (EIO), which a bounded set remembers.
 package udp
 
 import (
 	"errors"
 	"fmt"
-	"net"
-	"os"
+	"net/netip"
 	"sync"
-	"sync/atomic"
-	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"ssmnet/tunssm/raw"
 )
 
 const (
-	// maxBatch is the most bytes one Receive can return: the longest UDP payload GRO makes.
-	maxBatch = 65535
-
 	// receiveBuffer bounds the frames that stand in the socket while the inbound loop does not run. 4 MiB are 6 ms at
 	// 5 Gb/s, about what a busy two-core host can keep a thread from running. More would only be a longer standing
 	// queue: senders that fill whatever they find would see it as latency.
@@ -45,13 +50,16 @@ const (
 
 // Conn is one UDP socket. One goroutine receives at a time; any number send.
 type Conn struct {
-	conn    *net.UDPConn
-	raw     syscall.RawConn
-	family  int
-	mode    sync.RWMutex // for reading: frames go unfragmented
-	port    uint16
-	singly  atomic.Bool // the kernel or a network card has refused UDP_SEGMENT for good
-	closing atomic.Bool
+	raw    *raw.Descriptor
+	family int
+	port   uint16
+	inbox  inbox // the receiver's
+
+	// sending guards the socket's mode, which is whole but inside SendFragmented, and what follows.
+	sending  sync.Mutex
+	outbox   outbox
+	segments bool                    // the kernel has UDP_SEGMENT
+	singly   map[netip.Addr]struct{} // where it refuses to segment for good; maxSingly at most
 }
 
 // Listen binds port on all addresses of the calling thread's network namespace; 0 lets the kernel choose.
@@ -69,25 +77,26 @@ func listen(port uint16, family int) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	file := os.NewFile(uintptr(fd), "udp")
-	defer file.Close() // FilePacketConn duplicates the descriptor
-	packet, err := net.FilePacketConn(file)
+	c := &Conn{family: family, singly: map[netip.Addr]struct{}{}}
+	bound, err := unix.Getsockname(fd)
 	if err != nil {
+		unix.Close(fd)
 		return nil, fmt.Errorf("udp: listen on port %d: %w", port, err)
 	}
-	conn := packet.(*net.UDPConn)
-	c := &Conn{conn: conn, family: family, port: conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()}
-	if c.raw, err = conn.SyscallConn(); err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("udp: listen on port %d: %w", port, err)
+	switch a := bound.(type) {
+	case *unix.SockaddrInet6:
+		c.port = uint16(a.Port)
+	case *unix.SockaddrInet4:
+		c.port = uint16(a.Port)
 	}
 	_, err = unix.GetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_SEGMENT)
-	c.singly.Store(err != nil) // before Linux 4.18
-	return c, nil
+	c.segments = err == nil
+	c.inbox.init()
+	c.raw, err = raw.New(fd)
+	return c, err
 }
 
-// bind opens a socket with its options and binds it. The socket is made here and not by net.ListenUDP because net
-// decides once, when the process starts, whether the host has IPv6, and asks the loopback interface of that moment.
+// bind opens a socket with its options and binds it.
 func bind(port uint16, family int) (int, error) {
 	var address unix.Sockaddr = &unix.SockaddrInet6{Port: int(port)}
 	if family == unix.AF_INET {
@@ -155,10 +164,9 @@ func setBuffer(fd, force, polite, size int) {
 // LocalPort is the port the socket is bound to.
 func (c *Conn) LocalPort() uint16 { return c.port }
 
-// Close closes the socket and wakes a pending Receive, which returns net.ErrClosed. Closing twice does nothing more.
-func (c *Conn) Close() error {
-	if c.closing.Swap(true) {
-		return nil
-	}
-	return c.conn.Close()
-}
+// Stop wakes Receive, which returns net.ErrClosed from then on, and who waits to send. Any goroutine may call it, at any
+// time. What need not wait still goes.
+func (c *Conn) Stop() { c.raw.Stop() }
+
+// Close closes the socket, once nobody uses it any more. Closing twice does nothing more.
+func (c *Conn) Close() error { return c.raw.Close() }

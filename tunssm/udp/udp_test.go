@@ -79,7 +79,7 @@ func TestUnprivileged(t *testing.T) {
 	c := listenOn(t, 0)
 	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
 	b := frames(20, 1300, 1300)
-	if err := c.Send(b, 1300, self); err != nil {
+	if err := send(c, datagrams(b, 1300, self)); err != nil {
 		t.Fatal(err)
 	}
 	got, _ := receiveAll(t, c, len(b), self)
@@ -94,39 +94,57 @@ func TestIPv6Disabled(t *testing.T) {
 	}
 	c := listenOn(t, 0)
 	self := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), c.LocalPort())
-	if err := c.Send([]byte("x"), 0, self); err != nil {
+	if err := send(c, datagrams([]byte("x"), 0, self)); err != nil {
 		t.Fatal(err)
 	}
-	if n, _, src, err := c.Receive(make([]byte, maxBatch)); n != 1 || src != self || err != nil {
-		t.Errorf("Receive = %d, %s, %v; want 1 from %s", n, src, err, self)
+	if got, src := receiveOne(t, c); string(got) != "x" || src != self {
+		t.Errorf("received %q from %s; want x from %s", got, src, self)
 	}
 }
 
-func TestClose(t *testing.T) {
+// TestStop looks at a receive that waits, one that comes later, at sends, and what is left after Close.
+func TestStop(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	space.Enter(t)
+	before := space.Descriptors(t)
 	c := listenOn(t, 0)
+	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
 	result := make(chan error)
-	for _, when := range []string{"waiting", "later"} {
-		go func() {
-			_, _, _, err := c.Receive(make([]byte, maxBatch))
-			result <- err
-		}()
-		for when == "waiting" && !space.Waits("Receive") {
-			runtime.Gosched()
+	go func() {
+		_, err := c.Receive()
+		result <- err
+	}()
+	for !space.Waits("Receive") {
+		runtime.Gosched()
+	}
+	for range 2 {
+		c.Stop()
+	}
+	if err := <-result; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("waiting receive: %v, want net.ErrClosed", err)
+	}
+	if err := send(c, datagrams(make([]byte, 50), 10, self)); err != nil {
+		t.Errorf("send after Stop: %v", err)
+	}
+	for range 2 {
+		if _, err := c.Receive(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("later receive: %v, want net.ErrClosed", err)
 		}
 		if err := c.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
-		if err := <-result; !errors.Is(err, net.ErrClosed) {
-			t.Errorf("%s receive: %v, want net.ErrClosed", when, err)
+		c.Stop()
+		for _, segment := range []int{0, 10} {
+			if err := send(c, datagrams(make([]byte, 50), segment, self)); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("send: %v, want net.ErrClosed", err)
+			}
+			if err := c.SendFragmented(datagrams(make([]byte, 50), segment, self)); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("send in fragments: %v, want net.ErrClosed", err)
+			}
 		}
 	}
-	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
-	for _, segment := range []int{0, 10} {
-		if err := c.Send(make([]byte, 50), segment, self); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("send: %v, want net.ErrClosed", err)
-		}
+	if after := space.Descriptors(t); after != before {
+		t.Errorf("%d descriptors, %d before", after, before)
 	}
 	listenOn(t, c.LocalPort()) // the port is free again
 }

@@ -31,7 +31,7 @@ func TestEveryKind(t *testing.T) {
 		j.Sysctl(redirects, "0"), j.Preserve(forwarding, space.Sysctl(t, forwarding)), j.Forwarding(tun9, "ipv4"),
 		j.Interface(tun8, map[string]int{Up: 1}),
 		j.Interface(tun9, map[string]int{
-			TUN: tunFeatures, MTU: 1300, TxQueue: 77, GSO: 50000, GSOIPv4: 50000, AddrGenMode: 1,
+			TUN: tunFeatures, MTU: 1300, TxQueue: 77, GSOSegments: 64, GSO: 50000, GSOIPv4: 50000, AddrGenMode: 1,
 		}),
 		j.Addresses("tun9", space.Prefixes("100.80.0.2/32")),
 	)

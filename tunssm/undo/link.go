@@ -16,7 +16,8 @@ const (
 	TUN         = "tun" // the flags of tunFeatures
 	MTU         = "mtu"
 	TxQueue     = "txqueuelen"
-	GSO         = "gso" // the longest super-packet; of IPv4, too
+	GSOSegments = "gso_segments" // of a super-packet, at most
+	GSO         = "gso"          // the longest super-packet; of IPv4, too
 	GSOIPv4     = "gso_ipv4"
 	AddrGenMode = "addrgenmode" // of IPv6 addresses
 	Up          = "up"          // 1, or 0
@@ -34,6 +35,7 @@ var attributes = []attribute{
 	{TUN, tunFlags, attachOnce},
 	{MTU, func(l netlink.Link) int { return l.Attrs().MTU }, netlink.LinkSetMTU},
 	{TxQueue, func(l netlink.Link) int { return l.Attrs().TxQLen }, netlink.LinkSetTxQLen},
+	{GSOSegments, func(l netlink.Link) int { return int(l.Attrs().GSOMaxSegs) }, netlink.LinkSetGSOMaxSegs},
 	{GSO, func(l netlink.Link) int { return int(l.Attrs().GSOMaxSize) }, netlink.LinkSetGSOMaxSize},
 	{GSOIPv4, func(l netlink.Link) int { return int(l.Attrs().GSOIPv4MaxSize) }, netlink.LinkSetGSOIPv4MaxSize},
 	{AddrGenMode, addrGenMode, netlink.LinkSetIP6AddrGenMode},

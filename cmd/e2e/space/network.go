@@ -137,12 +137,13 @@ func Run(t testing.TB, program string, args ...string) string {
 	return string(out)
 }
 
-// Waits says whether some goroutine is parked in a function of that name, for what comes from the kernel.
+// Waits says whether some goroutine waits in a function of that name for what comes from the kernel: parked, or in a system
+// call.
 func Waits(function string) bool {
 	stacks := make([]byte, 1<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]
 	for s := range strings.SplitSeq(string(stacks), "\n\n") {
-		if strings.Contains(s, function) && strings.Contains(s, "[IO wait") {
+		if strings.Contains(s, function) && (strings.Contains(s, "[IO wait") || strings.Contains(s, "[syscall")) {
 			return true
 		}
 	}

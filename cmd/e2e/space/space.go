@@ -51,6 +51,16 @@ func In(space *os.File, f func() error) error {
 	})
 }
 
+// Descriptors counts those of this process.
+func Descriptors(t testing.TB) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
 func unshare() error {
 	runtime.LockOSThread() // for good, as in In
 	return os.NewSyscallError("unshare", unix.Unshare(unix.CLONE_NEWNET))

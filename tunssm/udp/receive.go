@@ -1,0 +1,139 @@
+package udp
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"ssmnet/packet"
+)
+
+const (
+	// maxReceive is how many messages one Receive takes. The kernel fills them in order, so buffers further on cost no
+	// memory before they are used.
+	maxReceive = 8
+	// maxMessage has room for the longest UDP payload, which is the most that GRO joins.
+	maxMessage = 1 << 16
+)
+
+// inbox is what one Receive fills. The kernel's structures point into it, so it is never copied.
+type inbox struct {
+	messages  [maxReceive]unix.Mmsghdr
+	vectors   [maxReceive]unix.Iovec
+	sources   [maxReceive]address
+	controls  [maxReceive][64]byte
+	pieces    [maxReceive][1][]byte
+	datagrams [maxReceive]packet.Datagrams
+	buffers   []byte
+}
+
+func (in *inbox) init() {
+	in.buffers = make([]byte, maxReceive*maxMessage)
+	for i := range in.messages {
+		in.vectors[i].Base = &in.buffers[i*maxMessage]
+		in.vectors[i].SetLen(maxMessage)
+		h := &in.messages[i].Hdr
+		h.Name, h.Iov, h.Control = in.sources[i].name(), &in.vectors[i], &in.controls[i][0]
+		h.SetIovlen(1)
+	}
+}
+
+// Receive waits for datagrams and returns what is there, up to a bound; it is borrowed until the next call. Each element
+// is one datagram, or a run of them from one source that the kernel has joined: each is Segment bytes long but the last,
+// which may be shorter; a single one has them all (zero for an empty datagram). The source of an IPv4 datagram is an IPv4
+// address. After Stop the error is net.ErrClosed, and there is no other: what ICMP says of earlier sends the kernel tells
+// connected sockets alone, or those that ask for it.
+func (c *Conn) Receive() ([]packet.Datagrams, error) {
+	in := &c.inbox
+	for {
+		for i := range in.messages {
+			h := &in.messages[i].Hdr
+			h.Namelen = uint32(unsafe.Sizeof(in.sources[i]))
+			h.SetControllen(len(in.controls[i]))
+		}
+		n, err := c.raw.Receive(in.messages[:])
+		if err == unix.EAGAIN {
+			err = c.raw.Wait(unix.POLLIN)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if got := in.collect(n); len(got) > 0 {
+			return got, nil
+		}
+	}
+}
+
+// collect makes datagrams of the first n messages.
+func (in *inbox) collect(n int) []packet.Datagrams {
+	got := in.datagrams[:0]
+	for i := range n {
+		m := &in.messages[i]
+		if m.Hdr.Flags&unix.MSG_TRUNC != 0 {
+			continue
+		}
+		length := int(m.Len)
+		segment := segmentSize(in.controls[i][:m.Hdr.Controllen])
+		if segment <= 0 || segment > length {
+			segment = length
+		}
+		in.pieces[i][0] = in.buffers[i*maxMessage:][:length]
+		got = append(got, packet.Datagrams{Pieces: in.pieces[i][:], Segment: segment, Addr: in.sources[i].addrPort()})
+	}
+	return got
+}
+
+// segmentSize finds the UDP_GRO message among the control messages: an int, the size of each datagram of the run.
+// It is zero where there is none.
+func segmentSize(control []byte) int {
+	for len(control) >= unix.SizeofCmsghdr {
+		header, data, rest, err := unix.ParseOneSocketControlMessage(control)
+		if err != nil {
+			return 0
+		}
+		if header.Level == unix.SOL_UDP && header.Type == unix.UDP_GRO && len(data) >= 4 {
+			return int(int32(binary.NativeEndian.Uint32(data)))
+		}
+		control = rest
+	}
+	return 0
+}
+
+// address is one of the kernel's: sockaddr_in or sockaddr_in6, by its family.
+type address [unix.SizeofSockaddrInet6]byte
+
+// Both begin with the family and the port; then comes the IPv4 address, or the flow label, the IPv6 address and the scope.
+const (
+	atPort = 2
+	atIPv4 = 4
+	atIPv6 = 8
+)
+
+func (a *address) name() *byte { return &a[0] }
+
+func (a *address) addrPort() netip.AddrPort {
+	port := binary.BigEndian.Uint16(a[atPort:])
+	if binary.NativeEndian.Uint16(a[:]) == unix.AF_INET {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(a[atIPv4:])), port)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom16([16]byte(a[atIPv6:])).Unmap(), port)
+}
+
+// set makes it the address of a destination, as a socket of that family takes it; it says how long it is: zero where the
+// socket has no way there.
+func (a *address) set(family int, to netip.AddrPort) (length int) {
+	binary.NativeEndian.PutUint16(a[:], uint16(family))
+	binary.BigEndian.PutUint16(a[atPort:], to.Port())
+	addr := to.Addr()
+	switch {
+	case family == unix.AF_INET6 && addr.IsValid():
+		*(*[16]byte)(a[atIPv6:]) = addr.As16()
+		return unix.SizeofSockaddrInet6
+	case family == unix.AF_INET && addr.Unmap().Is4():
+		*(*[4]byte)(a[atIPv4:]) = addr.Unmap().As4()
+		return unix.SizeofSockaddrInet4
+	}
+	return 0
+}
