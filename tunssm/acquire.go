@@ -38,7 +38,7 @@ func (a *acquirer) step1Hold(frame []byte) {
 func (a *acquirer) overtaken(p packet.Packet, frame []byte) bool {
 	switch s, verdict := a.table.Load().lookup(p, a.out.segments.Bytes()); verdict {
 	case verdictSend:
-		a.out.carry(s, s.target())
+		a.out.carryNow(s, s.target())
 		return true
 	case verdictRefuse:
 		a.out.prohibit(frame)
@@ -46,7 +46,7 @@ func (a *acquirer) overtaken(p packet.Packet, frame []byte) bool {
 	}
 	s := a.provisional(p.Flow)
 	if s != nil {
-		a.out.carry(s, s.everywhere()...)
+		a.out.carryNow(s, s.everywhere()...)
 	}
 	return s != nil
 }
@@ -282,7 +282,7 @@ func (a *acquirer) release(s *session, frame []byte) {
 	switch {
 	case !ok:
 	case s.carries(p, a.out.segments.Bytes()):
-		a.out.carry(s, s.everywhere()...)
+		a.out.carryNow(s, s.everywhere()...)
 	default:
 		a.out.prohibit(frame)
 	}

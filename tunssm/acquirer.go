@@ -33,7 +33,7 @@ type acquirer struct {
 	random   func(below time.Duration) time.Duration // for dialers, too
 
 	timers   *timers
-	out      carrier // for what it releases and refuses
+	out      *carrier // for what it releases and refuses
 	holds    *holds
 	turns    turns
 	denials  denials

@@ -18,30 +18,47 @@ type void struct {
 	UDP
 	plain bool
 	to    *inbound
+	sent  []byte
+	one   packet.Datagrams
 	last  []byte // the frame sent last
 	most  int    // frames in one send
 	wrote int
 }
 
-func (v *void) Send(b []byte, segment int, _ netip.AddrPort) error {
-	tab := v.to.table.Load()
-	v.most = max(v.most, (len(b)+segment-1)/segment)
-	for len(b) > 0 {
-		frame := b[:min(segment, len(b))]
-		b = b[len(frame):]
-		v.last = append(v.last[:0], frame...)
-		v.to.carry(tab, frame, underlay(1))
+func (v *void) Send(batch []packet.Datagrams, _ func(int, error)) {
+	for _, d := range batch {
+		v.sent = v.sent[:0]
+		for _, piece := range d.Pieces {
+			v.sent = append(v.sent, piece...)
+		}
+		v.most = max(v.most, (len(v.sent)+d.Segment-1)/d.Segment)
+		v.last = append(v.last[:0], v.sent[(len(v.sent)-1)/d.Segment*d.Segment:]...)
+		v.arrive(v.sent, d.Segment, underlay(1))
+	}
+}
+
+// arrive has the other data path carry frames, which it changes, as its loop does.
+func (v *void) arrive(b []byte, segment int, src netip.AddrPort) {
+	v.one = packet.Datagrams{Pieces: append(v.one.Pieces[:0], b), Segment: segment, Addr: src}
+	v.to.carry(v.to.table.Load(), &v.one)
+	v.to.writeTUN()
+}
+
+func (v *void) SendFragmented(d packet.Datagrams) error {
+	v.Send([]packet.Datagrams{d}, nil)
+	return nil
+}
+
+func (v *void) WriteFrame(pieces ...[]byte) error {
+	for _, p := range pieces {
+		v.wrote += len(p)
 	}
 	return nil
 }
 
-func (v *void) SendFragmented(b []byte, segment int, to netip.AddrPort) error {
-	return v.Send(b, segment, to)
-}
-
-func (v *void) WriteFrame(b []byte) (int, error) { v.wrote += len(b); return len(b), nil }
-func (v *void) Offload() bool                    { return !v.plain }
-func (v *void) Close() error                     { return nil }
+func (v *void) Offload() bool { return !v.plain }
+func (v *void) Stop()         {}
+func (v *void) Close() error  { return nil }
 
 // pathPair is the data paths of two SSMs with one confirmed session between them.
 func pathPair(t testing.TB) (out *outbound, in *inbound, host *void) {
@@ -85,8 +102,8 @@ func pathPair(t testing.TB) (out *outbound, in *inbound, host *void) {
 }
 
 // step carries one frame all the way, as the loops do.
-func step(t testing.TB, out *outbound, in *inbound, frame []byte) {
-	p, ok := out.classify(frame)
+func step(t testing.TB, out *outbound, frame []byte) {
+	p, ok := out.classify(out.frame[:copy(out.frame, frame)]) // which is changed on the way
 	if !ok {
 		t.Fatal("not classified")
 	}
@@ -94,8 +111,7 @@ func step(t testing.TB, out *outbound, in *inbound, frame []byte) {
 	if verdict != verdictSend {
 		t.Fatal("not to be sent")
 	}
-	out.carry(s, s.target())
-	in.writeTUN(in.join.Flush())
+	out.carryNow(s, s.target())
 }
 
 // TestNoAllocs: in the steady state neither direction allocates.
@@ -109,13 +125,13 @@ func TestNoAllocs(t *testing.T) {
 		for _, plain := range []bool{false, true} {
 			out, in, host := pathPair(t)
 			host.plain = plain
-			step(t, out, in, frame)
+			step(t, out, frame)
 			host.wrote = 0
-			step(t, out, in, frame)
+			step(t, out, frame)
 			if want := len(frame); !plain && host.wrote != want {
 				t.Fatalf("%s: %d bytes arrive, want %d", name, host.wrote, want)
 			}
-			if n := testing.AllocsPerRun(100, func() { step(t, out, in, frame) }); n != 0 {
+			if n := testing.AllocsPerRun(100, func() { step(t, out, frame) }); n != 0 {
 				t.Errorf("%s, offload %v: %v allocations", name, !plain, n)
 			}
 			if d := in.drops.snapshot(); len(d) != 0 {
@@ -131,9 +147,9 @@ func TestBatches(t *testing.T) {
 	for _, gso := range []int{1, 100, 536, 1300, 9000, 60000} {
 		out, in, host := pathPair(t)
 		size := min(60000, 700*gso)
-		step(t, out, in, fake.TCPFrame(src, dst, 0, make([]byte, size), gso))
+		step(t, out, fake.TCPFrame(src, dst, 0, make([]byte, size), gso))
 		s := in.table.Load().sessions[2]
-		if want := (size + gso - 1) / gso; host.most > maxBatchFrames || int(s.rx.packets.Load()) != want {
+		if want := (size + gso - 1) / gso; host.most > maxRunFrames || int(s.rx.packets.Load()) != want {
 			t.Errorf("segments of %d: %d frames in one send, %d packets of %d", gso, host.most, s.rx.packets.Load(), want)
 		}
 		if d := in.drops.snapshot(); len(d) != 0 {
@@ -147,16 +163,15 @@ func TestNoAllocsRefused(t *testing.T) {
 	out, in, host := pathPair(t)
 	frame := fake.Frame(fake.UDPPacket(netip.AddrPortFrom(in4(1), 1), netip.AddrPortFrom(in4(2), 2), []byte("x")))
 	out.answers.SetLimit(1e9)
-	tab := in.table.Load()
-	step(t, out, in, frame)
+	step(t, out, frame)
 	replayed, forged := bytes.Clone(host.last), bytes.Clone(host.last)
 	forged[20]++
 	scratch := make([]byte, len(forged))
 	steps := map[string]func(){
 		"denied":   func() { out.prohibit(frame) },
-		"replayed": func() { copy(scratch, replayed); in.carry(tab, scratch, stranger) },
-		"forged":   func() { copy(scratch, forged); in.carry(tab, scratch, stranger) },
-		"noise":    func() { in.carry(tab, scratch[:7], stranger) },
+		"replayed": func() { copy(scratch, replayed); host.arrive(scratch, len(scratch), stranger) },
+		"forged":   func() { copy(scratch, forged); host.arrive(scratch, len(scratch), stranger) },
+		"noise":    func() { host.arrive(scratch[:7], 7, stranger) },
 	}
 	for name, run := range steps {
 		if n := testing.AllocsPerRun(100, run); n != 0 {
@@ -175,7 +190,7 @@ func TestNoAllocsRefused(t *testing.T) {
 func FuzzInbound(f *testing.F) {
 	out, in, host := pathPair(f)
 	frame := fake.Frame(fake.UDPPacket(netip.AddrPortFrom(in4(1), 1), netip.AddrPortFrom(in4(2), 2), []byte("x")))
-	step(f, out, in, frame)
+	step(f, out, frame)
 	f.Add(bytes.Clone(host.last))
 	f.Add([]byte{})
 	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 9})
@@ -185,8 +200,7 @@ func FuzzInbound(f *testing.F) {
 	p := tab.sessions[2].peer
 	f.Fuzz(func(t *testing.T, b []byte) {
 		wrote := host.wrote
-		in.carry(tab, b, stranger)
-		in.writeTUN(in.join.Flush())
+		host.arrive(bytes.Clone(b), len(b), stranger)
 		if host.wrote != wrote || *p.endpoint.Load() != underlay(1) {
 			t.Fatalf("%x passes", b)
 		}
@@ -214,15 +228,15 @@ func FuzzInner(f *testing.F) {
 			return
 		}
 		for _, plain := range []bool{false, true} {
-			host.plain, host.wrote, s.closed = plain, 0, false
+			host.plain, host.wrote = plain, 0
+			s.closed.Store(false)
 			kept := bytes.Clone(inner)
 			before := s.rx.packets.Load()
 			frame, err := sealer.Seal(nil, packet.FrameType(kind), flags, kept)
 			if err != nil {
 				return // a type or flags that nobody seals
 			}
-			in.carry(tab, frame, underlay(1))
-			in.writeTUN(in.join.Flush())
+			host.arrive(frame, len(frame), underlay(1))
 			if host.wrote == 0 {
 				continue
 			}
@@ -251,12 +265,11 @@ func FuzzOutbound(f *testing.F) {
 		}
 		before := notOpened(in)
 		if s, verdict := out.table.Load().lookup(p, out.segments.Bytes()); verdict == verdictSend {
-			out.carry(s, s.target())
+			out.carryNow(s, s.target())
 		}
 		if notOpened(in) != before {
 			t.Fatalf("what is sealed of %x does not open", frame)
 		}
-		in.writeTUN(in.join.Flush())
 		out.tell(packet.HostUnreachable, 0, frame)
 	})
 }
@@ -270,10 +283,10 @@ func notOpened(in *inbound) (n uint64) {
 
 // BenchmarkPath carries one super-frame through both directions, without a kernel.
 func BenchmarkPath(b *testing.B) {
-	out, in, _ := pathPair(b)
+	out, _, _ := pathPair(b)
 	frame := fake.TCPFrame(netip.AddrPortFrom(in4(1), 1), netip.AddrPortFrom(in4(2), 2), 0, make([]byte, 44*1300), 1300)
 	b.SetBytes(int64(len(frame)))
 	for b.Loop() {
-		step(b, out, in, frame)
+		step(b, out, frame)
 	}
 }

@@ -40,7 +40,6 @@ func (c *carrier) tell(cause packet.Cause, mtu int, original []byte) {
 	if !ok {
 		return
 	}
-	if _, err := c.host.TUN.WriteFrame(answer); err != nil {
-		c.drops.add(dropTUN)
-	}
+	c.whole[0] = answer
+	c.writeFrame(c.whole[:])
 }

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"sync/atomic"
 
 	"golang.org/x/time/rate"
+
+	"ssmnet/packet"
 )
 
 const (
@@ -63,6 +66,20 @@ func (d *dataPath) atOnce(f func(*acquirer)) bool {
 	default:
 		return false
 	}
+}
+
+// writeFrame writes one frame to the TUN, given in pieces.
+func (d *dataPath) writeFrame(pieces [][]byte) {
+	if d.host.TUN.WriteFrame(pieces...) != nil {
+		d.drops.add(dropTUN)
+	}
+}
+
+// sendOne sends one frame in one piece, and says why it could not go.
+func (d *dataPath) sendOne(frame []byte, to netip.AddrPort) (err error) {
+	one := []packet.Datagrams{{Pieces: [][]byte{frame}, Segment: len(frame), Addr: to}}
+	d.host.UDP.Send(one, func(_ int, refusal error) { err = refusal })
+	return err
 }
 
 // lasting turns the error that ended a loop into the SSM's: none where the SSM itself is ending.

@@ -48,7 +48,9 @@ func DropNames() []string { return slices.Sorted(slices.Values(dropNames[:])) }
 // drops counts. Any goroutine may add.
 type drops [dropCount]atomic.Uint64
 
-func (d *drops) add(why Drop) { d[why].Add(1) }
+func (d *drops) add(why Drop) { d.addMany(why, 1) }
+
+func (d *drops) addMany(why Drop, n int) { d[why].Add(uint64(n)) }
 
 // snapshot is the counters that are not zero, by name.
 func (d *drops) snapshot() map[string]uint64 {

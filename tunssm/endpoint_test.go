@@ -197,13 +197,14 @@ func TestRoam(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			p := new(peer)
-			s := &session{peer: p, id: control.SessionID{1, 1}, newest: 5}
+			s := &session{peer: p, id: control.SessionID{1, 1}}
+			s.newest.Store(5)
 			p.endpoint.Store(tt.now)
 			if tt.self {
 				tt.sending = s
 			}
 			p.sending.Store(tt.sending)
-			new(inbound).roam(s, tt.counter, there)
+			(&inbound{frames: []packet.Frame{{FrameHeader: packet.FrameHeader{Counter: tt.counter}}}}).roam(s, there)
 			if got := p.endpoint.Load(); (got != nil && *got == there) != tt.moves {
 				t.Errorf("the endpoint is %v", got)
 			}

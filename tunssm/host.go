@@ -1,6 +1,10 @@
 package tunssm
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"ssmnet/packet"
+)
 
 // Host is the edge between the SSM and the operating system. The Linux parts are in the folders tun, udp and route; the
 // fakes of the tests block on channels alone.
@@ -16,27 +20,35 @@ type Host struct {
 // an IP packet of up to 64 KiB.
 type TUN interface {
 	Name() string
-	// ReadFrame waits for one frame. After Close it returns net.ErrClosed or os.ErrClosed.
-	ReadFrame(b []byte) (int, error)
 	// Offload says whether frames may leave checksums and segmentation to the kernel. Where not, every virtio-net header
 	// is zero.
 	Offload() bool
-	// WriteFrame writes one frame. It is safe for concurrent use; an error concerns that frame alone.
-	WriteFrame(b []byte) (int, error)
+	// ReadFrame waits for one frame. After Stop it returns net.ErrClosed or os.ErrClosed. One goroutine reads at a time.
+	ReadFrame(b []byte) (int, error)
+	// TryReadFrame does not wait: it returns 0 where there is none.
+	TryReadFrame(b []byte) (int, error)
+	// WriteFrame writes one frame, given in pieces. It is safe for concurrent use; an error concerns that frame alone.
+	WriteFrame(pieces ...[]byte) error
+	// Stop ends reading, and wakes who waits.
+	Stop()
+	// Close is for when nobody reads or writes any more.
 	Close() error
 }
 
 // UDP is the socket that frames travel through.
 type UDP interface {
 	LocalPort() uint16
-	// Receive waits for datagrams of one source, joined: each is segment bytes but the last. After Close it returns
-	// net.ErrClosed; no other error lasts.
-	Receive(b []byte) (n, segment int, src netip.AddrPort, err error)
-	// Send sends b as datagrams of segment bytes, the last may be shorter. It is safe for concurrent use.
-	// A frame that its path is known not to carry in one piece is refused with EMSGSIZE, and so are those behind it.
-	Send(b []byte, segment int, dst netip.AddrPort) error
-	// SendFragmented is Send for frames that need not go in one piece.
-	SendFragmented(b []byte, segment int, dst netip.AddrPort) error
+	// Receive waits for datagrams and returns all that are there, up to a bound, borrowed until the next call. After Stop
+	// it returns net.ErrClosed; no other error lasts. One goroutine receives at a time.
+	Receive() ([]packet.Datagrams, error)
+	// Send sends all of a batch, and tells refused of those that could not go. One that its path is known not to carry in
+	// one piece is refused with EMSGSIZE. It is safe for concurrent use, and keeps nothing.
+	Send(batch []packet.Datagrams, refused func(i int, err error))
+	// SendFragmented sends what need not go in one piece.
+	SendFragmented(packet.Datagrams) error
+	// Stop ends receiving, and wakes who waits.
+	Stop()
+	// Close is for when nobody sends or receives any more.
 	Close() error
 }
 

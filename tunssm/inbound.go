@@ -2,17 +2,18 @@ package tunssm
 
 // Inbound, network to TUN, in one goroutine:
 //
-//  1. receive: one datagram, or a run of them that the kernel joined; none from a link-local address.
-//  2. parseHeader, then session: by SPI. Nothing changes state yet.
-//  3. open: authenticate, decrypt in place, then the window.
+//  1. receive: datagrams, or runs of them that the kernel joined, as many as there are; none from a link-local address.
+//  2. parseHeaders, then session: by SPI. Nothing changes state yet.
+//  3. open: authenticate, decrypt in place, then the window; as many frames at once as are one session's.
 //  4. roam and confirm: the newest frame tells the peer's endpoint, the first confirms the session.
 //  5. probes are answered; a packet goes on.
 //  6. checkInner: source is the peer's, destination ours, a selector permits the flow.
-//  7. writeTUN: consecutive packets of a flow joined into one frame.
+//  7. writeTUN: the packets of a flow joined into one frame, where they lie.
 
 import (
 	"context"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"ssmnet/packet"
@@ -21,106 +22,116 @@ import (
 // inbound carries frames from the network to the TUN. One goroutine owns it.
 type inbound struct {
 	*dataPath
-	batch []byte    // received; opened in place
-	now   time.Time // of receiving it
-	join  packet.Coalescer
-	whole []byte // one packet with an empty virtio-net header, where the TUN has no offload
-	reply []byte
+	now    time.Time      // of receiving the batch
+	frames []packet.Frame // of one session, one behind the other
+	join   packet.Coalescer
+	whole  [1][]byte // a frame that is not joined
+	reply  []byte
 }
 
-func newInbound(d *dataPath) *inbound {
-	return &inbound{dataPath: d, batch: make([]byte, 1<<16), reply: make([]byte, 0, 256)}
-}
+func newInbound(d *dataPath) *inbound { return &inbound{dataPath: d, reply: make([]byte, 0, 256)} }
 
 // run is the loop; it ends when the socket is closed.
 func (i *inbound) run(ctx context.Context) error {
 	for {
-		batch, segment, src, err := i.receive()
+		batch, err := i.receive()
 		if err != nil {
 			return i.lasting(ctx, "receiving from the underlay", err)
 		}
-		for t := i.table.Load(); len(batch) > 0; {
-			frame := batch[:min(segment, len(batch))]
-			batch = batch[len(frame):]
-			i.carry(t, frame, src)
+		t := i.table.Load()
+		for k := range batch {
+			i.carry(t, &batch[k])
 		}
-		i.writeTUN(i.join.Flush())
+		i.writeTUN()
 	}
 }
 
-// receive waits for datagrams of one source, borrowed until the next call: each is segment bytes but the last.
-func (i *inbound) receive() (batch []byte, segment int, src netip.AddrPort, err error) {
-	n, segment, src, err := i.host.UDP.Receive(i.batch)
+// receive waits for datagrams, borrowed until the next call.
+func (i *inbound) receive() ([]packet.Datagrams, error) {
+	batch, err := i.host.UDP.Receive()
 	i.now = time.Now()
-	if src.Addr().IsLinkLocalUnicast() {
+	return batch, err
+}
+
+// carry takes the datagrams of one source through steps 2 to 7.
+func (i *inbound) carry(t *table, d *packet.Datagrams) {
+	if d.Addr.Addr().IsLinkLocalUnicast() {
 		i.drops.add(dropLinkLocal)
-		n = 0
+		return
 	}
-	return i.batch[:n], segment, src, err
+	for rest := d.Pieces[0]; len(rest) > 0; {
+		rest = i.parseHeaders(rest, d.Segment)
+		s, ok := i.session(t)
+		if !ok || !i.open(s) {
+			continue
+		}
+		i.roam(s, d.Addr)
+		if first := s.heard.Swap(int64(s.at(i.now))) == 0; first {
+			i.confirm(s, d.Addr)
+		}
+		i.deliver(s, d.Addr)
+	}
 }
 
-// carry takes one frame through steps 2 to 7.
-func (i *inbound) carry(t *table, frame []byte, src netip.AddrPort) {
-	h, ok := i.parseHeader(frame)
-	if !ok {
-		return
+// parseHeaders reads the headers of the next frames, as far as they name one session, and returns the bytes behind them.
+func (i *inbound) parseHeaders(b []byte, segment int) (rest []byte) {
+	i.frames = i.frames[:0]
+	for len(b) > 0 {
+		frame := b[:min(segment, len(b))]
+		h, err := packet.ParseFrame(frame)
+		if err == nil && len(i.frames) > 0 && h.SPI != i.frames[0].SPI {
+			break
+		}
+		b = b[len(frame):]
+		if err != nil {
+			i.drops.add(dropFrame)
+			continue
+		}
+		i.frames = append(i.frames, packet.Frame{FrameHeader: h, Bytes: frame})
 	}
-	s, ok := i.session(t, h.SPI)
-	if !ok {
-		return
-	}
-	inner, ok := i.open(s, h, frame)
-	if !ok {
-		return
-	}
-	first := s.heard.Swap(int64(s.at(i.now))) == 0
-	i.roam(s, h.Counter, src)
-	if first {
-		i.confirm(s, src)
-	}
-	if h.Type == packet.Probe {
-		i.probe(s, inner, src)
-		return
-	}
-	i.deliver(s, inner, h.Flags&packet.FlagPartial != 0)
+	return b
 }
 
-func (i *inbound) parseHeader(frame []byte) (packet.FrameHeader, bool) {
-	h, err := packet.ParseFrame(frame)
-	if err != nil {
-		i.drops.add(dropFrame)
-		return h, false
-	}
-	return h, true
-}
-
-func (i *inbound) session(t *table, spi packet.SPI) (*session, bool) {
-	s := t.sessions[spi]
-	if s == nil {
-		i.drops.add(dropSPI)
+// session is the one that the frames name.
+func (i *inbound) session(t *table) (*session, bool) {
+	if len(i.frames) == 0 {
 		return nil, false
 	}
-	return s, true
+	s := t.sessions[i.frames[0].SPI]
+	if s == nil {
+		i.drops.addMany(dropSPI, len(i.frames))
+	}
+	return s, s != nil
 }
 
-// open authenticates the frame, decrypts its inner packet or probe in place, and has the window take its counter.
-func (i *inbound) open(s *session, h packet.FrameHeader, frame []byte) ([]byte, bool) {
-	inner, err := s.opener.Open(frame[packet.HeaderLen:packet.HeaderLen], h, frame)
-	switch {
-	case err == packet.ErrReplay:
-		i.drops.add(dropReplay)
-	case err != nil:
-		i.drops.add(dropOpen)
+// open authenticates the frames, decrypts their inner packets or probes in place, and has the window take their counters.
+// Those that do not pass are no more among i.frames.
+func (i *inbound) open(s *session) bool {
+	s.opener.Open(i.frames)
+	opened := i.frames[:0]
+	for _, f := range i.frames {
+		switch f.Err {
+		case nil:
+			opened = append(opened, f)
+		case packet.ErrReplay:
+			i.drops.add(dropReplay)
+		default:
+			i.drops.add(dropOpen)
+		}
 	}
-	return inner, err == nil
+	i.frames = opened
+	return len(opened) > 0
 }
 
 // roam: the endpoint follows the newest opened frame of the newest session, and any where the peer was not yet heard.
-func (i *inbound) roam(s *session, c packet.Counter, src netip.AddrPort) {
-	if c < s.newest {
+func (i *inbound) roam(s *session, src netip.AddrPort) {
+	next := uint64(0)
+	for k := range i.frames {
+		next = max(next, uint64(i.frames[k].Counter)+1)
+	}
+	if !raise(&s.newest, next) {
 		return
 	}
-	s.newest = c + 1
 	now := s.peer.endpoint.Load()
 	if now != nil && *now == src {
 		return
@@ -129,6 +140,19 @@ func (i *inbound) roam(s *session, c packet.Counter, src netip.AddrPort) {
 	if now == nil || sending == nil || sending == s || sending.boot != s.boot || sending.before(s) {
 		moved := src // the copy alone moves to the heap
 		s.peer.endpoint.Store(&moved)
+	}
+}
+
+// raise makes v next where that is more, and says whether it was.
+func raise(v *atomic.Uint64, next uint64) bool {
+	for {
+		now := v.Load()
+		if next <= now {
+			return false
+		}
+		if v.CompareAndSwap(now, next) {
+			return true
+		}
 	}
 }
 
@@ -150,8 +174,7 @@ func (i *inbound) probe(s *session, inner []byte, src netip.AddrPort) {
 		return
 	}
 	switch {
-	case m.Kind == packet.Close && !s.closed:
-		s.closed = true
+	case m.Kind == packet.Close && !s.closed.Swap(true):
 		i.toAcquirer(func(a *acquirer) { a.destroy(s, "closed by the peer") })
 	case m.Kind == packet.Echo && i.mayProbe(s):
 		i.sendProbe(s, packet.ProbeMessage{Kind: packet.Reply, ID: m.ID}, src)
@@ -173,60 +196,78 @@ func (i *inbound) sendProbe(s *session, m packet.ProbeMessage, to netip.AddrPort
 	i.reply = i.dataPath.sendProbe(i.reply[:0], s, m, to)
 }
 
-// deliver is steps 6 and 7 for one inner packet.
-func (i *inbound) deliver(s *session, inner []byte, partial bool) {
-	p, err := packet.Parse(inner)
-	if err != nil || p.Total != len(inner) || partial && packet.CheckPartial(p, inner) != nil {
-		i.drops.add(dropInner)
-		return
+// deliver is steps 5 to 7 for the opened frames of a session.
+func (i *inbound) deliver(s *session, src netip.AddrPort) {
+	packets, octets := 0, 0
+	for k := range i.frames {
+		f := &i.frames[k]
+		if f.Type == packet.Probe {
+			i.probe(s, f.Payload, src)
+			continue
+		}
+		p, ok := i.checkInner(s, f)
+		if !ok {
+			continue
+		}
+		packets++
+		octets += p.Total
+		i.hand(f, p)
 	}
-	if !i.checkInner(s, p, inner) {
-		return
+	if packets > 0 {
+		s.rx.add(packets, octets, s.at(i.now))
 	}
-	s.rx.add(1, len(inner), s.at(i.now))
-	if !i.host.TUN.Offload() {
-		i.writeWhole(inner, p, partial)
-		return
-	}
-	frame, err := i.join.Add(inner, p, partial)
-	if err != nil {
-		i.drops.add(dropInner)
-		return
-	}
-	i.writeTUN(frame)
 }
 
-// checkInner holds the packet against what the peer may send us.
-func (i *inbound) checkInner(s *session, p packet.Packet, inner []byte) bool {
-	switch f := p.Flow; {
-	case !packet.Covers(s.prefixes, f.Src) || !packet.Forwardable(f.Src):
+// checkInner holds the packet in a frame against what the peer may send us.
+func (i *inbound) checkInner(s *session, f *packet.Frame) (packet.Packet, bool) {
+	p, err := packet.Parse(f.Payload)
+	if err != nil || p.Total != len(f.Payload) || f.Flags&packet.FlagPartial != 0 && packet.CheckPartial(p, f.Payload) != nil {
+		i.drops.add(dropInner)
+		return p, false
+	}
+	switch {
+	case !packet.Covers(s.prefixes, p.Src) || !packet.Forwardable(p.Src):
 		i.drops.add(dropSource)
-	case !packet.Covers(s.self, f.Dst) || !packet.Forwardable(f.Dst):
+	case !packet.Covers(s.self, p.Dst) || !packet.Forwardable(p.Dst):
 		i.drops.add(dropDestination)
-	case !s.carries(p, inner):
+	case !s.carries(p, f.Payload):
 		i.drops.add(dropSelector)
 	default:
-		return true
+		return p, true
 	}
-	return false
+	return p, false
 }
 
-// writeWhole writes one packet to a TUN that leaves nothing to the kernel.
-func (i *inbound) writeWhole(inner []byte, p packet.Packet, partial bool) {
-	if partial && packet.CompleteChecksum(p, inner) != nil {
+// hand gives a packet to the TUN: joined with what there is of its flow or, where the TUN leaves nothing to the kernel, by
+// itself. The virtio-net header is written over the frame's own.
+func (i *inbound) hand(f *packet.Frame, p packet.Packet) {
+	frame := f.Bytes[packet.HeaderLen-packet.VirtioLen:][:packet.VirtioLen+p.Total]
+	partial := f.Flags&packet.FlagPartial != 0
+	if i.host.TUN.Offload() {
+		if i.join.Full() {
+			i.writeTUN()
+		}
+		if i.join.Add(frame, p, partial) != nil {
+			i.drops.add(dropInner)
+		}
+		return
+	}
+	if partial && packet.CompleteChecksum(p, f.Payload) != nil {
 		i.drops.add(dropInner)
 		return
 	}
-	i.whole = append(append(i.whole[:0], make([]byte, packet.VirtioLen)...), inner...)
-	i.writeTUN(i.whole)
+	clear(frame[:packet.VirtioLen])
+	i.whole[0] = frame
+	i.writeFrame(i.whole[:])
 }
 
-// writeTUN writes a finished frame; nil is none.
-func (i *inbound) writeTUN(frame []byte) {
-	if frame == nil {
-		return
-	}
-	if _, err := i.host.TUN.WriteFrame(frame); err != nil {
-		i.drops.add(dropTUN)
+// writeTUN writes what was joined.
+func (i *inbound) writeTUN() {
+	for {
+		pieces, _, ok := i.join.Next()
+		if !ok {
+			return
+		}
+		i.writeFrame(pieces)
 	}
 }

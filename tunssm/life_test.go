@@ -36,8 +36,9 @@ func TestRevoke(t *testing.T) {
 			if _, err := s.sealer.Seal(nil, packet.Probe, 0, nil); !errors.Is(err, packet.ErrDestroyed) {
 				t.Errorf("a revoked session's key seals: %v", err)
 			}
-			if _, err := s.opener.Open(nil, packet.FrameHeader{}, nil); !errors.Is(err, packet.ErrDestroyed) {
-				t.Errorf("a revoked session's key opens: %v", err)
+			frames := make([]packet.Frame, 1)
+			if s.opener.Open(frames); !errors.Is(frames[0].Err, packet.ErrDestroyed) {
+				t.Errorf("a revoked session's key opens: %v", frames[0].Err)
 			}
 		}
 		again, _ := w.connect("a", "b")
@@ -127,7 +128,7 @@ func TestStop(t *testing.T) {
 		if _, err := a.host.TUN.ReadFrame(nil); err == nil {
 			t.Error("the TUN is open")
 		}
-		if err := a.host.UDP.Send([]byte{1}, 1, underlay(2)); err == nil {
+		if a.SSM.data.sendOne([]byte{1}, underlay(2)) == nil {
 			t.Error("the socket is open")
 		}
 		for _, s := range []*session{one, two} {

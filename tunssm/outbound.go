@@ -2,15 +2,18 @@ package tunssm
 
 // Outbound, TUN to network, in one goroutine:
 //
-//  1. readTUN: one virtio-net frame, up to 64 KiB of one flow.
+//  1. readTUN: one virtio-net frame, up to 64 KiB of one flow; then those that wait behind it, as long as they are small.
 //  2. classify: parse once; drop what is for no single host, and our own frames.
 //  3. lookup: the session by inner destination, and its selectors (table.go).
 //  4. hold or prohibit: a packet without a session goes to the acquirer (acquire.go), a forbidden one is answered.
 //  5. fit: one that is longer than the path to the peer carries is answered, or is to be fragmented (path.go).
-//  6. seal: each segment, back to back, under the peer's key.
-//  7. send: all of them at once to the peer's endpoint (endpoint.go).
+//  6. seal: each segment, from the frame it was read in into the batch (batch.go), under the peer's key.
+//  7. send: the batch, each run of it in one piece to its peer's endpoint (endpoint.go).
 //
-// Steps 5 to 7 are carry. The acquirer carries what it has held in the same way.
+// Steps 5 and 6 are carry. The acquirer carries what it has held in the same way.
+//
+// A batch is what is read while something waits to be read: a lone packet is sent at once, and under load one send takes
+// what would otherwise be many. Nothing is delayed to make a batch.
 
 import (
 	"bytes"
@@ -18,19 +21,14 @@ import (
 	"errors"
 	"net/netip"
 	"syscall"
+	"time"
 
 	"ssmnet/packet"
 )
 
-const (
-	// maxBatchFrames and maxBatchBytes bound what one send takes (UDP_SEGMENT: 64 segments, 64 KiB with headers).
-	maxBatchFrames = 64
-	maxBatchBytes  = 65000
-)
-
 // outbound is the loop. One goroutine owns it.
 type outbound struct {
-	carrier
+	*carrier
 	frame []byte // read from the TUN; packets are borrowed from it until the next read
 }
 
@@ -40,24 +38,20 @@ type carrier struct {
 	*dataPath
 	segments packet.Segmenter // what classify has loaded
 	batch    batch
-	answer   []byte // an ICMP error, as a virtio-net frame
-}
-
-// batch is frames back to back that one send takes: none is longer than the first, and only the last is shorter.
-type batch struct {
-	frames  []byte
-	segment int // bytes of each but the last
-	count   int
+	now      time.Time        // of the batch
+	refused  func(int, error) // onRefused
+	answer   []byte           // an ICMP error, as a virtio-net frame
+	whole    [1][]byte        // the same, as pieces
 }
 
 func newOutbound(d *dataPath) *outbound {
 	return &outbound{carrier: newCarrier(d), frame: make([]byte, packet.MaxVirtio)}
 }
 
-func newCarrier(d *dataPath) carrier {
-	return carrier{
-		dataPath: d, batch: batch{frames: make([]byte, 0, maxBatchBytes+packet.MaxVirtio)}, answer: make([]byte, 0, 2048),
-	}
+func newCarrier(d *dataPath) *carrier {
+	c := &carrier{dataPath: d, batch: newBatch(), answer: make([]byte, 0, 2048)}
+	c.refused = c.onRefused
+	return c
 }
 
 // run is the loop; it ends when the TUN is closed.
@@ -67,25 +61,41 @@ func (o *outbound) run(ctx context.Context) error {
 		if err != nil {
 			return o.lasting(ctx, "reading the TUN", err)
 		}
-		p, ok := o.classify(frame)
-		if !ok {
-			continue
+		if len(frame) > 0 {
+			o.forward(frame)
 		}
-		switch s, verdict := o.table.Load().lookup(p, o.segments.Bytes()); verdict {
-		case verdictSend:
-			o.carry(s, s.target())
-		case verdictHold:
-			o.hold(p.Dst, frame)
-		case verdictRefuse:
-			o.prohibit(frame)
+		if len(frame) == 0 || o.batch.full() {
+			o.send()
 		}
 	}
 }
 
-// readTUN waits for one virtio-net frame, borrowed until the next call.
+// readTUN waits for one virtio-net frame, borrowed until the next call. While a batch is under way it does not wait: there
+// may be none.
 func (o *outbound) readTUN() ([]byte, error) {
+	if !o.batch.empty() {
+		n, err := o.host.TUN.TryReadFrame(o.frame)
+		return o.frame[:n], err
+	}
 	n, err := o.host.TUN.ReadFrame(o.frame)
+	o.now = time.Now()
 	return o.frame[:n], err
+}
+
+// forward takes one frame through steps 2 to 6.
+func (o *outbound) forward(frame []byte) {
+	p, ok := o.classify(frame)
+	if !ok {
+		return
+	}
+	switch s, verdict := o.table.Load().lookup(p, o.segments.Bytes()); verdict {
+	case verdictSend:
+		o.carry(s, s.target())
+	case verdictHold:
+		o.hold(p.Dst, frame)
+	case verdictRefuse:
+		o.prohibit(frame)
+	}
 }
 
 // classify loads the frame into c.segments, for carry, and parses its packet; ok is false for what goes no further.
@@ -119,32 +129,38 @@ func (o *outbound) hold(dst netip.Addr, frame []byte) {
 	}
 }
 
-// carry seals what classify has loaded and sends it to the targets.
+// carry seals what classify has loaded into the batch, for the targets.
 func (c *carrier) carry(s *session, targets ...netip.AddrPort) {
 	if !c.fit(s) {
 		return
 	}
+	counters, err := s.sealer.Reserve(0, c.segments.Count())
+	if err != nil {
+		c.drops.add(dropSeal)
+		return
+	}
 	packets, octets := 0, 0
 	for {
-		out, partial, ok := c.segments.Next(c.batch.room())
+		pkt, partial, ok := c.segments.Next()
 		if !ok {
 			break
 		}
-		pkt := out[len(c.batch.room()):]
-		if !c.batch.takes(len(pkt) + packet.Overhead) {
-			c.send(s.peer, targets)
-			pkt = append(c.batch.room(), pkt...)[packet.HeaderLen:]
-		}
-		if !c.seal(s, pkt, partial) {
+		if !c.seal(s, &counters, pkt, partial, targets) {
 			break
 		}
 		packets++
 		octets += len(pkt)
 	}
-	c.send(s.peer, targets)
 	if packets > 0 {
-		s.tx.add(packets, octets, s.age())
+		s.tx.add(packets, octets, s.at(c.now))
 	}
+}
+
+// carryNow is carry and send for one frame.
+func (c *carrier) carryNow(s *session, targets ...netip.AddrPort) {
+	c.now = time.Now()
+	c.carry(s, targets...)
+	c.send()
 }
 
 // fit sees to packets that are longer than the path to the peer carries: they are fragmented where they allow it, and
@@ -168,66 +184,56 @@ func (c *carrier) fit(s *session) bool {
 	return true
 }
 
-// seal seals a packet, which lies in the batch's room, behind the frames before it.
-func (c *carrier) seal(s *session, pkt []byte, partial bool) bool {
+// seal seals a packet behind the frames of the batch.
+func (c *carrier) seal(s *session, counters *packet.Batch, pkt []byte, partial bool, targets []netip.AddrPort) bool {
 	var flags uint8
 	if partial {
 		flags = packet.FlagPartial
 	}
-	frames, err := s.sealer.Seal(c.batch.frames, packet.Data, flags, pkt)
+	if !c.batch.fits(len(pkt) + packet.Overhead) {
+		c.send()
+	}
+	frames, err := counters.Seal(c.batch.bytes, flags, pkt)
 	if err != nil {
 		c.drops.add(dropSeal)
 		return false
 	}
-	c.batch.grow(frames)
+	c.batch.add(frames, s.peer, targets)
 	return true
 }
 
-// room is where the next packet goes, behind the room for its frame's header.
-func (b *batch) room() []byte { return b.frames[:len(b.frames)+packet.HeaderLen] }
-
-// takes says whether a frame of this length may follow in the same send.
-func (b *batch) takes(length int) bool {
-	full := len(b.frames) == b.count*b.segment
-	return b.count == 0 ||
-		full && length <= b.segment && b.count < maxBatchFrames && len(b.frames)+length <= maxBatchBytes
-}
-
-// grow takes in one more frame, which is at the end of frames.
-func (b *batch) grow(frames []byte) {
-	if b.count == 0 {
-		b.segment = len(frames)
+// send sends the batch, each run to each of its targets, and begins anew.
+func (c *carrier) send() {
+	b := &c.batch
+	b.out, b.of = b.out[:0], b.of[:0]
+	for i := range b.runs {
+		r := &b.runs[i]
+		for _, to := range r.to {
+			r.Addr = to
+			if r.peer.path.inPieces(r.Segment) {
+				c.sendFragmented(r.Datagrams)
+				continue
+			}
+			b.out, b.of = append(b.out, r.Datagrams), append(b.of, r.peer)
+		}
 	}
-	b.frames = frames
-	b.count++
+	c.host.UDP.Send(b.out, c.refused)
+	b.reset()
 }
 
-func (b *batch) reset() { b.frames, b.segment, b.count = b.frames[:0], 0, 0 }
-
-// send sends what is sealed to each target and begins anew. A target that the underlay does not reach is counted, no
-// more: the endpoint may heal.
-func (c *carrier) send(p *peer, targets []netip.AddrPort) {
-	if c.batch.count == 0 {
+// onRefused: what the kernel finds too long for the path goes in fragments, until the path's limit is lower. A target that
+// the underlay does not reach is counted, no more: the endpoint may heal.
+func (c *carrier) onRefused(i int, err error) {
+	if !errors.Is(err, syscall.EMSGSIZE) {
+		c.drops.add(dropSend)
 		return
 	}
-	for _, to := range targets {
-		if err := c.sendTo(p, to); err != nil {
-			c.drops.add(dropSend)
-		}
-	}
-	c.batch.reset()
+	c.refusedFrame(c.batch.of[i])
+	c.sendFragmented(c.batch.out[i])
 }
 
-// sendTo sends in one piece what the path carries so. What is longer goes in fragments, and so does what the kernel finds
-// too long, until the path's limit is lower.
-func (c *carrier) sendTo(p *peer, to netip.AddrPort) error {
-	b := &c.batch
-	if b.segment <= frameLimit || !p.path.pieces.Load() && b.segment-packet.Overhead <= int(p.path.limit.Load()) {
-		err := c.host.UDP.Send(b.frames, b.segment, to)
-		if !errors.Is(err, syscall.EMSGSIZE) {
-			return err
-		}
-		c.refusedFrame(p)
+func (c *carrier) sendFragmented(d packet.Datagrams) {
+	if c.host.UDP.SendFragmented(d) != nil {
+		c.drops.add(dropSend)
 	}
-	return c.host.UDP.SendFragmented(b.frames, b.segment, to)
 }

@@ -35,7 +35,7 @@ func TestBatchesOfFragments(t *testing.T) {
 	p.path.sure.Store(1300)
 	const segments, gso = 20, 1400
 	src, dst := netip.AddrPortFrom(in4(1), 40000), netip.AddrPortFrom(in4(2), 80)
-	step(t, out, in, fake.TCPFrame(src, dst, 0, make([]byte, segments*gso), gso))
+	step(t, out, fake.TCPFrame(src, dst, 0, make([]byte, segments*gso), gso))
 	if n := in.table.Load().sessions[2].rx.packets.Load(); n != 2*segments {
 		t.Errorf("%d fragments arrive, want %d", n, 2*segments)
 	}

@@ -85,6 +85,11 @@ func (d *dataPath) refusedFrame(p *peer) {
 	}
 }
 
+// inPieces says whether a frame of this length goes to the peer in fragments.
+func (w *path) inPieces(length int) bool {
+	return length > frameLimit && (w.pieces.Load() || length-packet.Overhead > int(w.limit.Load()))
+}
+
 // tendPath is done every tendInterval.
 func (a *acquirer) tendPath(p *peer) {
 	w := &p.path
@@ -148,7 +153,5 @@ func (a *acquirer) teach(to netip.AddrPort) {
 	}
 	from := netip.AddrPortFrom(src, a.host.UDP.LocalPort())
 	frame := packet.AppendTooBigFor(make([]byte, packet.VirtioLen), leastMTU, from, to)
-	if _, err := a.host.TUN.WriteFrame(frame); err != nil {
-		a.drops.add(dropTUN)
-	}
+	a.writeFrame([][]byte{frame})
 }

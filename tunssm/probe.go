@@ -13,7 +13,7 @@ func (d *dataPath) sendProbe(buf []byte, s *session, m packet.ProbeMessage, targ
 		return buf
 	}
 	for _, to := range targets {
-		if d.host.UDP.Send(buf, len(buf), to) != nil {
+		if d.sendOne(buf, to) != nil {
 			d.drops.add(dropSend)
 		}
 	}
@@ -26,7 +26,7 @@ func (d *dataPath) trySendProbe(s *session, m packet.ProbeMessage, to netip.Addr
 	if !ok {
 		return nil
 	}
-	return d.host.UDP.Send(buf, len(buf), to)
+	return d.sendOne(buf, to)
 }
 
 func (d *dataPath) sealProbe(buf []byte, s *session, m packet.ProbeMessage) (sealed []byte, ok bool) {

@@ -35,7 +35,7 @@ func (a *acquirer) onKeyOffer(l *link, conn *control.Conn, id uint64, o *control
 	}
 	// An empty datagram to each candidate lets the requester's first frame in through a NAT on our side.
 	for _, c := range *s.candidates.Load() {
-		if a.host.UDP.Send(nil, 0, c) != nil {
+		if a.sendOne(nil, c) != nil {
 			a.drops.add(dropSend)
 		}
 	}

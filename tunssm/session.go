@@ -27,7 +27,7 @@ type session struct {
 	spi       packet.SPI   // by which this side receives
 	suite     packet.Suite
 	sealer    *packet.Sealer
-	opener    *packet.Opener // the inbound loop's
+	opener    *packet.Opener
 	self      []netip.Prefix // inner addresses this side may use
 	prefixes  []netip.Prefix // inner addresses the peer may use
 	terms     control.Terms  // but for the selectors, which scope has
@@ -38,11 +38,9 @@ type session struct {
 	rx, tx     traffic                          // data
 	heard      atomic.Int64                     // age in nanoseconds when the last frame of any kind was opened; 0 for never
 	probed     atomic.Int64                     // age in nanoseconds when the last probe was sent; 0 for never
-
-	// The inbound loop's.
-	newest packet.Counter // one more than the highest opened
-	probes *rate.Limiter  // of the peer's echoes and replies
-	closed bool           // the peer has said close
+	newest     atomic.Uint64                    // one more than the highest counter opened
+	closed     atomic.Bool                      // the peer has said close
+	probes     *rate.Limiter                    // of the peer's echoes and replies
 
 	// The acquirer's.
 	entry      control.SessionEntry // as reported

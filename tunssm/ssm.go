@@ -79,9 +79,11 @@ func (s *SSM) Run(ctx context.Context) error {
 	loop(newOutbound(s.data).run)
 	loop(newInbound(s.data).run)
 	s.acq.run(ctx)
+	s.data.host.TUN.Stop()
+	s.data.host.UDP.Stop()
+	loops.Wait()
 	s.data.host.TUN.Close()
 	s.data.host.UDP.Close()
-	loops.Wait()
 	s.acq.links.tasks.Wait()
 	s.acq.keys.destroy()
 	if cause := context.Cause(ctx); cause != ctx.Err() {

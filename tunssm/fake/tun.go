@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"ssmnet/packet"
 )
@@ -21,15 +22,16 @@ type TUN struct {
 	frames  chan []byte // to ReadFrame
 	packets chan []byte // from WriteFrame
 	fail    chan error
-	closed  chan struct{}
+	stopped chan struct{}
 	once    sync.Once
+	closed  atomic.Bool
 	plain   bool
 }
 
 func newTUN() *TUN {
 	return &TUN{
 		frames: make(chan []byte, tunQueue), packets: make(chan []byte, tunQueue), fail: make(chan error, 1),
-		closed: make(chan struct{}),
+		stopped: make(chan struct{}),
 	}
 }
 
@@ -40,7 +42,7 @@ func (t *TUN) Inject(pkt []byte) { t.InjectFrame(Frame(pkt)) }
 func (t *TUN) InjectFrame(frame []byte) {
 	select {
 	case t.frames <- frame:
-	case <-t.closed:
+	case <-t.stopped:
 	}
 }
 
@@ -67,47 +69,61 @@ func (t *TUN) ReadFrame(b []byte) (int, error) {
 		return copy(b, frame), nil
 	case err := <-t.fail:
 		return 0, err
-	case <-t.closed:
+	case <-t.stopped:
 		return 0, net.ErrClosed
 	}
 }
 
-// WriteFrame cuts the frame into packets. Like the kernel it refuses a frame that contradicts itself.
-func (t *TUN) WriteFrame(b []byte) (int, error) {
+// TryReadFrame returns 0 where none is there.
+func (t *TUN) TryReadFrame(b []byte) (int, error) {
 	select {
-	case <-t.closed:
-		return 0, net.ErrClosed
+	case frame := <-t.frames:
+		return copy(b, frame), nil
 	default:
+		return 0, nil
 	}
+}
+
+// WriteFrame cuts the frame into packets. Like the kernel it refuses a frame that contradicts itself.
+func (t *TUN) WriteFrame(pieces ...[]byte) error {
+	if t.closed.Load() {
+		return net.ErrClosed
+	}
+	b := bytes.Join(pieces, nil)
 	if t.plain && len(b) >= packet.VirtioLen && !bytes.Equal(b[:packet.VirtioLen], make([]byte, packet.VirtioLen)) {
-		return 0, packet.ErrVirtio
+		return packet.ErrVirtio
 	}
 	var s packet.Segmenter
 	if err := s.Reset(b); err != nil {
-		return 0, err
+		return err
 	}
 	for {
-		pkt, partial, ok := s.Next(nil)
+		pkt, partial, ok := s.Next()
 		if !ok {
-			return len(b), nil
+			return nil
 		}
+		pkt = bytes.Clone(pkt)
 		p, err := packet.Parse(pkt)
 		if err == nil && partial {
 			err = packet.CompleteChecksum(p, pkt)
 		}
 		if err != nil {
-			return 0, err
+			return err
 		}
 		select {
 		case t.packets <- pkt:
 		default:
-			return 0, errFull
+			return errFull
 		}
 	}
 }
 
-// Close wakes a waiting ReadFrame.
+// Stop wakes a waiting ReadFrame.
+func (t *TUN) Stop() { t.once.Do(func() { close(t.stopped) }) }
+
+// Close ends writing too.
 func (t *TUN) Close() error {
-	t.once.Do(func() { close(t.closed) })
+	t.Stop()
+	t.closed.Store(true)
 	return nil
 }

@@ -1,15 +1,21 @@
 package fake
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
+
+	"ssmnet/packet"
 )
 
-// socketBuffer is how many sends one socket keeps for its reader.
-const socketBuffer = 4096
+const (
+	socketBuffer = 4096 // sends that one socket keeps for its reader
+	maxArrivals  = 8    // deliveries that one Receive takes
+)
 
 var errAddress = errors.New("fake: no address to send to")
 
@@ -18,9 +24,10 @@ type UDP struct {
 	network  *Network
 	addr     netip.AddrPort // under network.mu
 	arrivals chan arrival
-	closed   chan struct{}
+	stopped  chan struct{}
 	fail     chan error
 	once     sync.Once
+	closed   atomic.Bool
 	most     int // bytes of a datagram in one piece; 0 for any. Under network.mu
 }
 
@@ -33,7 +40,7 @@ type arrival struct {
 
 func (n *Network) socket(addr netip.AddrPort) *UDP {
 	u := &UDP{
-		network: n, addr: addr, arrivals: make(chan arrival, socketBuffer), closed: make(chan struct{}),
+		network: n, addr: addr, arrivals: make(chan arrival, socketBuffer), stopped: make(chan struct{}),
 		fail: make(chan error, 1),
 	}
 	n.mu.Lock()
@@ -67,42 +74,63 @@ func (u *UDP) Move(addr netip.AddrPort) {
 // Fail makes the next Receive return err.
 func (u *UDP) Fail(err error) { u.fail <- err }
 
-// Receive waits for one delivery.
-func (u *UDP) Receive(b []byte) (n, segment int, src netip.AddrPort, err error) {
+// Receive waits for one delivery and takes what else has come.
+func (u *UDP) Receive() ([]packet.Datagrams, error) {
+	var batch []packet.Datagrams
 	select {
 	case a := <-u.arrivals:
-		return copy(b, a.payload), a.segment, a.src, nil
+		batch = append(batch, a.datagrams())
 	case err := <-u.fail:
-		return 0, 0, netip.AddrPort{}, err
-	case <-u.closed:
-		return 0, 0, netip.AddrPort{}, net.ErrClosed
+		return nil, err
+	case <-u.stopped:
+		return nil, net.ErrClosed
+	}
+	for len(batch) < maxArrivals {
+		select {
+		case a := <-u.arrivals:
+			batch = append(batch, a.datagrams())
+		default:
+			return batch, nil
+		}
+	}
+	return batch, nil
+}
+
+func (a arrival) datagrams() packet.Datagrams {
+	return packet.Datagrams{Pieces: [][]byte{a.payload}, Segment: a.segment, Addr: a.src}
+}
+
+// Send sends each, as the kernel would.
+func (u *UDP) Send(batch []packet.Datagrams, refused func(int, error)) {
+	for i, d := range batch {
+		if err := u.send(d); err != nil && refused != nil {
+			refused(i, err)
+		}
 	}
 }
 
-// Send sends b as datagrams of segment bytes, the last may be shorter; an empty b is one empty datagram.
-func (u *UDP) Send(b []byte, segment int, dst netip.AddrPort) error {
-	select {
-	case <-u.closed:
+func (u *UDP) send(d packet.Datagrams) error {
+	if u.closed.Load() {
 		return net.ErrClosed
-	default:
 	}
-	if !dst.IsValid() || dst.Port() == 0 {
+	if !d.Addr.IsValid() || d.Addr.Port() == 0 {
 		return errAddress
 	}
+	b := bytes.Join(d.Pieces, nil)
 	longest := len(b)
-	if segment > 0 {
-		longest = min(longest, segment)
+	if d.Segment > 0 {
+		longest = min(longest, d.Segment)
 	}
 	if most := u.known(); most > 0 && longest > most {
 		return syscall.EMSGSIZE
 	}
-	u.network.send(u.Addr(), dst, b, segment, false)
+	u.network.send(u.Addr(), d.Addr, b, d.Segment, false)
 	return nil
 }
 
 // SendFragmented is Send whatever the kernel knows.
-func (u *UDP) SendFragmented(b []byte, segment int, dst netip.AddrPort) error {
-	u.network.send(u.Addr(), dst, b, segment, true)
+func (u *UDP) SendFragmented(d packet.Datagrams) error {
+	u.network.send(u.Addr(), d.Addr, bytes.Join(d.Pieces, nil), d.Segment, true)
 	return nil
 }
 
@@ -124,13 +152,17 @@ func (u *UDP) Forge(src netip.AddrPort, payload []byte) {
 	u.network.deliver(u.Addr(), arrival{src, payload, len(payload)})
 }
 
-// Close wakes a waiting Receive and frees the address.
+// Stop wakes a waiting Receive.
+func (u *UDP) Stop() { u.once.Do(func() { close(u.stopped) }) }
+
+// Close frees the address.
 func (u *UDP) Close() error {
-	u.once.Do(func() {
-		close(u.closed)
-		u.network.mu.Lock()
-		defer u.network.mu.Unlock()
-		delete(u.network.sockets, u.addr)
-	})
+	u.Stop()
+	if u.closed.Swap(true) {
+		return nil
+	}
+	u.network.mu.Lock()
+	defer u.network.mu.Unlock()
+	delete(u.network.sockets, u.addr)
 	return nil
 }

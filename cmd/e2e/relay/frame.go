@@ -70,11 +70,15 @@ func (c Class) concerns(frame []byte) bool {
 func (c *cutter) next(dst []byte) (frame []byte, ok bool) {
 	var none [packet.VirtioLen]byte
 	dst = append(append(dst, none[:]...), c.ether[:]...)
-	frame, partial, ok := c.segments.Next(dst)
-	if ok && partial {
+	pkt, partial, ok := c.segments.Next()
+	if !ok {
+		return dst, false
+	}
+	frame = append(dst, pkt...)
+	if partial {
 		c.packet(frame).header().Put(frame)
 	}
-	return frame, ok
+	return frame, true
 }
 
 // cut is a packet of a frame and what Parse made of it.
