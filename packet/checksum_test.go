@@ -164,14 +164,3 @@ func TestCheckPartial(t *testing.T) {
 		})
 	}
 }
-
-func BenchmarkChecksum(b *testing.B) {
-	packet := ip4(TCP, 0, nil, tcp(1, 2, 3, tcpACK, nil, make([]byte, 1400)))
-	p := mustParse(b, packet)
-	b.SetBytes(int64(len(packet)))
-	for b.Loop() {
-		if err := CompleteChecksum(p, packet); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

@@ -1,112 +1,143 @@
 package packet
 
-// Inbound: consecutive packets of one flow become one virtio-net frame, to be written to the TUN at once.
+// Inbound: packets of one flow that follow one another become one virtio-net frame, to be written to the TUN at once.
+// Nothing is copied: a run is the first packet whole and the payloads of the others, where they were opened.
 //
-//  1. Add refuses a partial checksum where there can be none.
-//  2. joins asks whether the packet continues the run: the rules of the kernel's GRO, so that the kernel cutting the
-//     frame again would give the packets back.
-//  3. Where it does, its payload is appended; where not, the run is finished into a frame and the packet starts
-//     another.
-//  4. finish writes the headers of the whole run, and the virtio-net header before them.
+//  1. Add looks for the open run of the packet's flow.
+//  2. joins asks whether the packet continues it: the rules of the kernel's GRO (gro.h, tcp_offload.c, udp_offload.c), so
+//     that the kernel cutting the frame again would give the packets back.
+//  3. Where it does, its payload is added; where not, that run is closed and the packet starts another (start).
+//  4. Next finishes the oldest run: the headers of the first packet become those of the whole, behind a virtio-net header.
 //
-// Packets keep their order: there is one run at a time.
+// Packets of one flow keep their order: a flow has one open run at most, and what does not join it comes in a later one.
 
 import (
 	"bytes"
 	"encoding/binary"
+	"math/bits"
 )
 
-// maxDatagrams is how many UDP datagrams a kernel takes in one frame; newer ones take 128.
-const maxDatagrams = 64
+const (
+	maxRuns      = 64  // kept at once; Coalescer.open has a bit for each
+	maxSegments  = 128 // packets of a TCP run, so that one write takes few pieces
+	maxDatagrams = 64  // of a UDP run: what a kernel takes in one frame; newer ones take 128
+)
 
-// Coalescer joins packets into virtio-net frames. The zero value is ready. One goroutine owns it; it holds two buffers
-// of 64 KiB from its first use on.
+// Coalescer joins packets into virtio-net frames. The zero value is ready. One goroutine owns it.
 type Coalescer struct {
-	run   run
-	ready []byte // the buffer of the frame last returned
+	runs  [maxRuns]run // a ring
+	first int          // the oldest run
+	count int          // runs from first on
+	open  uint64       // bit i: runs[i] may go on
 }
 
-// run is the packets joined so far.
+// run is packets that were joined, or a packet that stays alone. It borrows their bytes.
 type run struct {
-	buf     []byte // virtio-net header and packet; its capacity is MaxVirtio
-	p       Packet // what Parse made of the first packet
-	header  int    // bytes of IP and transport header
-	gso     int    // payload bytes of each packet but the last
-	count   int    // packets; 0 where there is no run
-	nextSeq uint32 // of the TCP packet that continues it
-	id      uint16 // IPv4 identification of the first packet
-	fixedID bool   // all have the same identification; known once count is 2
-	flags   uint8  // FIN and PSH of the last packet
-	partial bool   // the first packet's checksum is partial
-	trusted bool   // the first packet's checksum is partial or was verified
-	closed  bool   // nothing may follow
+	pieces  [][]byte // virtio-net header and first packet; payloads. The slice is kept for the next run
+	p       Packet   // what Parse made of the first packet
+	header  int      // bytes of IP and transport header
+	gso     int      // payload bytes of each packet but the last
+	total   int      // bytes of the whole as one packet
+	nextSeq uint32   // of the TCP packet that continues it
+	nextID  uint16   // IPv4 identification of the packet that continues it
+	fixedID bool     // nextID stays the same
+	flags   uint8    // FIN and PSH of the last packet
+	partial bool     // the first packet's checksum is partial
+	trusted bool     // the first packet's checksum is partial or was verified
 }
 
-// Add takes the next packet, of which p is what Parse made; partial is FlagPartial of its frame. pkt is copied. Where
-// it does not continue the run before it, that run is returned as a frame, which is valid until the next Add or Flush.
-// The error is CheckPartial's: the packet is then refused and the run as before.
-func (c *Coalescer) Add(pkt []byte, p Packet, partial bool) (frame []byte, err error) {
-	pkt = pkt[:p.Total]
-	if partial {
-		if err := CheckPartial(p, pkt); err != nil {
-			return nil, err
+// Add takes a packet, b[VirtioLen:], of which p is what Parse made; partial is FlagPartial of its frame. b, whose first
+// bytes are room for a virtio-net header, is borrowed and changed until Next has returned the packet's run and what it
+// returned is no longer used. The error is CheckPartial's; the packet is then refused, and nothing borrowed or changed. Add
+// must not be called while Full.
+func (c *Coalescer) Add(b []byte, p Packet, partial bool) error {
+	b = b[:VirtioLen+p.Total]
+	pkt := b[VirtioLen:]
+	at := c.find(&p)
+	if at >= 0 && c.runs[at].joins(pkt, &p, partial) {
+		if !c.runs[at].join(pkt) {
+			c.open &^= 1 << at
 		}
-	}
-	if c.run.count > 0 && c.run.joins(pkt, p, partial) {
-		c.run.join(pkt)
-		return nil, nil
-	}
-	frame = c.Flush()
-	c.run.start(pkt, p, partial)
-	return frame, nil
-}
-
-// Flush ends the run and returns its frame, which is valid until the next Add or Flush; nil where there is no run.
-func (c *Coalescer) Flush() []byte {
-	if c.run.buf == nil {
-		c.run.buf = make([]byte, 0, MaxVirtio)
-		c.ready = make([]byte, 0, MaxVirtio)
-	}
-	if c.run.count == 0 {
 		return nil
 	}
-	c.run.finish()
-	frame := c.run.buf
-	c.run, c.ready = run{buf: c.ready[:0]}, frame
-	return frame
+	if partial {
+		if err := CheckPartial(p, pkt); err != nil {
+			return err
+		}
+	}
+	switch {
+	case at >= 0:
+		c.open &^= 1 << at
+	case p.Class != Complete:
+		c.open = 0 // it may be of any flow
+	}
+	at = (c.first + c.count) % maxRuns
+	c.count++
+	if c.runs[at].start(b, &p, partial) {
+		c.open |= 1 << at
+	}
+	return nil
 }
 
-// start begins a run with a packet of any kind. Only one that could continue a run may be continued.
-func (r *run) start(pkt []byte, p Packet, partial bool) {
-	*r = run{buf: append(r.buf[:VirtioLen], pkt...), p: p, count: 1, partial: partial, trusted: partial}
+// find is the open run of the packet's flow, or -1.
+func (c *Coalescer) find(p *Packet) int {
+	for open := c.open; open != 0; open &= open - 1 {
+		at := bits.TrailingZeros64(open)
+		if c.runs[at].p.Flow == p.Flow {
+			return at
+		}
+	}
+	return -1
+}
+
+// Full says that there is no room for another packet before Next was called.
+func (c *Coalescer) Full() bool { return c.count == maxRuns }
+
+// Next returns the oldest run: one frame in pieces, and how many packets it holds. The pieces are valid until the following
+// call of any method. It returns ok false where there is none.
+func (c *Coalescer) Next() (pieces [][]byte, packets int, ok bool) {
+	if c.count == 0 {
+		return nil, 0, false
+	}
+	r := &c.runs[c.first]
+	c.open &^= 1 << c.first
+	c.first = (c.first + 1) % maxRuns
+	if c.count--; c.count == 0 {
+		c.first = 0 // the places used last are the warm ones
+	}
+	r.finish()
+	return r.pieces, len(r.pieces), true
+}
+
+// start begins a run with a packet of any kind, and says whether another may follow.
+func (r *run) start(b []byte, p *Packet, partial bool) bool {
+	pkt := b[VirtioLen:]
+	*r = run{pieces: append(r.pieces[:0], b), p: *p, total: len(pkt), partial: partial, trusted: partial}
 	if !joinable(pkt, p) {
-		r.closed = true
-		return
+		return false
 	}
-	upper := pkt[p.Upper:]
-	r.header = p.Upper + transportLen(p.Protocol, upper)
+	r.header = p.Upper + transportLen(p.Protocol, pkt[p.Upper:])
 	r.gso = len(pkt) - r.header
-	r.id = binary.BigEndian.Uint16(pkt[ip4ID:])
-	r.note(upper, r.gso)
+	r.nextID = binary.BigEndian.Uint16(pkt[ip4ID:]) + 1
+	return r.note(pkt)
 }
 
-// note keeps what the packet last joined says about the next.
-func (r *run) note(upper []byte, size int) {
-	r.closed = size < r.gso
-	if r.p.Protocol == TCP {
-		r.nextSeq = binary.BigEndian.Uint32(upper[tcpSeq:]) + uint32(size)
-		r.flags = upper[tcpFlags] & (tcpFIN | tcpPSH)
-		r.closed = r.closed || r.flags != 0
+// note keeps what the packet last joined says about the next, and says whether there may be one.
+func (r *run) note(pkt []byte) bool {
+	size := len(pkt) - r.header
+	if r.p.Protocol == UDP {
+		return size == r.gso && len(r.pieces) < maxDatagrams
 	}
+	tcp := pkt[r.p.Upper:]
+	r.nextSeq = binary.BigEndian.Uint32(tcp[tcpSeq:]) + uint32(size)
+	r.flags = tcp[tcpFlags] & (tcpFIN | tcpPSH)
+	return size == r.gso && r.flags == 0 && len(r.pieces) < maxSegments
 }
 
 // joinable says whether a packet may be part of a run at all: plain TCP that acknowledges and carries data, or plain
 // UDP with data and a checksum.
-func joinable(pkt []byte, p Packet) bool {
-	if p.Extended || CheckPartial(p, pkt) != nil {
-		return false
-	}
-	if p.Version == 4 && fold(sum(0, pkt[:headerLen4])) != 0xffff {
+func joinable(pkt []byte, p *Packet) bool {
+	if p.Extended || CheckPartial(*p, pkt) != nil || p.Version == 4 && !validHeader4(pkt) {
 		return false
 	}
 	upper := pkt[p.Upper:]
@@ -119,100 +150,103 @@ func joinable(pkt []byte, p Packet) bool {
 	return upper[tcpFlags]&^(tcpPSH|tcpFIN|tcpECE) == tcpACK
 }
 
-// joins says whether the packet continues the run. A run that is not continued is finished. Checksums are verified
-// last, and the first packet's only once another would join it.
-func (r *run) joins(pkt []byte, p Packet, partial bool) bool {
-	if r.closed || p.Flow != r.p.Flow || !joinable(pkt, p) || !r.fits(pkt) || !r.sameIP(pkt) {
+// validHeader4 verifies the checksum of an IPv4 header without options.
+func validHeader4(pkt []byte) bool { return fold(sum(0, pkt[:headerLen4])) == 0xffff }
+
+// joins says whether a packet of the same flow continues the run. What its headers share with those of the first packet,
+// which is joinable, makes it joinable too. Checksums are verified last, and the first packet's only once another would
+// join it.
+func (r *run) joins(pkt []byte, p *Packet, partial bool) bool {
+	size := len(pkt) - r.header
+	if size <= 0 || size > r.gso || r.total+size > maxTotal || !r.sameIP(pkt) {
 		return false
 	}
-	if p.Protocol == TCP && !r.sameTCP(pkt) {
+	if p.Protocol == TCP && !r.sameTCP(pkt) || p.Protocol == UDP && !r.likeUDP(pkt) {
 		return false
 	}
-	r.trusted = r.trusted || VerifyChecksum(r.p, r.buf[VirtioLen:])
-	return r.trusted && (partial || VerifyChecksum(p, pkt))
+	if !r.trusted {
+		r.trusted = VerifyChecksum(r.p, r.pieces[0][VirtioLen:])
+	}
+	return r.trusted && (partial || VerifyChecksum(*p, pkt))
 }
 
-// fits compares sizes: no payload is longer than the first, and the whole is still an IP packet.
-func (r *run) fits(pkt []byte) bool {
-	size := len(pkt) - r.p.Upper - transportLen(r.p.Protocol, pkt[r.p.Upper:])
-	if r.p.Protocol == UDP && r.count == maxDatagrams {
-		return false
-	}
-	return size <= r.gso && len(r.buf)-VirtioLen+size <= maxTotal
-}
+// Headers are compared eight bytes at a time, as they stand on the wire. These are the bits that may differ.
+const (
+	lengthAndID = 0x0000_ffff_ffff_0000   // in IPv4: version, TOS, length, identification, place
+	length6     = 0x0000_0000_ffff_0000   // in IPv6: version, class, label, length, next header, hop limit
+	finAndPSH   = (tcpFIN | tcpPSH) << 16 // in TCP: acknowledgement, words, flags, window
+)
 
-// sameIP compares what one IP header must say for all: traffic class or TOS (ECN included), TTL or hop limit, flow
-// label, DF. Identifications count up from the first; under DF, where they mean nothing (RFC 6864, section 4.1), they
-// may also stay the same.
+// sameIP compares what IP headers of one flow must say alike: traffic class or TOS (ECN included), TTL or hop limit, flow
+// label, DF; no packet is a fragment. Identifications count up; under DF, where they mean nothing (RFC 6864, section 4.1),
+// they may also stay the same.
 func (r *run) sameIP(pkt []byte) bool {
-	first := r.buf[VirtioLen:]
+	first := r.pieces[0][VirtioLen:]
+	differ := binary.BigEndian.Uint64(first) ^ binary.BigEndian.Uint64(pkt)
 	if r.p.Version == 6 {
-		return bytes.Equal(first[:4], pkt[:4]) && first[ip6HopLimit] == pkt[ip6HopLimit]
+		return differ&^length6 == 0
 	}
-	if first[ip4TOS] != pkt[ip4TOS] || first[ip4TTL] != pkt[ip4TTL] ||
-		!bytes.Equal(first[ip4Place:ip4TTL], pkt[ip4Place:ip4TTL]) {
+	if differ&^lengthAndID != 0 || first[ip4TTL] != pkt[ip4TTL] || !validHeader4(pkt) {
 		return false
 	}
 	id := binary.BigEndian.Uint16(pkt[ip4ID:])
-	fixed := r.p.DontFragment && id == r.id
-	counted := id == r.id+uint16(r.count)
-	if r.count == 1 {
-		r.fixedID = fixed
-		return fixed || counted
+	if len(r.pieces) == 1 && r.p.DontFragment && id == r.nextID-1 {
+		r.nextID, r.fixedID = id, true
 	}
-	return r.fixedID && fixed || !r.fixedID && counted
+	return id == r.nextID
 }
 
-// sameTCP compares what one TCP header must say for all: acknowledgement, header length, reserved bits, window, flags
-// other than FIN and PSH, urgent pointer, options. The sequence number follows the run's.
+// sameTCP compares what TCP headers must say alike: acknowledgement, header length, reserved bits, flags other than FIN
+// and PSH, window, urgent pointer, options. The sequence number follows the run's.
 func (r *run) sameTCP(pkt []byte) bool {
-	first := r.buf[VirtioLen:][r.p.Upper:r.header]
-	tcp := pkt[r.p.Upper:]
-	if transportLen(TCP, tcp) != len(first) || binary.BigEndian.Uint32(tcp[tcpSeq:]) != r.nextSeq {
-		return false
-	}
-	if (first[tcpFlags]^tcp[tcpFlags])&^(tcpFIN|tcpPSH) != 0 || first[tcpWords] != tcp[tcpWords] {
-		return false
-	}
-	return bytes.Equal(first[tcpAckSeq:tcpWords], tcp[tcpAckSeq:tcpWords]) &&
-		bytes.Equal(first[tcpWindow:tcpChecksum], tcp[tcpWindow:tcpChecksum]) &&
-		bytes.Equal(first[tcpUrgent:], tcp[tcpUrgent:len(first)])
+	first, tcp := r.pieces[0][VirtioLen+r.p.Upper:], pkt[r.p.Upper:r.header]
+	differ := binary.BigEndian.Uint64(first[tcpAckSeq:]) ^ binary.BigEndian.Uint64(tcp[tcpAckSeq:])
+	return differ&^finAndPSH == 0 && binary.BigEndian.Uint32(tcp[tcpSeq:]) == r.nextSeq &&
+		bytes.Equal(first[tcpUrgent:len(tcp)], tcp[tcpUrgent:])
 }
 
-// join appends the payload of a packet that joins.
-func (r *run) join(pkt []byte) {
-	r.buf = append(r.buf, pkt[r.header:]...)
-	r.count++
-	r.note(pkt[r.p.Upper:], len(pkt)-r.header)
+// likeUDP says whether a datagram has a checksum and is as long as its packet.
+func (r *run) likeUDP(pkt []byte) bool {
+	udp := pkt[r.p.Upper:]
+	return int(binary.BigEndian.Uint16(udp[udpLength:])) == len(udp) && udp[udpChecksum]|udp[udpChecksum+1] != 0
+}
+
+// join adds the payload of a packet that joins, and says whether another may follow.
+func (r *run) join(pkt []byte) bool {
+	r.pieces = append(r.pieces, pkt[r.header:])
+	r.total += len(pkt) - r.header
+	if !r.fixedID {
+		r.nextID++
+	}
+	return r.note(pkt)
 }
 
 // finish makes the run one frame. A packet that stayed alone goes as it came, but that a partial checksum is written
 // anew: the sender's field is not trusted.
 func (r *run) finish() {
 	var h VirtioHeader
-	pkt := r.buf[VirtioLen:]
-	if r.count > 1 {
+	pkt := r.pieces[0][VirtioLen:]
+	if len(r.pieces) > 1 {
 		h = VirtioHeader{GSOType: r.gsoType(), GSOSize: uint16(r.gso), HdrLen: uint16(r.header)}
 		r.patch(pkt)
 	}
-	if r.count > 1 || r.partial {
+	if len(r.pieces) > 1 || r.partial {
 		h.Flags = VirtioNeedsCsum
 		h.CsumStart = uint16(r.p.Upper)
 		h.CsumOffset = uint16(checksumOffset(r.p.Protocol))
 		putPartial(r.p, pkt)
 	}
-	h.Put(r.buf)
+	h.Put(r.pieces[0])
 }
 
 // patch makes the first packet's headers those of the whole run.
 func (r *run) patch(pkt []byte) {
-	r.p.Total = len(pkt)
-	putTotal(pkt)
-	upper := pkt[r.p.Upper:]
-	if r.p.Protocol == TCP {
+	r.p.Total = r.total
+	putTotal(pkt, r.total)
+	if upper := pkt[r.p.Upper:]; r.p.Protocol == TCP {
 		upper[tcpFlags] |= r.flags
 	} else {
-		patchUDP(upper)
+		putLengthUDP(upper, r.total-r.p.Upper)
 	}
 }
 

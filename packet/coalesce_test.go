@@ -15,26 +15,37 @@ type arrival struct {
 	partial bool
 }
 
-// coalesce feeds the packets and returns copies of the frames.
-func coalesce(t testing.TB, c *Coalescer, arrivals ...arrival) [][]byte {
+// roomed is a copy of a packet behind the room for a virtio-net header, as Add takes it.
+func roomed(pkt []byte) []byte { return append(bytes.Repeat([]byte{0xa5}, VirtioLen), pkt...) }
+
+// coalesce feeds copies of the packets and returns copies of the frames.
+func coalesce(t testing.TB, c *Coalescer, arrivals ...arrival) (frames [][]byte) {
 	t.Helper()
-	var frames [][]byte
 	for _, a := range arrivals {
-		frame, err := c.Add(a.pkt, mustParse(t, a.pkt), a.partial)
-		if err != nil {
+		if c.Full() {
+			frames = append(frames, drain(t, c)...)
+		}
+		if err := c.Add(roomed(a.pkt), mustParse(t, a.pkt), a.partial); err != nil {
 			t.Fatal(err)
 		}
-		if frame != nil {
-			frames = append(frames, slices.Clone(frame))
+	}
+	return append(frames, drain(t, c)...)
+}
+
+// drain returns copies of all frames.
+func drain(t testing.TB, c *Coalescer) (frames [][]byte) {
+	t.Helper()
+	for {
+		pieces, packets, ok := c.Next()
+		if !ok {
+			return frames
 		}
+		frame := slices.Concat(pieces...)
+		if cuts, _ := cut(t, frame); len(cuts) != packets {
+			t.Fatalf("a frame of %d packets is cut into %d", packets, len(cuts))
+		}
+		frames = append(frames, frame)
 	}
-	if frame := c.Flush(); frame != nil {
-		frames = append(frames, slices.Clone(frame))
-	}
-	if c.Flush() != nil {
-		t.Fatal("a second Flush gives a frame")
-	}
-	return frames
 }
 
 // normal is a packet with what coalescing may change made equal: a partial checksum is completed, and under DF the
@@ -134,8 +145,55 @@ func (s *stream) wrap(protocol Protocol, upper []byte, rare func(int) bool) []by
 	return pkt
 }
 
+// uncut is what the kernel makes of frames.
+func uncut(t testing.TB, frames [][]byte) (out []arrival) {
+	t.Helper()
+	for _, frame := range frames {
+		packets, partial := cut(t, frame)
+		for _, pkt := range packets {
+			out = append(out, arrival{pkt, partial})
+		}
+	}
+	return out
+}
+
+// sameFlows says whether each flow has the same packets in the same order. A packet that does not tell its ports may be of
+// any flow.
+func sameFlows(t testing.TB, got, want []arrival) {
+	t.Helper()
+	flows := func(as []arrival) map[Flow][][]byte {
+		m := map[Flow][][]byte{}
+		for _, a := range as {
+			m[mustParse(t, a.pkt).Flow] = nil
+		}
+		for _, a := range as {
+			p, pkt := mustParse(t, a.pkt), normal(t, a)
+			for f := range m {
+				if f == p.Flow || p.Class != Complete {
+					m[f] = append(m[f], pkt)
+				}
+			}
+		}
+		return m
+	}
+	g, w := flows(got), flows(want)
+	if len(got) != len(want) || len(g) != len(w) {
+		t.Fatalf("%d packets of %d flows from %d of %d", len(got), len(g), len(want), len(w))
+	}
+	for f, packets := range w {
+		if len(g[f]) != len(packets) {
+			t.Fatalf("%v: %d packets from %d", f, len(g[f]), len(packets))
+		}
+		for i, pkt := range packets {
+			if !bytes.Equal(g[f][i], pkt) {
+				t.Fatalf("%v, packet %d of %d:\n%x\n%x", f, i, len(packets), g[f][i], pkt)
+			}
+		}
+	}
+}
+
 // TestCoalesceThenSegment is the law of the Coalescer: its frames, cut again as the kernel would cut them, are the
-// packets that came, in their order.
+// packets that came, those of each flow in their order.
 func TestCoalesceThenSegment(t *testing.T) {
 	var c Coalescer
 	joined, total := 0, 0
@@ -146,21 +204,7 @@ func TestCoalesceThenSegment(t *testing.T) {
 			in = append(in, s.next(t))
 		}
 		frames := coalesce(t, &c, in...)
-		var out [][]byte
-		for _, frame := range frames {
-			packets, partial := cut(t, frame)
-			for _, pkt := range packets {
-				out = append(out, normal(t, arrival{pkt, partial}))
-			}
-		}
-		if len(out) != len(in) {
-			t.Fatalf("seed %d: %d packets from %d", seed, len(out), len(in))
-		}
-		for i := range in {
-			if want := normal(t, in[i]); !bytes.Equal(out[i], want) {
-				t.Fatalf("seed %d, packet %d:\n%x\n%x", seed, i, out[i], want)
-			}
-		}
+		sameFlows(t, uncut(t, frames), in)
 		joined, total = joined+len(in)-len(frames), total+len(in)
 	}
 	if joined < total/5 || joined > total*4/5 {
@@ -196,7 +240,8 @@ func TestCoalesceBulk(t *testing.T) {
 		frames   int
 	}{
 		{4, TCP, 46, 1400, 1}, {4, TCP, 47, 1400, 2}, {6, TCP, 46, 1400, 1}, {6, TCP, 47, 1400, 2},
-		{4, UDP, 46, 1400, 1}, {6, UDP, 47, 1400, 2}, {4, UDP, 64, 10, 1}, {4, UDP, 65, 10, 2}, {6, TCP, 1000, 10, 1},
+		{4, UDP, 46, 1400, 1}, {6, UDP, 47, 1400, 2}, {4, UDP, 64, 10, 1}, {4, UDP, 65, 10, 2},
+		{6, TCP, 128, 10, 1}, {4, TCP, 129, 10, 2},
 	}
 	for _, tt := range tests {
 		var c Coalescer
@@ -252,16 +297,93 @@ func TestCoalesceLone(t *testing.T) {
 func TestCoalescerRefusesPartial(t *testing.T) {
 	var c Coalescer
 	as := bulk(t, 4, TCP, 3, 100)
-	if _, err := c.Add(as[0].pkt, mustParse(t, as[0].pkt), true); err != nil {
+	add := func(a arrival) error { return c.Add(roomed(a.pkt), mustParse(t, a.pkt), a.partial) }
+	if err := add(as[0]); err != nil {
 		t.Fatal(err)
 	}
 	for _, bad := range [][]byte{ip4(ICMP, 0, nil, make([]byte, 8)), ip4(TCP, 0x2000, nil, make([]byte, 40))} {
-		if frame, err := c.Add(bad, mustParse(t, bad), true); !errors.Is(err, errPartial) || frame != nil {
-			t.Errorf("%x: %x, %v", bad, frame, err)
+		if err := add(arrival{bad, true}); !errors.Is(err, errPartial) {
+			t.Errorf("%x: %v", bad, err)
 		}
 	}
 	if frames := coalesce(t, &c, as[1:]...); len(frames) != 1 || len(frames[0]) != VirtioLen+40+300 {
 		t.Error("a refused packet disturbed the run")
+	}
+}
+
+// TestCoalesceBorrows: the pieces are the bytes that were given, and hold no others.
+func TestCoalesceBorrows(t *testing.T) {
+	var c Coalescer
+	var given [][]byte
+	for _, a := range bulk(t, 6, UDP, 3, 100) {
+		b := append(roomed(a.pkt), 0xff)
+		given = append(given, b)
+		if err := c.Add(b, mustParse(t, a.pkt), a.partial); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pieces, packets, ok := c.Next()
+	if !ok || packets != 3 || len(pieces) != 3 {
+		t.Fatalf("%d packets in %d pieces, %t", packets, len(pieces), ok)
+	}
+	for i, at := range []int{0, VirtioLen + 48, VirtioLen + 48} {
+		if &pieces[i][0] != &given[i][at] || len(pieces[i]) != len(given[i])-1-at {
+			t.Errorf("piece %d has %d bytes of another place than was given", i, len(pieces[i]))
+		}
+	}
+}
+
+// TestCoalesceFlows: runs of several flows grow side by side, and come out oldest first.
+func TestCoalesceFlows(t *testing.T) {
+	a, b := bulk(t, 4, TCP, 3, 100), bulk(t, 6, UDP, 3, 90)
+	ping := arrival{ip4(ICMP, 0, nil, make([]byte, 8)), false}
+	ack := arrival{summed(t, ip4(TCP, 0, nil, tcp(1, 2, 300, tcpACK, nil, nil))), false}
+	fragment := arrival{ip4(UDP, 3, nil, make([]byte, 8)), false}
+	for _, tt := range []struct {
+		name  string
+		in    []arrival
+		sizes []int // of the frames
+	}{
+		{"side by side", []arrival{a[0], b[0], a[1], b[1], ping, b[2], a[2]}, []int{340, 318, 28}},
+		{"what does not join ends the run", []arrival{a[0], b[0], a[2], a[1], b[1]}, []int{140, 228, 140, 140}},
+		{"an acknowledgement keeps its place", []arrival{a[0], a[1], ack, a[2]}, []int{240, 40, 140}},
+		{"a fragment may be of any flow", []arrival{a[0], b[0], fragment, a[1], b[1]}, []int{140, 138, 28, 140, 138}},
+	} {
+		var c Coalescer
+		var sizes []int
+		for _, frame := range coalesce(t, &c, tt.in...) {
+			sizes = append(sizes, len(frame)-VirtioLen)
+		}
+		if !slices.Equal(sizes, tt.sizes) {
+			t.Errorf("%s: frames of %v bytes, want %v", tt.name, sizes, tt.sizes)
+		}
+	}
+}
+
+// TestCoalescerFull: it takes so many runs, and each that Next returns makes room for one.
+func TestCoalescerFull(t *testing.T) {
+	var c Coalescer
+	add := func(port int) {
+		pkt := summed(t, ip4(TCP, 0, nil, tcp(uint16(port), 9, 5, tcpACK, nil, []byte("payload"))))
+		if c.Full() {
+			t.Fatalf("full before flow %d", port)
+		}
+		if err := c.Add(roomed(pkt), mustParse(t, pkt), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for port := range maxRuns {
+		add(port)
+	}
+	for port := range 3 * maxRuns {
+		if !c.Full() {
+			t.Fatalf("room for more than %d flows", maxRuns)
+		}
+		pieces, _, ok := c.Next()
+		if p := mustParse(t, pieces[0][VirtioLen:]); !ok || int(p.SrcPort) != port {
+			t.Fatalf("flow %d in the place of %d", p.SrcPort, port)
+		}
+		add(port + maxRuns)
 	}
 }
 
@@ -279,64 +401,28 @@ func FuzzCoalescer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b []byte, partialA, partialB bool) {
 		var c Coalescer
 		var in []arrival
-		var frames [][]byte
 		for _, x := range []arrival{{a, partialA}, {b, partialB}} {
 			p, err := Parse(x.pkt)
 			if err != nil {
 				continue
 			}
-			frame, err := c.Add(x.pkt, p, x.partial)
-			if err != nil {
+			if err := c.Add(roomed(x.pkt), p, x.partial); err != nil {
 				if !x.partial || CheckPartial(p, x.pkt) == nil {
 					t.Fatalf("refused: %v", err)
 				}
 				continue
 			}
 			in = append(in, arrival{x.pkt[:p.Total], x.partial})
-			if frame != nil {
-				frames = append(frames, slices.Clone(frame))
-			}
 		}
-		if frame := c.Flush(); frame != nil {
-			frames = append(frames, frame)
-		}
-		var out [][]byte
-		for _, frame := range frames {
-			packets, partial := cut(t, frame)
-			for _, pkt := range packets {
-				out = append(out, normal(t, arrival{pkt, partial}))
-			}
-		}
-		if len(out) != len(in) {
-			t.Fatalf("%d packets from %d", len(out), len(in))
-		}
-		for i := range in {
-			if want := normal(t, in[i]); !bytes.Equal(out[i], want) {
-				t.Fatalf("packet %d:\n%x\n%x", i, out[i], want)
-			}
-		}
+		sameFlows(t, uncut(t, drain(t, &c)), in)
 	})
 }
 
-func BenchmarkCoalesce(b *testing.B) {
-	for name, partial := range map[string]bool{"partial": true, "whole": false} {
-		b.Run(name, func(b *testing.B) {
-			as := bulk(b, 4, TCP, 44, 1400)
-			var c Coalescer
-			b.SetBytes(44 * 1400)
-			b.ReportAllocs()
-			for b.Loop() {
-				for _, a := range as {
-					p, err := Parse(a.pkt)
-					if err != nil {
-						b.Fatal(err)
-					}
-					if _, err := c.Add(a.pkt, p, partial); err != nil {
-						b.Fatal(err)
-					}
-				}
-				c.Flush()
-			}
-		})
+// received is packets as they lie after opening, and what Parse makes of them.
+func received(t testing.TB, as []arrival) (given [][]byte, parsed []Packet) {
+	for _, a := range as {
+		given = append(given, roomed(a.pkt))
+		parsed = append(parsed, mustParse(t, a.pkt))
 	}
+	return given, parsed
 }

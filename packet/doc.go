@@ -33,13 +33,13 @@
 //
 //	type     1 data, 2 probe
 //	flags    bit 0 (value 1) in data frames: partial checksum, see below; all others zero
-//	lane     zero
+//	lane     0 to 7: which window of the receiver judges the frame, see below
 //	zero     zero
 //	SPI      names the session at the receiver, who chose it at random; never zero
 //	counter  number of the frame under its key, from 0; never 2^40 or more
 //
 // A frame is Overhead = 32 bytes longer than its payload. One that is shorter than 32 bytes, has another type, a flag
-// not listed for its type, a non-zero lane or zero field, or SPI 0, is dropped.
+// not listed for its type, a lane above 7, a non-zero zero field, or SPI 0, is dropped.
 //
 // The payload is sealed with the session's suite, both with 256-bit keys, 96-bit nonces and 128-bit tags:
 //
@@ -58,6 +58,10 @@
 // Datagrams may be lost, reordered and repeated. The receiver keeps the greatest counter it has opened and a bitmap of
 // those below (RFC 6479). A frame whose counter it has opened before is dropped; so is one more than 8,128 below the
 // greatest, for which that is no longer known, and one of 2^40 or more. Any other is accepted.
+//
+// It keeps a window for each lane, which judges the frames of that lane alone. The lane is the sender's choice: one that
+// seals in several queues gives each a lane of its own, since the order among queues is nobody's. Counters are one space for
+// all lanes of a key.
 //
 // # Partial checksums
 //

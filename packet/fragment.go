@@ -65,5 +65,5 @@ func (f *fragments) patch(fragment []byte, last bool) {
 		place |= moreFragments
 	}
 	binary.BigEndian.PutUint16(fragment[ip4Place:], place)
-	putTotal(fragment)
+	putTotal(fragment, len(fragment))
 }

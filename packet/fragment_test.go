@@ -11,15 +11,16 @@ import (
 func limited(t testing.TB, frame []byte, limit int) (packets [][]byte) {
 	t.Helper()
 	var s Segmenter
-	if err := s.Reset(frame); err != nil {
+	if err := s.Reset(slices.Clone(frame)); err != nil {
 		t.Fatal(err)
 	}
 	s.Limit(limit)
 	for {
-		pkt, partial, ok := s.Next(nil)
+		next, partial, ok := s.Next()
 		if !ok {
 			return packets
 		}
+		pkt := slices.Clone(next)
 		if partial {
 			if err := CompleteChecksum(mustParse(t, pkt), pkt); err != nil {
 				t.Fatal(err)

@@ -9,6 +9,7 @@ const (
 	HeaderLen = 16                 // cleartext, the AEAD's additional data
 	TagLen    = 16                 // of both suites
 	Overhead  = HeaderLen + TagLen // bytes a frame adds to its inner packet
+	MaxLanes  = 8                  // lanes are below it
 	offFlags  = 1                  // offsets of the header's fields
 	offLane   = 2
 	offZero   = 3
@@ -38,6 +39,7 @@ const FlagPartial = 1 << 0
 type FrameHeader struct {
 	Type    FrameType
 	Flags   uint8
+	Lane    uint8 // which of the receiver's windows judges the frame
 	SPI     SPI
 	Counter Counter
 }
@@ -45,7 +47,7 @@ type FrameHeader struct {
 // Put writes the header to b, which is at least HeaderLen long.
 func (h FrameHeader) Put(b []byte) {
 	_ = b[HeaderLen-1]
-	b[0], b[offFlags], b[offLane], b[offZero] = byte(h.Type), h.Flags, 0, 0
+	b[0], b[offFlags], b[offLane], b[offZero] = byte(h.Type), h.Flags, h.Lane, 0
 	binary.BigEndian.PutUint32(b[offSPI:], uint32(h.SPI))
 	binary.BigEndian.PutUint64(b[offCount:], uint64(h.Counter))
 }
@@ -56,11 +58,11 @@ func ParseFrame(b []byte) (FrameHeader, error) {
 		return FrameHeader{}, ErrFrame
 	}
 	h := FrameHeader{
-		Type: FrameType(b[0]), Flags: b[offFlags],
+		Type: FrameType(b[0]), Flags: b[offFlags], Lane: b[offLane],
 		SPI:     SPI(binary.BigEndian.Uint32(b[offSPI:])),
 		Counter: Counter(binary.BigEndian.Uint64(b[offCount:])),
 	}
-	if !knownFrame(h.Type, h.Flags) || b[offLane] != 0 || b[offZero] != 0 || h.SPI == 0 {
+	if !knownFrame(h.Type, h.Flags) || h.Lane >= MaxLanes || b[offZero] != 0 || h.SPI == 0 {
 		return FrameHeader{}, ErrFrame
 	}
 	return h, nil

@@ -10,8 +10,9 @@ import (
 
 func TestParseFrame(t *testing.T) {
 	good := make([]byte, Overhead)
-	FrameHeader{Type: Data, Flags: FlagPartial, SPI: 5, Counter: 6}.Put(good)
-	if h, err := ParseFrame(good); err != nil || h != (FrameHeader{Type: Data, Flags: FlagPartial, SPI: 5, Counter: 6}) {
+	want := FrameHeader{Type: Data, Flags: FlagPartial, Lane: 7, SPI: 5, Counter: 6}
+	want.Put(good)
+	if h, err := ParseFrame(good); err != nil || h != want {
 		t.Errorf("%+v, %v", h, err)
 	}
 	for name, change := range map[string]func([]byte) []byte{
@@ -21,7 +22,7 @@ func TestParseFrame(t *testing.T) {
 		"type 3":      func(b []byte) []byte { b[0] = 3; return b },
 		"flag bit 1":  func(b []byte) []byte { b[1] = 2; return b },
 		"probe flag":  func(b []byte) []byte { b[0] = 2; return b },
-		"lane 1":      func(b []byte) []byte { b[2] = 1; return b },
+		"lane 8":      func(b []byte) []byte { b[2] = 8; return b },
 		"zero is one": func(b []byte) []byte { b[3] = 1; return b },
 		"SPI 0":       func(b []byte) []byte { clear(b[4:8]); return b },
 	} {

@@ -119,13 +119,13 @@ func checksumOffset(p Protocol) int {
 	return udpChecksum
 }
 
-// putTotal makes the length that the IP header tells that of packet, and the IPv4 header's checksum right.
-func putTotal(packet []byte) {
+// putTotal has the IP header with which packet begins tell a length of total, and makes IPv4's checksum right.
+func putTotal(packet []byte, total int) {
 	if packet[0]>>4 == 6 {
-		binary.BigEndian.PutUint16(packet[ip6Length:], uint16(len(packet)-headerLen6))
+		binary.BigEndian.PutUint16(packet[ip6Length:], uint16(total-headerLen6))
 		return
 	}
-	binary.BigEndian.PutUint16(packet[ip4Total:], uint16(len(packet)))
+	binary.BigEndian.PutUint16(packet[ip4Total:], uint16(total))
 	putChecksum4(packet[:int(packet[0]&0xf)*4])
 }
 

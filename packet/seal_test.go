@@ -37,13 +37,15 @@ func mustSeal(t testing.TB, s *Sealer, payload []byte) []byte {
 	return frame
 }
 
-// open parses and opens a frame apart from it.
+// open parses and opens a copy of a frame.
 func open(o *Opener, frame []byte) ([]byte, error) {
 	h, err := ParseFrame(frame)
 	if err != nil {
 		return nil, err
 	}
-	return o.Open(nil, h, frame)
+	frames := []Frame{{FrameHeader: h, Bytes: slices.Clone(frame)}}
+	o.Open(frames)
+	return frames[0].Payload, frames[0].Err
 }
 
 func TestSealOpen(t *testing.T) {
@@ -65,8 +67,7 @@ func TestSealOpen(t *testing.T) {
 			if err != nil || h != want {
 				t.Fatalf("header %+v, %v; want %+v", h, err, want)
 			}
-			got, err := o.Open(prefix, h, frame)
-			if err != nil || !bytes.HasPrefix(got, prefix) || !bytes.Equal(got[len(prefix):], payload) {
+			if got, err := open(o, frame); err != nil || !bytes.Equal(got, payload) {
 				t.Fatalf("opened %x, %v", got, err)
 			}
 		}
@@ -94,9 +95,10 @@ func TestInPlace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := o.Open(frame[HeaderLen:HeaderLen], h, frame)
-		if err != nil || !bytes.Equal(got, want) || &got[0] != &frame[HeaderLen] {
-			t.Fatalf("%s: opened elsewhere or wrongly: %v", suite, err)
+		f := []Frame{{FrameHeader: h, Bytes: frame}}
+		o.Open(f)
+		if got := f[0].Payload; f[0].Err != nil || !bytes.Equal(got, want) || &got[0] != &frame[HeaderLen] {
+			t.Fatalf("%s: opened elsewhere or wrongly: %v", suite, f[0].Err)
 		}
 	}
 }
@@ -136,8 +138,11 @@ func TestOpenMisdirected(t *testing.T) {
 	if _, err := open(other, frame); !errors.Is(err, ErrOpen) {
 		t.Errorf("another key: %v", err)
 	}
-	if _, err := other.Open(nil, FrameHeader{}, frame[:Overhead-1]); !errors.Is(err, ErrOpen) {
-		t.Errorf("too short: %v", err)
+	for name, f := range map[string]Frame{"too short": {Bytes: frame[:Overhead-1]}, "lane": {FrameHeader{Lane: 8}, frame, nil, nil}} {
+		frames := []Frame{f}
+		if other.Open(frames); !errors.Is(frames[0].Err, ErrOpen) {
+			t.Errorf("%s: %v", name, frames[0].Err)
+		}
 	}
 }
 
@@ -285,45 +290,9 @@ func FuzzOpen(f *testing.F) {
 			t.Fatalf("header %x parses as %+v", frame[:HeaderLen], h)
 		}
 		_, o := pair(t, AES256GCM, key)
-		if _, err := o.Open(nil, h, frame); (err == nil) != bytes.Equal(frame, sealed) {
-			t.Fatalf("frame %x: %v", frame, err)
+		frames := []Frame{{FrameHeader: h, Bytes: slices.Clone(frame)}}
+		if o.Open(frames); (frames[0].Err == nil) != bytes.Equal(frame, sealed) {
+			t.Fatalf("frame %x: %v", frame, frames[0].Err)
 		}
 	})
-}
-
-func BenchmarkSeal(b *testing.B) {
-	for _, suite := range suites {
-		b.Run(suite.String(), func(b *testing.B) {
-			s, _ := pair(b, suite, secret.NewKey())
-			buf := make([]byte, 0, 2000)
-			b.SetBytes(1400)
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := s.Seal(buf, Data, 0, buf[HeaderLen:HeaderLen+1400]); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
-
-func BenchmarkOpen(b *testing.B) {
-	for _, suite := range suites {
-		b.Run(suite.String(), func(b *testing.B) {
-			s, o := pair(b, suite, secret.NewKey())
-			frame := mustSeal(b, s, make([]byte, 1400))
-			sealed, buf := slices.Clone(frame), make([]byte, 0, 2000)
-			b.SetBytes(1400)
-			b.ReportAllocs()
-			for b.Loop() {
-				h, err := ParseFrame(sealed)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if _, err := o.Open(buf, h, sealed); err != nil && !errors.Is(err, ErrReplay) {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
 }

@@ -1,71 +1,88 @@
 package packet
 
-// Outbound: one virtio-net frame from the TUN becomes one or more IP packets.
+// Outbound: one virtio-net frame from the TUN becomes one or more IP packets, in place. Only headers are written, each in
+// front of its payload, over the tail of the payload before it, which has been sealed by then:
 //
-//  1. Reset parses the packet once and checks the frame's virtio-net header against it.
-//  2. Next appends the next packet: the whole one, or a segment (nextWhole, nextSegment).
-//  3. A segment's IP and transport headers are patched (patchIP, patchTCP, patchUDP).
+//	frame         | virtio | header | payload 0 | payload 1 | payload 2 |
+//	first Next             [ header   payload 0 ]
+//	second Next                        [ header   payload 1 ]
+//	third Next                                     [ header   payload 2 ]
+//
+//  1. Reset parses the packet once and checks the frame's virtio-net header against it (planWhole, planSegments).
+//  2. planHeader makes the header that the segments share.
+//  3. Next returns the next packet: the whole one, or a segment (nextWhole, nextSegment).
 //  4. What is longer than Limit allows is cut into fragments (fragment.go).
 
 import "encoding/binary"
 
 // Segmenter cuts virtio-net frames into packets. The zero value has none. One goroutine owns it.
 type Segmenter struct {
-	packet  []byte // of the frame; borrowed from Reset until Next has returned the last packet
+	packet  []byte // of the frame; borrowed, and changed, until the next Reset
 	p       Packet // what Parse made of it
 	partial bool   // the checksum of what Next returns is the pseudo-header's
-	header  int    // bytes of IP and transport header before the payload, where gso is not 0
-	gso     int    // payload bytes of each segment but the last; 0 where the packet goes whole
-	sent    int    // payload bytes returned
-	count   int    // packets returned
-	done    bool   // no packet left
+	left    int    // packets that Next will return, before Limit
+
+	gso    int    // payload bytes of each segment but the last
+	sent   int    // payload bytes returned
+	header []byte // of the segments but the last; empty where the packet goes whole. The buffer is kept
+	seq    uint32 // of the next segment, in TCP
+	id     uint16 // of the next segment, in IPv4
+	flags  uint8  // FIN and PSH of the packet, in TCP: the last segment's
 
 	// A checksum to complete that is not the packet's own, such as one inside a tunnel; 0 where there is none.
 	sumStart, sumField int
 
 	limit  int // bytes of the longest packet Next returns; 0 for none
 	pieces fragments
-	whole  []byte // what pieces cuts; kept for the next
+	piece  []byte // the fragment last returned; the buffer is kept
 }
 
-// Reset takes a virtio-net frame: header and IP packet. It borrows frame until Next has returned the last packet. It
-// fails where Parse does, and where the virtio-net header asks for a checksum or a segmentation that the packet cannot
+// Reset takes a virtio-net frame: header and IP packet. The frame is borrowed until the next Reset, and Next changes it.
+// It fails where Parse does, and where the virtio-net header asks for a checksum or a segmentation that the packet cannot
 // have; the Segmenter is then empty.
 func (s *Segmenter) Reset(frame []byte) error {
-	*s = Segmenter{done: true, whole: s.whole}
+	*s = Segmenter{header: s.header[:0], piece: s.piece[:0]}
 	h, err := ParseVirtio(frame)
 	if err != nil {
 		return err
 	}
-	p, err := Parse(frame[VirtioLen:])
-	if err != nil {
+	if s.p, err = Parse(frame[VirtioLen:]); err != nil {
 		return err
 	}
-	plan := Segmenter{p: p, packet: frame[VirtioLen:][:p.Total], whole: s.whole}
+	s.packet = frame[VirtioLen:][:s.p.Total]
+	count := 1
 	if h.GSOType == GSONone {
-		err = plan.planWhole(h)
+		err = s.planWhole(h)
 	} else {
-		err = plan.planSegments(h)
+		count, err = s.planSegments(h)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		s.left = count
 	}
-	*s = plan
-	return nil
+	return err
 }
 
 // Packet is what Parse made of the frame's packet. All packets cut from it share its Flow.
 func (s *Segmenter) Packet() Packet { return s.p }
 
-// Bytes are those of the frame's packet, borrowed like the frame; none once Next has returned the last packet.
+// Bytes are those of the frame's packet, borrowed like the frame. Next changes them.
 func (s *Segmenter) Bytes() []byte { return s.packet }
+
+// Count is at most how many packets Next will return.
+func (s *Segmenter) Count() int {
+	if s.limit == 0 {
+		return s.left
+	}
+	payload := (s.limit - headerLen4) &^ 7 // of a fragment
+	return s.left * (1 + s.Longest()/payload)
+}
 
 // Longest is the length of the longest packet that Next will return, before Limit.
 func (s *Segmenter) Longest() int {
-	if s.gso == 0 {
+	if len(s.header) == 0 {
 		return s.p.Total
 	}
-	return min(s.p.Total, s.header+s.gso)
+	return len(s.header) + s.gso
 }
 
 // Limit has Next cut what is longer than limit bytes into fragments, which only IPv4 packets without DontFragment may
@@ -108,18 +125,22 @@ func (s *Segmenter) ownChecksum(h VirtioHeader) bool {
 		int(h.CsumOffset) == checksumOffset(s.p.Protocol)
 }
 
-// planSegments accepts a frame that is to be cut.
-func (s *Segmenter) planSegments(h VirtioHeader) error {
+// planSegments accepts a frame that is to be cut and says into how many packets.
+func (s *Segmenter) planSegments(h VirtioHeader) (count int, err error) {
 	if h.GSOSize == 0 || !s.gsoFits(h.GSOType) || h.Flags&VirtioNeedsCsum != 0 && !s.ownChecksum(h) {
-		return ErrVirtio
+		return 0, ErrVirtio
 	}
 	if err := CheckPartial(s.p, s.packet); err != nil {
-		return err
+		return 0, err
 	}
 	s.partial = true
-	s.gso = int(h.GSOSize)
-	s.header = s.p.Upper + transportLen(s.p.Protocol, s.packet[s.p.Upper:])
-	return nil
+	header, gso := s.p.Upper+transportLen(s.p.Protocol, s.packet[s.p.Upper:]), int(h.GSOSize)
+	if s.p.Total <= header+gso {
+		return 1, nil
+	}
+	s.gso = gso
+	s.planHeader(header)
+	return (s.p.Total - header + gso - 1) / gso, nil
 }
 
 // gsoFits says whether the packet is of the kind that the GSO type cuts.
@@ -135,103 +156,120 @@ func (s *Segmenter) gsoFits(gso uint8) bool {
 	return false
 }
 
-// Next appends the next packet to dst, which must not overlap the frame, and returns the longer slice. partial says
-// that the packet's checksum covers the pseudo-header only, so it is to be sealed with FlagPartial. It returns ok
-// false, and dst as it was, when no packet is left. It allocates only where dst lacks the capacity.
-func (s *Segmenter) Next(dst []byte) (out []byte, partial, ok bool) {
+// planHeader makes the header of the segments but the last, of the first length bytes of the packet. What differs from one
+// to the next (number) is left out of its sums.
+func (s *Segmenter) planHeader(length int) {
+	s.header = append(s.header, s.packet[:length]...)
+	if s.p.Protocol == TCP {
+		tcp := s.header[s.p.Upper:]
+		s.seq = binary.BigEndian.Uint32(tcp[tcpSeq:])
+		s.flags = tcp[tcpFlags] & (tcpFIN | tcpPSH)
+		tcp[tcpFlags] &^= s.flags
+	}
+	if s.p.Version == 4 {
+		s.id = binary.BigEndian.Uint16(s.header[ip4ID:])
+		s.header[ip4ID], s.header[ip4ID+1] = 0, 0
+	}
+	s.putLengths(s.header, length+s.gso)
+}
+
+// Next returns the next packet, which lies in the frame and is valid until the following Next or Reset. partial says that
+// its checksum covers the pseudo-header only, so it is to be sealed with FlagPartial. It returns ok false when no packet is
+// left. It allocates nothing once the Segmenter's own buffers have grown to the longest header and fragment.
+func (s *Segmenter) Next() (pkt []byte, partial, ok bool) {
 	if s.pieces.left() {
-		return s.pieces.next(dst), false, true
+		return s.nextPiece(), false, true
 	}
-	if s.done || s.packet == nil {
-		return dst, false, false
+	if s.left == 0 {
+		return nil, false, false
 	}
-	if s.gso == 0 {
-		out = s.nextWhole(dst)
+	s.left--
+	if len(s.header) == 0 {
+		pkt = s.nextWhole()
 	} else {
-		out = s.nextSegment(dst)
+		pkt = s.nextSegment()
 	}
-	if s.limit == 0 || len(out)-len(dst) <= s.limit {
-		return out, s.partial, true
+	if s.limit == 0 || len(pkt) <= s.limit {
+		return pkt, s.partial, true
 	}
-	s.cut(out[len(dst):])
-	return s.pieces.next(out[:len(dst)]), false, true
+	s.cut(pkt)
+	return s.nextPiece(), false, true
 }
 
 // cut makes pieces of a packet that is too long. A fragment has no partial checksum, so it is completed first.
-func (s *Segmenter) cut(packet []byte) {
-	s.whole = append(s.whole[:0], packet...)
+func (s *Segmenter) cut(pkt []byte) {
 	p := s.p
-	p.Total = len(packet)
+	p.Total = len(pkt)
 	if s.partial {
-		_ = CompleteChecksum(p, s.whole) // planned so: CheckPartial holds
+		_ = CompleteChecksum(p, pkt) // planned so: CheckPartial holds
 	}
-	s.pieces = fragments{packet: s.whole, p: p, limit: s.limit}
+	s.pieces = fragments{packet: pkt, p: p, limit: s.limit}
 }
 
-func (s *Segmenter) nextWhole(dst []byte) []byte {
-	start := len(dst)
-	dst = append(dst, s.packet...)
-	whole := dst[start:]
+// nextPiece returns the next fragment, beside the frame: its packet is still needed whole.
+func (s *Segmenter) nextPiece() []byte {
+	s.piece = s.pieces.next(s.piece[:0])
+	return s.piece
+}
+
+func (s *Segmenter) nextWhole() []byte {
 	switch {
 	case s.partial:
-		putPartial(s.p, whole)
+		putPartial(s.p, s.packet)
 	case s.sumField > 0:
 		// The field holds the sum of the inner pseudo-header. Never zero, which is right in every protocol: in those
 		// other than UDP the two forms of zero are equal.
-		binary.BigEndian.PutUint16(whole[s.sumField:], complement(UDP, sum(0, whole[s.sumStart:])))
+		binary.BigEndian.PutUint16(s.packet[s.sumField:], complement(UDP, sum(0, s.packet[s.sumStart:])))
 	}
-	s.finish()
-	return dst
+	return s.packet
 }
 
-func (s *Segmenter) nextSegment(dst []byte) []byte {
-	start := len(dst)
-	payload := s.packet[s.header+s.sent:]
-	last := len(payload) <= s.gso
-	payload = payload[:min(len(payload), s.gso)]
-	dst = append(dst, s.packet[:s.header]...)
-	dst = append(dst, payload...)
-
-	segment := dst[start:]
-	p := s.p
-	p.Total = len(segment)
-	s.patchIP(segment)
-	if p.Protocol == TCP {
-		s.patchTCP(segment[p.Upper:], last)
+// nextSegment puts the header in front of the next payload. The last segment has what FIN and PSH there are, and may be
+// shorter.
+func (s *Segmenter) nextSegment() []byte {
+	segment := s.packet[s.sent:]
+	copy(segment, s.header)
+	s.sent += s.gso
+	if s.left > 0 {
+		segment = segment[:len(s.header)+s.gso]
 	} else {
-		patchUDP(segment[p.Upper:])
+		if s.p.Protocol == TCP {
+			segment[s.p.Upper+tcpFlags] |= s.flags
+		}
+		s.putLengths(segment, len(segment))
 	}
-	putPartial(p, segment)
-
-	s.sent += len(payload)
-	s.count++
-	if last {
-		s.finish()
-	}
-	return dst
+	s.number(segment)
+	return segment
 }
 
-// patchIP sets the length and, in IPv4, an identification that counts up from the frame's.
-func (s *Segmenter) patchIP(segment []byte) {
-	if id := segment[ip4ID:]; s.p.Version == 4 {
-		binary.BigEndian.PutUint16(id, binary.BigEndian.Uint16(id)+uint16(s.count))
+// number gives a segment what it has alone: in TCP its sequence number, and in the first one CWR; in IPv4 its
+// identification.
+func (s *Segmenter) number(segment []byte) {
+	if s.p.Protocol == TCP {
+		binary.BigEndian.PutUint32(segment[s.p.Upper+tcpSeq:], s.seq)
+		s.seq += uint32(s.gso)
+		s.header[s.p.Upper+tcpFlags] &^= tcpCWR
 	}
-	putTotal(segment)
-}
-
-// patchTCP moves the sequence number on. FIN and PSH belong to the last segment, CWR to the first.
-func (s *Segmenter) patchTCP(tcp []byte, last bool) {
-	binary.BigEndian.PutUint32(tcp[tcpSeq:], binary.BigEndian.Uint32(tcp[tcpSeq:])+uint32(s.sent))
-	if !last {
-		tcp[tcpFlags] &^= tcpFIN | tcpPSH
-	}
-	if s.count > 0 {
-		tcp[tcpFlags] &^= tcpCWR
+	if s.p.Version == 4 {
+		rest := ^binary.BigEndian.Uint16(segment[ip4Checksum:])
+		binary.BigEndian.PutUint16(segment[ip4ID:], s.id)
+		binary.BigEndian.PutUint16(segment[ip4Checksum:], ^fold(uint64(rest)+uint64(s.id)))
+		s.id++
 	}
 }
 
-// patchUDP makes the length field that of the segment.
-func patchUDP(udp []byte) { binary.BigEndian.PutUint16(udp[udpLength:], uint16(len(udp))) }
+// putLengths makes header that of a packet of total bytes: lengths, and the sums that contain them.
+func (s *Segmenter) putLengths(header []byte, total int) {
+	p := s.p
+	p.Total = total
+	putTotal(header, total)
+	if p.Protocol == UDP {
+		putLengthUDP(header[p.Upper:], total-p.Upper)
+	}
+	putPartial(p, header)
+}
 
-// finish lets go of the frame.
-func (s *Segmenter) finish() { s.done, s.packet = true, nil }
+// putLengthUDP writes the length field of UDP.
+func putLengthUDP(udp []byte, length int) {
+	binary.BigEndian.PutUint16(udp[udpLength:], uint16(length))
+}

@@ -41,6 +41,7 @@ func TestSpecNumbers(t *testing.T) {
 		fmt.Sprintf("type %d data, %d probe flags bit 0 (value %d) in data frames", packet.Data, packet.Probe, packet.FlagPartial),
 		fmt.Sprintf("suite %d AES-256-GCM (NIST SP 800-38D) %d ChaCha20-Poly1305", packet.AES256GCM, packet.ChaCha20Poly1305),
 		fmt.Sprintf("Overhead = %d bytes", packet.Overhead),
+		fmt.Sprintf("lane 0 to %d:", packet.MaxLanes-1),
 		fmt.Sprintf("additional data is the %d-byte header", packet.HeaderLen),
 		fmt.Sprintf("kind %d keepalive:", packet.Keepalive),
 		fmt.Sprintf("session; no answer %d echo:", packet.Echo),
@@ -75,21 +76,36 @@ func specEnds(t *testing.T, each func(*packet.Sealer, *packet.Opener, specFramer
 	}
 }
 
-// The second implementation opens what the first seals.
+// The second implementation opens what the first seals, one by one and in batches.
 func TestSpecOpensFrames(t *testing.T) {
 	specEnds(t, func(s *packet.Sealer, _ *packet.Opener, spec specFramer) {
-		for n := range uint64(600) {
-			want := specFrame{kind: 1 + byte(n%2), spi: 0x01020304, counter: n, payload: bytes.Repeat([]byte{byte(n)}, int(n))}
-			if want.kind == specData {
-				want.flags = byte(n / 2 % 2)
-			}
-			b, err := s.Seal(nil, packet.FrameType(want.kind), want.flags, want.payload)
+		counter := uint64(0)
+		check := func(seal func(dst []byte, flags byte, payload []byte) ([]byte, error), want specFrame) {
+			want.spi, want.counter, want.payload = 0x01020304, counter, bytes.Repeat([]byte{byte(counter)}, int(counter))
+			b, err := seal(nil, want.flags, want.payload)
 			if err != nil {
 				t.Fatal(err)
 			}
 			got, err := spec.open(b)
 			if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Fatalf("%x opens as %v, %v; want %v", b, got, err, want)
+			}
+			counter++
+		}
+		for range 100 {
+			for _, f := range []specFrame{{kind: specData}, {kind: specData, flags: specPartial}, {kind: specProbe}} {
+				check(func(dst []byte, flags byte, payload []byte) ([]byte, error) {
+					return s.Seal(dst, packet.FrameType(f.kind), flags, payload)
+				}, f)
+			}
+		}
+		for lane := range byte(8) {
+			batch, err := s.Reserve(lane, 20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for n := range byte(20) {
+				check(batch.Seal, specFrame{kind: specData, flags: n % 2, lane: lane})
 			}
 		}
 	})
@@ -98,11 +114,13 @@ func TestSpecOpensFrames(t *testing.T) {
 // The first opens what the second seals, and the two refuse the same frames.
 func TestSpecSealsFrames(t *testing.T) {
 	specEnds(t, func(_ *packet.Sealer, o *packet.Opener, spec specFramer) {
-		var window specWindow
+		var windows [8]specWindow
 		open := func(b []byte) (verdict string, payload []byte) {
 			h, err := packet.ParseFrame(b)
 			if err == nil {
-				payload, err = o.Open(nil, h, b)
+				frames := []packet.Frame{{FrameHeader: h, Bytes: bytes.Clone(b)}}
+				o.Open(frames)
+				payload, err = frames[0].Payload, frames[0].Err
 			}
 			return map[error]string{
 				nil: "taken", packet.ErrFrame: "not a frame", packet.ErrOpen: "does not open", packet.ErrReplay: "seen, or too old",
@@ -111,18 +129,19 @@ func TestSpecSealsFrames(t *testing.T) {
 		bySpec := func(b []byte) (string, []byte) {
 			f, err := spec.open(b)
 			if err == nil {
-				err = window.accept(f.counter)
+				err = windows[f.lane].accept(f.counter)
 			}
 			if err != nil {
 				return err.Error(), nil
 			}
 			return "taken", f.payload
 		}
-		verdicts := map[string]int{}
+		verdicts, lanes := map[string]int{}, map[byte]int{}
 		r := rand.New(rand.NewPCG(1, 2))
 		at := uint64(20000)
 		for range 20000 {
 			f := specFrame{kind: 1 + byte(r.IntN(2)), spi: 7, counter: at, payload: make([]byte, r.IntN(40))}
+			f.lane = byte(r.IntN(12) / 11 * r.IntN(8)) // mostly lane 0
 			switch r.IntN(12) {
 			case 0: // far ahead
 				f.counter += r.Uint64N(9000)
@@ -146,7 +165,8 @@ func TestSpecSealsFrames(t *testing.T) {
 			case 2:
 				b = spec.seal(f)[:r.IntN(len(b))]
 			case 3:
-				b = spec.sealWith(f, byte(r.IntN(2)), byte(r.IntN(2)))
+				f.lane = byte(r.IntN(12))
+				b = spec.sealWith(f, byte(r.IntN(2)))
 			case 4:
 				f.spi = uint32(r.IntN(2))
 				b = spec.seal(f)
@@ -159,11 +179,17 @@ func TestSpecSealsFrames(t *testing.T) {
 			verdicts[got]++
 			if got == "taken" {
 				at = max(at, f.counter)
+				lanes[f.lane]++
 			}
 		}
 		for _, v := range []string{"taken", "not a frame", "does not open", "seen, or too old"} {
 			if verdicts[v] < 300 {
 				t.Errorf("%d frames %s", verdicts[v], v)
+			}
+		}
+		for lane := range byte(8) {
+			if lanes[lane] < 100 {
+				t.Errorf("%d frames of lane %d were taken", lanes[lane], lane)
 			}
 		}
 	})

@@ -24,10 +24,10 @@ var (
 
 // specFrame is what the header says, and the payload opened.
 type specFrame struct {
-	kind, flags byte
-	spi         uint32
-	counter     uint64
-	payload     []byte
+	kind, flags, lane byte
+	spi               uint32
+	counter           uint64
+	payload           []byte
 }
 
 const (
@@ -66,10 +66,10 @@ func specNonce(counter uint64) []byte {
 }
 
 // seal makes the frame, valid or not: tests make both.
-func (s specFramer) seal(f specFrame) []byte { return s.sealWith(f, 0, 0) }
+func (s specFramer) seal(f specFrame) []byte { return s.sealWith(f, 0) }
 
-func (s specFramer) sealWith(f specFrame, lane, zero byte) []byte {
-	b := []byte{f.kind, f.flags, lane, zero}
+func (s specFramer) sealWith(f specFrame, zero byte) []byte {
+	b := []byte{f.kind, f.flags, f.lane, zero}
 	b = binary.BigEndian.AppendUint32(b, f.spi)
 	b = binary.BigEndian.AppendUint64(b, f.counter)
 	return s.aead.Seal(b, specNonce(f.counter), f.payload, b)
@@ -78,10 +78,10 @@ func (s specFramer) sealWith(f specFrame, lane, zero byte) []byte {
 // open opens a frame. Whether it is new is the window's to say.
 func (s specFramer) open(b []byte) (specFrame, error) {
 	var f specFrame
-	if len(b) < 32 || b[2] != 0 || b[3] != 0 {
+	if len(b) < 32 || b[2] > 7 || b[3] != 0 {
 		return f, errSpecFrame
 	}
-	f.kind, f.flags = b[0], b[1]
+	f.kind, f.flags, f.lane = b[0], b[1], b[2]
 	f.spi, f.counter = binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint64(b[8:])
 	switch {
 	case f.spi == 0:
@@ -106,7 +106,7 @@ func specProbeMessage(payload []byte) (kind byte, id uint32, err error) {
 	return payload[0], binary.BigEndian.Uint32(payload[1:]), nil
 }
 
-// specWindow remembers every counter it has accepted.
+// specWindow remembers every counter it has accepted, of one lane.
 type specWindow struct {
 	seen     map[uint64]bool
 	greatest uint64

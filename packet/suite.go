@@ -1,11 +1,9 @@
 package packet
 
 import (
-	"crypto/aes"
 	"crypto/cipher"
 	"fmt"
 
-	"golang.org/x/crypto/chacha20poly1305"
 	"golang.org/x/sys/cpu"
 
 	"ssmnet/packet/secret"
@@ -52,17 +50,11 @@ func newAEAD(suite Suite, key secret.Key) (*aead, error) {
 	var made cipher.AEAD
 	var err error
 	secret.Do(func() {
-		switch suite {
-		case AES256GCM:
-			var block cipher.Block
-			if block, err = aes.NewCipher(key.Bytes()); err == nil {
-				made, err = cipher.NewGCM(block)
-			}
-		case ChaCha20Poly1305:
-			made, err = chacha20poly1305.New(key.Bytes())
-		default:
+		if !suite.Known() {
 			err = fmt.Errorf("%w: %s", errSuite, suite)
+			return
 		}
+		made, err = newCipher(suite, key.Bytes())
 	})
 	if err != nil {
 		return nil, err

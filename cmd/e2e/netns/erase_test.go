@@ -1,7 +1,6 @@
 package netns
 
 import (
-	"bytes"
 	"errors"
 	"path/filepath"
 	"slices"
@@ -107,7 +106,7 @@ func sealedBy(t *testing.T, frames []capturedPacket, key rawKey) (hosts []string
 		if err != nil {
 			t.Fatal(err)
 		}
-		opened := []packet.Frame{{FrameHeader: header, Bytes: bytes.Clone(f.payload)}}
+		opened := []packet.Frame{{FrameHeader: header, Bytes: slices.Clone(f.payload)}}
 		opener.Open(opened)
 		if name := names[f.src.Addr().String()]; !errors.Is(opened[0].Err, packet.ErrOpen) && !slices.Contains(hosts, name) {
 			hosts = append(hosts, name)

@@ -29,8 +29,8 @@ type cutter struct {
 	ether    [etherLen]byte
 }
 
-// reset takes a frame with whole headers, and says whether it has packets to cut. The frame is borrowed, and its
-// headers are overwritten, until next has returned the last of them. Where there are none it stays as it is.
+// reset takes a frame with whole headers, and says whether it has packets to cut. The frame is borrowed, and is
+// overwritten, until next has returned the last of them. Where there are none it stays as it is.
 func (c *cutter) reset(frame []byte) bool {
 	h, err := packet.ParseVirtio(frame)
 	if err != nil || !carriesIP(frame) {
@@ -69,16 +69,12 @@ func (c Class) concerns(frame []byte) bool {
 // next appends the next packet of the frame to dst, which is empty, as a frame of its own.
 func (c *cutter) next(dst []byte) (frame []byte, ok bool) {
 	var none [packet.VirtioLen]byte
-	dst = append(append(dst, none[:]...), c.ether[:]...)
 	pkt, partial, ok := c.segments.Next()
-	if !ok {
-		return dst, false
-	}
-	frame = append(dst, pkt...)
-	if partial {
+	frame = append(append(append(dst, none[:]...), c.ether[:]...), pkt...)
+	if ok && partial {
 		c.packet(frame).header().Put(frame)
 	}
-	return frame, true
+	return frame, ok
 }
 
 // cut is a packet of a frame and what Parse made of it.
