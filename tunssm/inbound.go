@@ -26,6 +26,8 @@ type inbound struct {
 	join  packet.Coalescer
 	whole []byte // one packet with an empty virtio-net header, where the TUN has no offload
 	reply []byte
+
+	writes, packets int // to the TUN, of this batch
 }
 
 func newInbound(d *dataPath) *inbound {
@@ -39,12 +41,16 @@ func (i *inbound) run(ctx context.Context) error {
 		if err != nil {
 			return i.lasting(ctx, "receiving from the underlay", err)
 		}
-		for t := i.table.Load(); len(batch) > 0; {
+		frames := 0
+		for t := i.table.Load(); len(batch) > 0; frames++ {
 			frame := batch[:min(segment, len(batch))]
 			batch = batch[len(frame):]
 			i.carry(t, frame, src)
 		}
 		i.writeTUN(i.join.Flush())
+		i.counts.received(1, frames)
+		i.counts.wrote(i.writes, i.packets)
+		i.writes, i.packets = 0, 0
 	}
 }
 
@@ -184,6 +190,7 @@ func (i *inbound) deliver(s *session, inner []byte, partial bool) {
 		return
 	}
 	s.rx.add(1, len(inner), s.at(i.now))
+	i.packets++
 	if !i.host.TUN.Offload() {
 		i.writeWhole(inner, p, partial)
 		return
@@ -226,6 +233,7 @@ func (i *inbound) writeTUN(frame []byte) {
 	if frame == nil {
 		return
 	}
+	i.writes++
 	if _, err := i.host.TUN.WriteFrame(frame); err != nil {
 		i.drops.add(dropTUN)
 	}

@@ -67,6 +67,7 @@ func (o *outbound) run(ctx context.Context) error {
 		if err != nil {
 			return o.lasting(ctx, "reading the TUN", err)
 		}
+		o.counts.read(1)
 		p, ok := o.classify(frame)
 		if !ok {
 			continue
@@ -215,6 +216,7 @@ func (c *carrier) send(p *peer, targets []netip.AddrPort) {
 			c.drops.add(dropSend)
 		}
 	}
+	c.counts.sent(len(targets), len(targets)*c.batch.count)
 	c.batch.reset()
 }
 

@@ -76,6 +76,14 @@ func overview(st tunssm.Status) *cli.Table {
 	}
 	t.Row("port", st.Port)
 	t.Row("traffic", fmt.Sprintf("%s received, %s sent", cli.Bytes(st.Rx.Bytes), cli.Bytes(st.Tx.Bytes)))
+	if o := st.Outbound; o.Batches > 0 {
+		t.Row("outbound", fmt.Sprintf("%d batches of %s frames, %s a send",
+			o.Batches, average(o.Frames, o.Batches), average(o.Frames, o.Sends)))
+	}
+	if i := st.Inbound; i.Batches > 0 {
+		t.Row("inbound", fmt.Sprintf("%d batches of %s frames, %s a receive; %s packets a write",
+			i.Batches, average(i.Frames, i.Batches), average(i.Frames, i.Receives), average(i.Packets, i.Writes)))
+	}
 	if st.Held > 0 {
 		t.Row("held", cli.Bytes(uint64(st.Held))+" wait for a session")
 	}
@@ -83,6 +91,9 @@ func overview(st tunssm.Status) *cli.Table {
 	t.Row("as of", st.AsOf)
 	return t
 }
+
+// average is n shared out among so many.
+func average(n, of uint64) string { return fmt.Sprintf("%.1f", float64(n)/float64(max(of, 1))) }
 
 // someOf lists the first values in one cell, and says how many more there are: JSON has them all.
 func someOf[T any](values []T) string {
