@@ -15,7 +15,11 @@ func statusCommand() *cli.Command {
 		Name:  "status",
 		Usage: "show the running SSM: interface, KDCs, routes, drops, sessions",
 		Description: cli.Describe("--check prints nothing more than it must: live fails (exit 3) where no SSM runs, ready also where no "+
-			"KDC has welcomed it.", "ssm status", "ssm status --check ready"),
+			"KDC has welcomed it.\n\n"+
+			"The SSM's socket also has metrics (Prometheus) and profiles ('go tool pprof'):\n\n"+
+			"  curl --unix-socket DIR/"+socketName+" http://ssm/metrics\n"+
+			"  curl --unix-socket DIR/"+socketName+" 'http://ssm/debug/pprof/profile?seconds=10' >cpu.pprof",
+			"ssm status", "ssm status --check ready"),
 		Flags: []cli.Flag{cli.OutputFlag(),
 			&cli.StringFlag{Name: "check", Usage: "exit code only: `live|ready`"}},
 		Before: cli.NoArgs,
