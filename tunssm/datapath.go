@@ -28,6 +28,7 @@ type dataPath struct {
 	host     Host
 	log      *slog.Logger
 	drops    drops
+	counts   counts
 	table    atomic.Pointer[table]
 	origin   atomic.Pointer[origin]
 	answers  *rate.Limiter

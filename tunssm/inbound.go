@@ -22,11 +22,12 @@ import (
 // inbound carries frames from the network to the TUN. One goroutine owns it.
 type inbound struct {
 	*dataPath
-	now    time.Time      // of receiving the batch
-	frames []packet.Frame // of one session, one behind the other
-	join   packet.Coalescer
-	whole  [1][]byte // a frame that is not joined
-	reply  []byte
+	now     time.Time      // of receiving the batch
+	frames  []packet.Frame // of one session, one behind the other
+	arrived int            // frames of the batch so far
+	join    packet.Coalescer
+	whole   [1][]byte // a frame that is not joined
+	reply   []byte
 }
 
 func newInbound(d *dataPath) *inbound { return &inbound{dataPath: d, reply: make([]byte, 0, 256)} }
@@ -43,6 +44,8 @@ func (i *inbound) run(ctx context.Context) error {
 			i.carry(t, &batch[k])
 		}
 		i.writeTUN()
+		i.counts.received(len(batch), i.arrived)
+		i.arrived = 0
 	}
 }
 
@@ -83,6 +86,7 @@ func (i *inbound) parseHeaders(b []byte, segment int) (rest []byte) {
 			break
 		}
 		b = b[len(frame):]
+		i.arrived++
 		if err != nil {
 			i.drops.add(dropFrame)
 			continue
@@ -259,15 +263,20 @@ func (i *inbound) hand(f *packet.Frame, p packet.Packet) {
 	clear(frame[:packet.VirtioLen])
 	i.whole[0] = frame
 	i.writeFrame(i.whole[:])
+	i.counts.wrote(1, 1)
 }
 
 // writeTUN writes what was joined.
 func (i *inbound) writeTUN() {
+	writes, packets := 0, 0
 	for {
-		pieces, _, ok := i.join.Next()
+		pieces, joined, ok := i.join.Next()
 		if !ok {
-			return
+			break
 		}
 		i.writeFrame(pieces)
+		writes++
+		packets += joined
 	}
+	i.counts.wrote(writes, packets)
 }

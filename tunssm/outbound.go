@@ -30,6 +30,7 @@ import (
 type outbound struct {
 	*carrier
 	frame []byte // read from the TUN; packets are borrowed from it until the next read
+	reads int    // of the batch
 }
 
 // carrier carries packets to their peers. One goroutine owns it: the loop has one, the acquirer another for what it
@@ -62,10 +63,13 @@ func (o *outbound) run(ctx context.Context) error {
 			return o.lasting(ctx, "reading the TUN", err)
 		}
 		if len(frame) > 0 {
+			o.reads++
 			o.forward(frame)
 		}
-		if len(frame) == 0 || o.batch.full() {
+		if len(frame) == 0 || o.batch.full() || o.batch.empty() {
 			o.send()
+			o.counts.read(o.reads)
+			o.reads = 0
 		}
 	}
 }
@@ -205,6 +209,9 @@ func (c *carrier) seal(s *session, counters *packet.Batch, pkt []byte, partial b
 // send sends the batch, each run to each of its targets, and begins anew.
 func (c *carrier) send() {
 	b := &c.batch
+	if b.empty() {
+		return
+	}
 	b.out, b.of = b.out[:0], b.of[:0]
 	for i := range b.runs {
 		r := &b.runs[i]
@@ -218,6 +225,7 @@ func (c *carrier) send() {
 		}
 	}
 	c.host.UDP.Send(b.out, c.refused)
+	c.counts.sent(len(b.runs), b.frames)
 	b.reset()
 }
 

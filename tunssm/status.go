@@ -31,6 +31,8 @@ type Status struct {
 	Held      int               `json:"held_bytes"`
 	Rx        TrafficStatus     `json:"rx"` // of this run, sessions that are destroyed included
 	Tx        TrafficStatus     `json:"tx"`
+	Outbound  OutboundStatus    `json:"outbound"`
+	Inbound   InboundStatus     `json:"inbound"`
 	Drops     map[string]uint64 `json:"drops"`
 	Sessions  []SessionStatus   `json:"sessions"`
 }
@@ -91,6 +93,24 @@ type TrafficStatus struct {
 	Last    time.Time `json:"last,omitzero"`
 }
 
+// OutboundStatus counts how the packets of this host went out. Those that waited for a session are read in one batch and
+// sent outside of any; probes are not counted.
+type OutboundStatus struct {
+	Batches uint64 `json:"batches"` // of what the TUN gave without a wait
+	Reads   uint64 `json:"reads"`   // from the TUN, each up to 64 KiB of one flow
+	Sends   uint64 `json:"sends"`   // of frames that the underlay took in one piece
+	Frames  uint64 `json:"frames"`  // in them
+}
+
+// InboundStatus counts how the packets of peers came in.
+type InboundStatus struct {
+	Batches  uint64 `json:"batches"`  // of what the underlay brought without a wait
+	Receives uint64 `json:"receives"` // of datagrams that it brought in one piece
+	Frames   uint64 `json:"frames"`   // in them, whatever they were
+	Writes   uint64 `json:"writes"`   // to the TUN, each up to 64 KiB of one flow
+	Packets  uint64 `json:"packets"`  // in them
+}
+
 // plus is both together.
 func (t TrafficStatus) plus(o TrafficStatus) TrafficStatus {
 	if t.Last.Before(o.Last) {
@@ -127,6 +147,7 @@ func (a *acquirer) status() Status {
 		Rx: a.pastRx, Tx: a.pastTx, KDCs: []KDCStatus{}, Routes: []RouteStatus{}, Sessions: []SessionStatus{},
 		Gateway: a.gateway(),
 	}
+	st.Outbound, st.Inbound = a.counts.status()
 	if a.fault != nil {
 		st.Fault = a.fault.Error()
 	}

@@ -12,11 +12,14 @@ import (
 
 func statusCommand() *cli.Command {
 	return &cli.Command{
-		Name:        "status",
-		Usage:       "show the running KDC at a glance",
-		Description: cli.Describe("", "kdc status", "kdc status -o json"),
-		Flags:       []cli.Flag{cli.OutputFlag()},
-		Before:      cli.NoArgs,
+		Name:  "status",
+		Usage: "show the running KDC at a glance",
+		Description: cli.Describe("The KDC's socket also has metrics (Prometheus) and profiles ('go tool pprof'):\n\n"+
+			"  curl --unix-socket DIR/"+socketName+" http://kdc/metrics\n"+
+			"  curl --unix-socket DIR/"+socketName+" 'http://kdc/debug/pprof/profile?seconds=10' >cpu.pprof",
+			"kdc status", "kdc status -o json"),
+		Flags:  []cli.Flag{cli.OutputFlag()},
+		Before: cli.NoArgs,
 		Action: func(c *cli.Context) error {
 			s, err := ask(c, func(ctx context.Context, k *admin.Client) (kdc.Status, error) { return k.Status(ctx) })
 			if err != nil {

@@ -53,6 +53,8 @@ func (f *fake) Status() (tunssm.Status, error) {
 				Warnings: []string{"the firewall drops what is forwarded"}},
 			{Prefix: netip.MustParsePrefix("10.21.0.0/16"), State: "failed", Fault: "no interface of this host leads there"},
 		},
+		Outbound: tunssm.OutboundStatus{Batches: 1000, Reads: 1500, Sends: 1250, Frames: 41200},
+		Inbound:  tunssm.InboundStatus{Batches: 300, Receives: 310, Frames: 930},
 		Drops:    map[string]uint64{"replayed": 2, "denied": 11},
 		Sessions: fakeSessions(byte(f.rekeys.Load())),
 	}

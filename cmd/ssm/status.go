@@ -15,7 +15,11 @@ func statusCommand() *cli.Command {
 		Name:  "status",
 		Usage: "show the running SSM: interface, KDCs, routes, drops, sessions",
 		Description: cli.Describe("--check prints nothing more than it must: live fails (exit 3) where no SSM runs, ready also where no "+
-			"KDC has welcomed it.", "ssm status", "ssm status --check ready"),
+			"KDC has welcomed it.\n\n"+
+			"The SSM's socket also has metrics (Prometheus) and profiles ('go tool pprof'):\n\n"+
+			"  curl --unix-socket DIR/"+socketName+" http://ssm/metrics\n"+
+			"  curl --unix-socket DIR/"+socketName+" 'http://ssm/debug/pprof/profile?seconds=10' >cpu.pprof",
+			"ssm status", "ssm status --check ready"),
 		Flags: []cli.Flag{cli.OutputFlag(),
 			&cli.StringFlag{Name: "check", Usage: "exit code only: `live|ready`"}},
 		Before: cli.NoArgs,
@@ -76,6 +80,14 @@ func overview(st tunssm.Status) *cli.Table {
 	}
 	t.Row("port", st.Port)
 	t.Row("traffic", fmt.Sprintf("%s received, %s sent", cli.Bytes(st.Rx.Bytes), cli.Bytes(st.Tx.Bytes)))
+	if o := st.Outbound; o.Batches > 0 {
+		t.Row("outbound", fmt.Sprintf("%d batches of %s frames, %s a send",
+			o.Batches, average(o.Frames, o.Batches), average(o.Frames, o.Sends)))
+	}
+	if i := st.Inbound; i.Batches > 0 {
+		t.Row("inbound", fmt.Sprintf("%d batches of %s frames, %s a receive; %s packets a write",
+			i.Batches, average(i.Frames, i.Batches), average(i.Frames, i.Receives), average(i.Packets, i.Writes)))
+	}
 	if st.Held > 0 {
 		t.Row("held", cli.Bytes(uint64(st.Held))+" wait for a session")
 	}
@@ -83,6 +95,9 @@ func overview(st tunssm.Status) *cli.Table {
 	t.Row("as of", st.AsOf)
 	return t
 }
+
+// average is n shared out among so many.
+func average(n, of uint64) string { return fmt.Sprintf("%.1f", float64(n)/float64(max(of, 1))) }
 
 // someOf lists the first values in one cell, and says how many more there are: JSON has them all.
 func someOf[T any](values []T) string {

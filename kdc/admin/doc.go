@@ -22,6 +22,8 @@
 //	POST   /v1/sessions/revoke       kdc.SessionFilter, "wait": NS  -> {"receipts": [kdc.Receipt]}
 //	GET    /metrics                                                 -> Prometheus text
 //
+// The server of its socket adds profiles of the program beneath /debug/pprof/.
+//
 // A request body is one JSON value of at most 64 KiB without unknown fields, except a policy document, which travels as
 // it is (at most kdc.MaxPolicy bytes). Durations are in nanoseconds. Lists in answers are never null.
 //

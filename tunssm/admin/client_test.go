@@ -32,7 +32,9 @@ func fullStatus() tunssm.Status {
 		Gateway: []tunssm.SubnetStatus{{
 			Prefix: prefix("10.20.0.0/16"), State: "forwarding", Interfaces: []string{"eth1"}, Warnings: []string{"w"},
 		}},
-		Drops: map[string]uint64{"replayed": 1 << 60},
+		Outbound: tunssm.OutboundStatus{Batches: 11, Reads: 12, Sends: 13, Frames: 14},
+		Inbound:  tunssm.InboundStatus{Batches: 21, Receives: 22, Frames: 23, Writes: 24, Packets: 25},
+		Drops:    map[string]uint64{"replayed": 1 << 60},
 		Sessions: []tunssm.SessionStatus{{
 			ID: control.SessionID{0xab, 15: 1}, Peer: "bo", Role: "requester", State: "sending", Suite: "aes-256-gcm", Order: 4,
 			Endpoint: netip.MustParseAddrPort("[2001:db8::7]:7601"), Age: 3, RekeyIn: -1,

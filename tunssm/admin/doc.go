@@ -10,5 +10,7 @@
 //	POST /v1/down            ends the SSM; the answer comes first
 //	GET  /metrics            Prometheus' text format
 //
+// The server of its socket adds profiles of the program beneath /debug/pprof/.
+//
 // An error is {"code": ..., "message": ...} with the codes of errors.go. Lists are never null.
 package admin

@@ -86,6 +86,33 @@ ssmnet_ssm_tx_packets_total 6
 # HELP ssmnet_ssm_tx_bytes_total Bytes of packets sent to peers, of this run.
 # TYPE ssmnet_ssm_tx_bytes_total counter
 ssmnet_ssm_tx_bytes_total 700
+# HELP ssmnet_ssm_outbound_batches_total Batches of what the interface gave without a wait.
+# TYPE ssmnet_ssm_outbound_batches_total counter
+ssmnet_ssm_outbound_batches_total 11
+# HELP ssmnet_ssm_outbound_reads_total Reads from the interface, each up to 64 KiB of one flow.
+# TYPE ssmnet_ssm_outbound_reads_total counter
+ssmnet_ssm_outbound_reads_total 12
+# HELP ssmnet_ssm_outbound_sends_total Sends of frames that the underlay took in one piece.
+# TYPE ssmnet_ssm_outbound_sends_total counter
+ssmnet_ssm_outbound_sends_total 13
+# HELP ssmnet_ssm_outbound_frames_total Frames of data sent.
+# TYPE ssmnet_ssm_outbound_frames_total counter
+ssmnet_ssm_outbound_frames_total 14
+# HELP ssmnet_ssm_inbound_batches_total Batches of what the underlay brought without a wait.
+# TYPE ssmnet_ssm_inbound_batches_total counter
+ssmnet_ssm_inbound_batches_total 21
+# HELP ssmnet_ssm_inbound_receives_total Receives of datagrams that the underlay brought in one piece.
+# TYPE ssmnet_ssm_inbound_receives_total counter
+ssmnet_ssm_inbound_receives_total 22
+# HELP ssmnet_ssm_inbound_frames_total Datagrams received, whatever they were.
+# TYPE ssmnet_ssm_inbound_frames_total counter
+ssmnet_ssm_inbound_frames_total 23
+# HELP ssmnet_ssm_inbound_writes_total Writes to the interface, each up to 64 KiB of one flow.
+# TYPE ssmnet_ssm_inbound_writes_total counter
+ssmnet_ssm_inbound_writes_total 24
+# HELP ssmnet_ssm_inbound_packets_total Packets written to the interface.
+# TYPE ssmnet_ssm_inbound_packets_total counter
+ssmnet_ssm_inbound_packets_total 25
 # HELP ssmnet_ssm_drops_total Packets and frames dropped, by reason.
 # TYPE ssmnet_ssm_drops_total counter
 ssmnet_ssm_drops_total{reason="denied"} 2

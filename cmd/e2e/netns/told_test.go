@@ -49,7 +49,8 @@ func (n *Net) tellNothing(t *testing.T, permanent rawKey, keys ...rawKey) {
 		texts[name] = string(read(t, name))
 	}
 	for _, socket := range []string{filepath.Join(n.KDC.dir, "admin.sock"), filepath.Join(n.Hosts[0].dir, "ssm.sock")} {
-		for _, path := range []string{"/metrics", "/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1"} {
+		for _, path := range []string{"/metrics", "/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1",
+			"/debug/pprof/trace?seconds=0.2", "/debug/pprof/cmdline"} {
 			texts[socket+path] = get(t, socket, path)
 		}
 	}

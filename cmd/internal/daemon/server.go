@@ -17,7 +17,11 @@ const (
 	maxHeader     = 64 << 10    // bytes
 )
 
-// NewServer makes the server of a daemon's socket: api, and beneath /debug/pprof/ the profiles of this process.
+// NewServer makes the server of a daemon's socket: api, and beneath /debug/pprof/ the profiles of this process. A profile
+// may take as long as it likes: none of the limits is one for answers. It tells an operator no secret: profiles are names
+// and numbers, a dump of goroutines adds at most ten words of each call's arguments, and the command line has no key.
+//
+// Importing net/http/pprof puts it on http.DefaultServeMux as well, which nothing here serves.
 func NewServer(api http.Handler, log *slog.Logger) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("/", api)
