@@ -150,9 +150,6 @@ func joinable(pkt []byte, p *Packet) bool {
 	return upper[tcpFlags]&^(tcpPSH|tcpFIN|tcpECE) == tcpACK
 }
 
-// validHeader4 verifies the checksum of an IPv4 header without options.
-func validHeader4(pkt []byte) bool { return fold(sum(0, pkt[:headerLen4])) == 0xffff }
-
 // joins says whether a packet of the same flow continues the run. What its headers share with those of the first packet,
 // which is joinable, makes it joinable too. Checksums are verified last, and the first packet's only once another would
 // join it.
