@@ -12,24 +12,51 @@ import (
 // piece of what is summed may have an odd length.
 func sum(acc uint64, b []byte) uint64 {
 	var carry uint64
-	for len(b) >= 32 {
-		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(b), 0)
-		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(b[8:]), carry)
-		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(b[16:]), carry)
-		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(b[24:]), carry)
-		acc, carry = bits.Add64(acc, 0, carry)
+	if len(b) >= 64 {
+		var swapped uint64
+		swapped, b = sumSwapped(b)
+		acc, carry = bits.Add64(acc, uint64(bits.ReverseBytes16(fold(swapped))), 0)
 		acc += carry
-		b = b[32:]
 	}
 	for len(b) >= 8 {
 		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(b), 0)
 		acc += carry
 		b = b[8:]
 	}
-	var tail [8]byte
-	copy(tail[:], b)
-	acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(tail[:]), 0)
+	var tail uint64
+	if len(b) >= 4 {
+		tail = uint64(binary.BigEndian.Uint32(b))
+		b = b[4:]
+	}
+	if len(b) >= 2 {
+		tail += uint64(binary.BigEndian.Uint16(b))
+		b = b[2:]
+	}
+	if len(b) > 0 {
+		tail += uint64(b[0]) << 8
+	}
+	acc, carry = bits.Add64(acc, tail, 0)
 	return acc + carry
+}
+
+// sumSwapped sums as much of b as is a multiple of 64 bytes, and returns the rest. The bytes of each word are swapped, and so
+// are those of the sum (RFC 1071, section 2 B): most CPUs load words so faster.
+func sumSwapped(b []byte) (acc uint64, rest []byte) {
+	var carry uint64
+	for len(b) >= 64 {
+		acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(b), 0)
+		acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(b[8:]), carry)
+		acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(b[16:]), carry)
+		acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(b[24:]), carry)
+		acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(b[32:]), carry)
+		acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(b[40:]), carry)
+		acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(b[48:]), carry)
+		acc, carry = bits.Add64(acc, binary.LittleEndian.Uint64(b[56:]), carry)
+		acc, carry = bits.Add64(acc, 0, carry)
+		acc += carry
+		b = b[64:]
+	}
+	return acc, b
 }
 
 // fold brings a sum to 16 bits, not complemented.
@@ -39,6 +66,14 @@ func fold(acc uint64) uint16 {
 	acc = acc>>16 + acc&0xffff
 	acc = acc>>16 + acc&0xffff
 	return uint16(acc)
+}
+
+// validHeader4 verifies the checksum of an IPv4 header without options.
+func validHeader4(pkt []byte) bool {
+	_ = pkt[headerLen4-1]
+	acc, carry := bits.Add64(binary.BigEndian.Uint64(pkt), binary.BigEndian.Uint64(pkt[8:]), 0)
+	acc, carry = bits.Add64(acc, uint64(binary.BigEndian.Uint32(pkt[16:])), carry)
+	return fold(acc+carry) == 0xffff
 }
 
 // pseudoSum sums the pseudo-header of size bytes of a transport protocol behind an IP header (RFC 9293, section 3.1;

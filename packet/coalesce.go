@@ -34,6 +34,7 @@ type Coalescer struct {
 // run is packets that were joined, or a packet that stays alone. It borrows their bytes.
 type run struct {
 	pieces  [][]byte // virtio-net header and first packet; payloads. The slice is kept for the next run
+	first   []byte   // the first packet
 	p       Packet   // what Parse made of the first packet
 	header  int      // bytes of IP and transport header
 	gso     int      // payload bytes of each packet but the last
@@ -112,7 +113,7 @@ func (c *Coalescer) Next() (pieces [][]byte, packets int, ok bool) {
 // start begins a run with a packet of any kind, and says whether another may follow.
 func (r *run) start(b []byte, p *Packet, partial bool) bool {
 	pkt := b[VirtioLen:]
-	*r = run{pieces: append(r.pieces[:0], b), p: *p, total: len(pkt), partial: partial, trusted: partial}
+	*r = run{pieces: append(r.pieces[:0], b), first: pkt, p: *p, total: len(pkt), partial: partial, trusted: partial}
 	if !joinable(pkt, p) {
 		return false
 	}
@@ -150,9 +151,6 @@ func joinable(pkt []byte, p *Packet) bool {
 	return upper[tcpFlags]&^(tcpPSH|tcpFIN|tcpECE) == tcpACK
 }
 
-// validHeader4 verifies the checksum of an IPv4 header without options.
-func validHeader4(pkt []byte) bool { return fold(sum(0, pkt[:headerLen4])) == 0xffff }
-
 // joins says whether a packet of the same flow continues the run. What its headers share with those of the first packet,
 // which is joinable, makes it joinable too. Checksums are verified last, and the first packet's only once another would
 // join it.
@@ -165,7 +163,7 @@ func (r *run) joins(pkt []byte, p *Packet, partial bool) bool {
 		return false
 	}
 	if !r.trusted {
-		r.trusted = VerifyChecksum(r.p, r.pieces[0][VirtioLen:])
+		r.trusted = VerifyChecksum(r.p, r.first)
 	}
 	return r.trusted && (partial || VerifyChecksum(*p, pkt))
 }
@@ -181,7 +179,7 @@ const (
 // label, DF; no packet is a fragment. Identifications count up; under DF, where they mean nothing (RFC 6864, section 4.1),
 // they may also stay the same.
 func (r *run) sameIP(pkt []byte) bool {
-	first := r.pieces[0][VirtioLen:]
+	first := r.first
 	differ := binary.BigEndian.Uint64(first) ^ binary.BigEndian.Uint64(pkt)
 	if r.p.Version == 6 {
 		return differ&^length6 == 0
@@ -199,7 +197,7 @@ func (r *run) sameIP(pkt []byte) bool {
 // sameTCP compares what TCP headers must say alike: acknowledgement, header length, reserved bits, flags other than FIN
 // and PSH, window, urgent pointer, options. The sequence number follows the run's.
 func (r *run) sameTCP(pkt []byte) bool {
-	first, tcp := r.pieces[0][VirtioLen+r.p.Upper:], pkt[r.p.Upper:r.header]
+	first, tcp := r.first[r.p.Upper:], pkt[r.p.Upper:r.header]
 	differ := binary.BigEndian.Uint64(first[tcpAckSeq:]) ^ binary.BigEndian.Uint64(tcp[tcpAckSeq:])
 	return differ&^finAndPSH == 0 && binary.BigEndian.Uint32(tcp[tcpSeq:]) == r.nextSeq &&
 		bytes.Equal(first[tcpUrgent:len(tcp)], tcp[tcpUrgent:])
@@ -225,25 +223,24 @@ func (r *run) join(pkt []byte) bool {
 // anew: the sender's field is not trusted.
 func (r *run) finish() {
 	var h VirtioHeader
-	pkt := r.pieces[0][VirtioLen:]
 	if len(r.pieces) > 1 {
 		h = VirtioHeader{GSOType: r.gsoType(), GSOSize: uint16(r.gso), HdrLen: uint16(r.header)}
-		r.patch(pkt)
+		r.patch()
 	}
 	if len(r.pieces) > 1 || r.partial {
 		h.Flags = VirtioNeedsCsum
 		h.CsumStart = uint16(r.p.Upper)
 		h.CsumOffset = uint16(checksumOffset(r.p.Protocol))
-		putPartial(r.p, pkt)
+		putPartial(r.p, r.first)
 	}
 	h.Put(r.pieces[0])
 }
 
 // patch makes the first packet's headers those of the whole run.
-func (r *run) patch(pkt []byte) {
+func (r *run) patch() {
 	r.p.Total = r.total
-	putTotal(pkt, r.total)
-	if upper := pkt[r.p.Upper:]; r.p.Protocol == TCP {
+	putTotal(r.first, r.total)
+	if upper := r.first[r.p.Upper:]; r.p.Protocol == TCP {
 		upper[tcpFlags] |= r.flags
 	} else {
 		putLengthUDP(upper, r.total-r.p.Upper)

@@ -45,34 +45,38 @@ func isExtension(p Protocol) bool {
 
 // Parse reads the IP packet at the start of b. Bytes of b behind Packet.Total are no part of it. The IPv4 header
 // checksum is not checked here. A packet that is refused is dropped: nothing about it can be decided.
-func Parse(b []byte) (Packet, error) {
-	if len(b) == 0 {
-		return Packet{}, errTruncated
+func Parse(b []byte) (p Packet, err error) {
+	switch {
+	case len(b) == 0:
+		err = errTruncated
+	case b[0]>>4 == 4:
+		err = p.parse4(b)
+	case b[0]>>4 == 6:
+		err = p.parse6(b)
+	default:
+		err = errVersion
 	}
-	switch b[0] >> 4 {
-	case 4:
-		return parse4(b)
-	case 6:
-		return parse6(b)
+	if err != nil {
+		return Packet{}, err
 	}
-	return Packet{}, errVersion
+	return p, nil
 }
 
 // parse4 reads an IPv4 packet (RFC 791, section 3.1).
-func parse4(b []byte) (Packet, error) {
+func (p *Packet) parse4(b []byte) error {
 	if len(b) < headerLen4 {
-		return Packet{}, errTruncated
+		return errTruncated
 	}
-	p := Packet{Version: 4, Total: int(binary.BigEndian.Uint16(b[ip4Total:])), Upper: int(b[0]&0xf) * 4}
+	p.Version, p.Total, p.Upper = 4, int(binary.BigEndian.Uint16(b[ip4Total:])), int(b[0]&0xf)*4
 	if p.Upper < headerLen4 || p.Total < p.Upper {
-		return Packet{}, errMalformed
+		return errMalformed
 	}
 	if p.Total > len(b) {
-		return Packet{}, errTruncated
+		return errTruncated
 	}
 	p.Extended = p.Upper > headerLen4
 	if err := checkOptions4(b[headerLen4:p.Upper]); err != nil {
-		return Packet{}, err
+		return err
 	}
 	place := binary.BigEndian.Uint16(b[ip4Place:])
 	p.DontFragment = place&dontFragment != 0
@@ -80,12 +84,12 @@ func parse4(b []byte) (Packet, error) {
 	p.FragmentOffset = int(place&fragmentOffset) * 8
 	p.Fragment = p.MoreFragments || p.FragmentOffset > 0
 	if p.FragmentOffset+p.Total-p.Upper > maxTotal {
-		return Packet{}, errMalformed
+		return errMalformed
 	}
 	p.Src = netip.AddrFrom4([4]byte(b[ip4Src:ip4Dst]))
 	p.Dst = netip.AddrFrom4([4]byte(b[ip4Dst:headerLen4]))
 	p.classify(b, Protocol(b[ip4Protocol]))
-	return p, nil
+	return nil
 }
 
 // checkOptions4 walks the options (RFC 791, section 3.1) and refuses source routes, which would carry the packet past
@@ -111,24 +115,23 @@ func checkOptions4(options []byte) error {
 
 // parse6 reads an IPv6 packet (RFC 8200, section 3). Jumbograms (RFC 2675) are malformed here: no link of ours is that
 // wide.
-func parse6(b []byte) (Packet, error) {
+func (p *Packet) parse6(b []byte) error {
 	if len(b) < headerLen6 {
-		return Packet{}, errTruncated
+		return errTruncated
 	}
-	p := Packet{
-		Version: 6, Total: headerLen6 + int(binary.BigEndian.Uint16(b[ip6Length:])), Upper: headerLen6, DontFragment: true,
-	}
+	p.Version, p.Total, p.Upper = 6, headerLen6+int(binary.BigEndian.Uint16(b[ip6Length:])), headerLen6
+	p.DontFragment = true
 	if p.Total > len(b) {
-		return Packet{}, errTruncated
+		return errTruncated
 	}
 	p.Src = netip.AddrFrom16([16]byte(b[ip6Src:ip6Dst]))
 	p.Dst = netip.AddrFrom16([16]byte(b[ip6Dst:headerLen6]))
 	protocol, err := p.walk6(b[:p.Total], Protocol(b[ip6Next]))
 	if err != nil {
-		return Packet{}, err
+		return err
 	}
 	p.classify(b, protocol)
-	return p, nil
+	return nil
 }
 
 // walk6 follows the extension headers from p.Upper on and moves it behind them. It returns the upper-layer protocol, or

@@ -32,14 +32,7 @@ func TestStop(t *testing.T) {
 				t.Fatal(err)
 			}
 			configure(t, d, 1420, "10.90.0.1/24")
-			result := make(chan error)
-			go func() {
-				_, err := d.ReadFrame(make([]byte, maxFrame))
-				result <- err
-			}()
-			for !space.Waits("ReadFrame") {
-				runtime.Gosched()
-			}
+			result := waitingRead(d)
 			for range 2 {
 				d.Stop()
 			}
@@ -74,10 +67,8 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// TestGone deletes the interface under a read that waits.
-func TestGone(t *testing.T) {
-	space.Enter(t, space.TUN)
-	d := openUp(t, 1420, "10.90.0.1/24")
+// waitingRead begins a read, and gives its end.
+func waitingRead(d *Device) chan error {
 	result := make(chan error)
 	go func() {
 		_, err := d.ReadFrame(make([]byte, maxFrame))
@@ -86,6 +77,14 @@ func TestGone(t *testing.T) {
 	for !space.Waits("ReadFrame") {
 		runtime.Gosched()
 	}
+	return result
+}
+
+// TestGone deletes the interface under a read that waits.
+func TestGone(t *testing.T) {
+	space.Enter(t, space.TUN)
+	d := openUp(t, 1420, "10.90.0.1/24")
+	result := waitingRead(d)
 	link, err := netlink.LinkByName("tun0")
 	if err != nil {
 		t.Fatal(err)

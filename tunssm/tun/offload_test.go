@@ -158,11 +158,47 @@ func stream(t *testing.T, mtu int, listen string, addresses [2]string) *traffic 
 	return w
 }
 
-// TestUDPSuperFrames sends with UDP_SEGMENT into the TUN: USO hands the run over as one frame.
+// TestUDPSuperFrames sends with UDP_SEGMENT into the TUN: USO hands the run over as one frame, and a kernel without it (Linux
+// 6.2) each datagram in one.
 func TestUDPSuperFrames(t *testing.T) {
 	const segment, count = 1200, 20
-	space.Enter(t, space.TUN)
-	d := openUp(t, 1420, "10.90.0.1/24")
+	for name, want := range map[string]struct {
+		kind   byte
+		frames int
+	}{
+		"USO": {unix.VIRTIO_NET_HDR_GSO_UDP_L4, 1}, "without": {unix.VIRTIO_NET_HDR_GSO_NONE, count},
+	} {
+		t.Run(name, func(t *testing.T) {
+			space.Enter(t, space.TUN)
+			if name == "without" {
+				const all = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_USO4 | unix.TUN_F_USO6
+				space.Refuse(t, unix.EINVAL, unix.SYS_IOCTL, map[int]uint32{1: unix.TUNSETOFFLOAD, 2: all})
+			}
+			d := openUp(t, 1420, "10.90.0.1/24")
+			if !d.Offload() {
+				t.Error("no offload")
+			}
+			sendRun(t, segment, count)
+			buf := make([]byte, maxFrame)
+			for i := range want.frames {
+				n, err := d.ReadFrame(buf)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if length := packet.VirtioLen + 28 + segment*count/want.frames; buf[1] != want.kind || n != length {
+					t.Errorf("frame %d: gso_type %d, %d bytes; want %d, %d", i, buf[1], n, want.kind, length)
+				}
+			}
+			if n, err := d.TryReadFrame(buf); n != 0 || err != nil {
+				t.Errorf("one more frame: %d bytes, %v", n, err)
+			}
+		})
+	}
+}
+
+// sendRun sends datagrams to 10.90.0.2 with one send.
+func sendRun(t *testing.T, segment, count int) {
+	t.Helper()
 	conn, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(10, 90, 0, 2), Port: 7})
 	if err != nil {
 		t.Fatal(err)
@@ -178,14 +214,5 @@ func TestUDPSuperFrames(t *testing.T) {
 	}
 	if _, err := conn.Write(make([]byte, segment*count)); err != nil {
 		t.Fatal(err)
-	}
-	buf := make([]byte, maxFrame)
-	n, err := d.ReadFrame(buf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const udpL4 = unix.VIRTIO_NET_HDR_GSO_UDP_L4
-	if want := packet.VirtioLen + 28 + segment*count; buf[1] != udpL4 || n != want {
-		t.Errorf("gso_type %d, %d bytes; want %d, %d (USO needs Linux 6.2)", buf[1], n, udpL4, want)
 	}
 }

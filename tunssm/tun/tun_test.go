@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 
@@ -126,6 +127,51 @@ func TestEcho(t *testing.T) {
 	}
 }
 
+// TestPieces: a frame is one wherever it is cut, in any number of pieces, and what is read without waiting is there or not.
+func TestPieces(t *testing.T) {
+	for name, flags := range map[string]uint16{"virtio-net header": unix.IFF_VNET_HDR, "plain": 0} {
+		t.Run(name, func(t *testing.T) {
+			space.Enter(t, space.TUN)
+			d, err := open("tun0", flags|unix.IFF_TUN|unix.IFF_NO_PI)
+			if err != nil {
+				t.Fatal(err)
+			}
+			configure(t, d, 1420, "10.90.0.1/24")
+			buf := make([]byte, maxFrame)
+			if n, err := d.TryReadFrame(buf); n != 0 || err != nil {
+				t.Fatalf("read %d bytes, %v, before anything was sent", n, err)
+			}
+			request := echo("10.90.0.2", "10.90.0.1", 5)
+			several := [][]byte{request[:packet.VirtioLen], nil, request[packet.VirtioLen:12], request[12:40], {}, request[40:]}
+			single := [][]byte{request[:packet.VirtioLen]}
+			for i := range request[packet.VirtioLen:] {
+				single = append(single, request[packet.VirtioLen+i:][:1])
+			}
+			many := slices.Insert(slices.Clone(single), 1, make([][]byte, 2*fewPieces)...)
+			for i, pieces := range [][][]byte{{request}, {request[:packet.VirtioLen], request[packet.VirtioLen:]}, several, single, many} {
+				if err := d.WriteFrame(pieces...); err != nil {
+					t.Fatalf("%d: %v", i, err)
+				}
+				n, err := d.TryReadFrame(buf)
+				if err != nil || n != len(request) || !isReply(buf[:n], 5) {
+					t.Errorf("%d: read %x, %v; want the echo reply", i, buf[:n], err)
+				}
+			}
+			write := func() {
+				if err := d.WriteFrame(several...); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := d.TryReadFrame(buf); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if allocs := testing.AllocsPerRun(200, write); allocs != 0 {
+				t.Errorf("%v allocations a write in pieces and a read", allocs)
+			}
+		})
+	}
+}
+
 // TestSilentOnUp compares with an interface brought up as the kernel would have it, which solicits routers.
 func TestSilentOnUp(t *testing.T) {
 	space.Enter(t, space.TUN)
@@ -218,6 +264,7 @@ func TestMalformedFrames(t *testing.T) {
 	}{
 		{"empty", nil, ErrShort},
 		{"header only", make([]byte, packet.VirtioLen), ErrShort},
+		{"less than a header", make([]byte, packet.VirtioLen-1), ErrShort},
 		{"neither IPv4 nor IPv6", notIP, unix.EINVAL},
 		{"unknown segmentation", header(0, 77, 0, 100), unix.EINVAL},
 		{"segments of nothing", header(1, unix.VIRTIO_NET_HDR_GSO_TCPV4, 40, 0, 20, 16), unix.EINVAL},
@@ -227,6 +274,15 @@ func TestMalformedFrames(t *testing.T) {
 		if err := d.WriteFrame(c.frame); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
+	}
+	if err := d.WriteFrame(); !errors.Is(err, ErrShort) {
+		t.Errorf("no piece: %v, want ErrShort", err)
+	}
+	if err := d.WriteFrame([]byte{0}, make([]byte, 100)); !errors.Is(err, ErrShort) {
+		t.Errorf("a header in two pieces: %v, want ErrShort", err)
+	}
+	if err := d.WriteFrame(make([]byte, packet.VirtioLen), nil); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("nothing behind the header: %v, want EINVAL", err)
 	}
 	if _, err := d.ReadFrame(make([]byte, maxFrame-1)); !errors.Is(err, ErrShort) {
 		t.Errorf("short buffer: %v, want ErrShort", err)

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ssmnet/cmd/e2e/space"
+	"ssmnet/packet"
 )
 
 // TestPortTaken: by one of ours, by an IPv4-only socket, and ports that are not for everybody.
@@ -147,4 +149,34 @@ func TestStop(t *testing.T) {
 		t.Errorf("%d descriptors, %d before", after, before)
 	}
 	listenOn(t, c.LocalPort()) // the port is free again
+}
+
+// TestStopSending: a Send that waits for room in the socket is woken, too, and says so of each element that is left.
+func TestStopSending(t *testing.T) {
+	inFirst, inSecond := veth(t)
+	inSecond()
+	to := listenOn(t, 0)
+	inFirst()
+	space.Run(t, "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "8kbit", "burst", "2000", "limit", "100m")
+	c := listenOn(t, 0)
+	d := datagrams(frames(44, 1452, 1452), 1452, netip.AddrPortFrom(netip.MustParseAddr("10.77.0.2"), to.LocalPort()))
+	const elements = 200 // far more than the send buffer takes
+	batch := slices.Repeat([]packet.Datagrams{d}, elements)
+	refusals := make(chan int)
+	go func() {
+		n := 0
+		c.Send(batch, func(i int, err error) {
+			if n++; !errors.Is(err, net.ErrClosed) {
+				t.Errorf("element %d: %v, want net.ErrClosed", i, err)
+			}
+		})
+		refusals <- n
+	}()
+	for !space.Waits("Send") {
+		runtime.Gosched()
+	}
+	c.Stop()
+	if n := <-refusals; n == 0 || n == elements {
+		t.Errorf("%d of %d elements were refused", n, elements)
+	}
 }

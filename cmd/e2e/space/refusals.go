@@ -3,6 +3,7 @@ package space
 import (
 	"runtime"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,3 +48,28 @@ func cover(t testing.TB, source, dir, kind string, flags uintptr) {
 		t.Fatalf("mount on %s: %v", dir, err)
 	}
 }
+
+// Refuse has the kernel refuse the thread a system call with these arguments, for good, as an older kernel or other hardware
+// would.
+func Refuse(t testing.TB, refusal unix.Errno, call uint32, args map[int]uint32) {
+	t.Helper()
+	runtime.LockOSThread()
+	load := func(offset int) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: uint32(offset)}
+	}
+	const number, firstArg = 0, 16 // of struct seccomp_data; the lower half of an argument comes first
+	program := []unix.SockFilter{load(number), {Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: call, Jt: 1}, allow}
+	for i, value := range args {
+		program = append(program, load(firstArg+8*i), unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: value, Jt: 1}, allow)
+	}
+	program = append(program, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(refusal)})
+	filter := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&filter)), 0, 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var allow = unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW}
