@@ -5,6 +5,7 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -25,6 +26,7 @@ type Options struct {
 	Interface    string
 	Adopt        bool // where an interface of that name is there to stay, it is meant
 	Port         uint16
+	Queues       int      // of the interface, and sockets on the port; 0: one
 	MTU          int      // 0: the underlay's towards the KDCs, less overhead
 	KDCs         []string // HOST:PORT
 	AcceptRoutes bool     // install offered routes of which nothing is decided
@@ -47,8 +49,8 @@ type Host struct {
 	journal       *undo.Journal
 	control       func(network, address string, c syscall.RawConn) error
 	log           *slog.Logger
-	device        *tun.Device
-	socket        *udp.Conn
+	queues        []*tun.Queue
+	sockets       []*udp.Conn // as many
 	watcher       *route.Watcher
 	sink          *bench.Sink // nil: none is wanted
 	gateway
@@ -77,18 +79,22 @@ func Open(ctx context.Context, o Options) (h *Host, err error) {
 	}()
 	h = &Host{name: o.Interface, mtu: o.MTU, accept: o.AcceptRoutes, force: o.Force, journal: o.Journal,
 		control: o.Control, log: o.Log, gateway: gateway{masquerade: o.Masquerade}, decided: o.Decided}
-	if h.socket, err = udp.Listen(o.Port); err != nil {
+	if h.sockets, err = udp.Listen(o.Port, max(1, o.Queues)); err != nil {
 		return nil, err
 	}
-	closers = append(closers, h.socket)
+	for _, s := range h.sockets {
+		closers = append(closers, s)
+	}
 	if h.mtu == 0 {
 		h.mtu = defaultMTU(ctx, o.KDCs)
 	}
 	h.adopts = o.Adopt && route.Persistent(h.name)
-	if h.device, err = h.open(); err != nil {
+	if h.queues, err = h.open(len(h.sockets)); err != nil {
 		return nil, err
 	}
-	closers = append(closers, h.device)
+	for _, q := range h.queues {
+		closers = append(closers, q)
+	}
 	if h.index, err = route.Index(h.name); err != nil {
 		return nil, err
 	}
@@ -101,20 +107,26 @@ func Open(ctx context.Context, o Options) (h *Host, err error) {
 	return h, nil
 }
 
-// open makes the interface, or attaches to one that is there to stay, as it was found is on record.
-func (h *Host) open() (*tun.Device, error) {
+// open makes the interface, or attaches to one that is there to stay, as it was found is on record. Such a one has one
+// queue: another program could attach to more of them, unnoticed.
+func (h *Host) open(queues int) ([]*tun.Queue, error) {
 	if !h.adopts {
-		return tun.Open(h.name)
+		return tun.Open(h.name, queues)
+	}
+	if queues > 1 {
+		return nil, fmt.Errorf("%w: %s was made to stay, with one queue; choose another with --interface, or --queues 1",
+			tun.ErrTaken, h.name)
 	}
 	if err := route.Adopt(h.journal, h.name, h.mtu); err != nil {
 		return nil, err
 	}
-	return tun.Attach(h.name)
+	q, err := tun.Attach(h.name)
+	return []*tun.Queue{q}, err
 }
 
 // Edge is the host as the SSM has it.
 func (h *Host) Edge() tunssm.Host {
-	return tunssm.Host{TUN: h.device, UDP: h.socket, Route: h, Dial: newDialer(h.dial).Dial, MTU: h.mtu}
+	return tunssm.Host{TUN: h.queues[0], UDP: h.sockets[0], Route: h, Dial: newDialer(h.dial).Dial, MTU: h.mtu}
 }
 
 // Run runs the SSM that has the host's Edge, keeps the interface meanwhile as it has set it up, and puts back at the end

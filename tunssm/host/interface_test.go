@@ -16,15 +16,15 @@ import (
 )
 
 // openTUN makes tun0 in a network namespace of the test's own thread, which ends with it.
-func openTUN(t *testing.T) *tun.Device {
+func openTUN(t *testing.T) *tun.Queue {
 	t.Helper()
 	space.Enter(t, space.TUN)
-	device, err := tun.Open("tun0")
+	queues, err := tun.Open("tun0", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { device.Close() })
-	return device
+	t.Cleanup(func() { queues[0].Close() })
+	return queues[0]
 }
 
 // connect joins the host to a network by a bridge of that name, and gives how to leave it.

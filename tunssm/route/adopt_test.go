@@ -108,7 +108,7 @@ func TestAdopt(t *testing.T) {
 func use(t *testing.T, j *undo.Journal, steps int) {
 	t.Helper()
 	addresses := space.Prefixes("100.80.0.2/32", "fd80::2/128", "10.9.0.3/32")
-	var device *tun.Device
+	var device *tun.Queue
 	for _, step := range []func() error{
 		func() error { return Adopt(j, "tun9", 1420) },
 		func() (err error) { device, err = tun.Attach("tun9"); return err },

@@ -12,14 +12,14 @@ import (
 	"ssmnet/tunssm/tun"
 )
 
-func openTUN(t testing.TB, name string) *tun.Device {
+func openTUN(t testing.TB, name string) *tun.Queue {
 	t.Helper()
-	d, err := tun.Open(name)
+	queues, err := tun.Open(name, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { d.Close() })
-	return d
+	t.Cleanup(func() { queues[0].Close() })
+	return queues[0]
 }
 
 func TestRoutes(t *testing.T) {

@@ -19,7 +19,8 @@ import (
 // TestStop looks at a read that waits, one that comes later, and what is left after Close: of an interface of our own
 // nothing, and one that was made to stay.
 func TestStop(t *testing.T) {
-	for name, open := range map[string]func(string) (*Device, error){"own": Open, "made to stay": Attach} {
+	own := func(name string) (*Queue, error) { return openOne(t, name), nil }
+	for name, open := range map[string]func(string) (*Queue, error){"own": own, "made to stay": Attach} {
 		t.Run(name, func(t *testing.T) {
 			defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 			space.Enter(t, space.TUN)
@@ -68,7 +69,7 @@ func TestStop(t *testing.T) {
 }
 
 // waitingRead begins a read, and gives its end.
-func waitingRead(d *Device) chan error {
+func waitingRead(d *Queue) chan error {
 	result := make(chan error)
 	go func() {
 		_, err := d.ReadFrame(make([]byte, maxFrame))
@@ -123,7 +124,7 @@ func TestRefusals(t *testing.T) {
 		want         error
 		says         []string
 	}{
-		{"another TUN", "tun0", taken(func() (io.Closer, error) { return Open("tun0") }), ErrTaken,
+		{"another TUN", "tun0", taken(func() (io.Closer, error) { return openOne(t, "tun0"), nil }), ErrTaken,
 			[]string{"tun0", "--interface"}},
 		{"persistent TUN", "tun0", taken(func() (io.Closer, error) {
 			return nil, netlink.LinkAdd(&netlink.Tuntap{
@@ -145,7 +146,7 @@ func TestRefusals(t *testing.T) {
 			if c.before != nil {
 				c.before(t)
 			}
-			d, err := Open(c.ifname)
+			d, err := Open(c.ifname, 1)
 			if !errors.Is(err, c.want) {
 				t.Fatalf("Open = %v, %v; want %v", d, err, c.want)
 			}
@@ -168,7 +169,7 @@ func TestAttach(t *testing.T) {
 	if err := netlink.LinkAdd(made); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open("tun0"); !errors.Is(err, ErrTaken) {
+	if _, err := Open("tun0", 1); !errors.Is(err, ErrTaken) {
 		t.Errorf("Open: %v, want ErrTaken", err)
 	}
 	for range 2 {

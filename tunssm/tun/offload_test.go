@@ -28,7 +28,7 @@ type traffic struct {
 }
 
 // carry moves frames from one device to the other until either is stopped.
-func (w *traffic) carry(t *testing.T, from, to *Device) {
+func (w *traffic) carry(t *testing.T, from, to *Queue) {
 	buf := make([]byte, maxFrame)
 	for {
 		n, err := from.ReadFrame(buf)

@@ -15,7 +15,10 @@
 //
 // A read waits in its own thread (package raw). Stop wakes it for good; Close follows once nobody reads or writes any more.
 //
-// The interface lives as long as the Device: Close, or the end of the process, deletes it with its addresses and
+// An interface has one queue, or several: then the kernel hands the packets of one flow to one queue, the one that its
+// packets in the other direction were last written to, or else one that it chooses by a hash of the flow.
+//
+// The interface lives as long as its queues: closing the last, or the end of the process, deletes it with its addresses and
 // routes. One that was there before, and that Attach has attached to, stays, with all that was changed of it.
 package tun
 
@@ -40,46 +43,67 @@ const (
 	clonePath = "/dev/net/tun"
 )
 
-// Device is one TUN interface. One goroutine reads at a time; any number write.
-type Device struct {
+// Queue is one of a TUN interface's. One goroutine reads at a time; any number write.
+type Queue struct {
 	name    string
 	raw     *raw.Descriptor
 	offload bool // frames carry a virtio-net header on the wire to the kernel
 }
 
-// Open creates the TUN interface name, down and without addresses, in the calling thread's network namespace. It never
-// takes over an interface that exists. Errors are ErrName, ErrTaken, ErrPrivilege, ErrNoTUN, or what the kernel said.
-func Open(name string) (*Device, error) {
+// Open creates the TUN interface name with so many queues, down and without addresses, in the calling thread's network
+// namespace. It never takes over an interface that exists. Errors are ErrName, ErrTaken, ErrPrivilege, ErrNoTUN, or what the
+// kernel said.
+func Open(name string, queues int) ([]*Queue, error) {
 	if !validName(name) {
 		return nil, fmt.Errorf("%w: %q; give 1 to 15 letters, digits, '.', '_' or '-' with --interface", ErrName, name)
 	}
-	return openEither(name, unix.IFF_TUN_EXCL)
+	var several uint16
+	if queues > 1 {
+		several = unix.IFF_MULTI_QUEUE
+	}
+	first, err := openEither(name, several|unix.IFF_TUN_EXCL)
+	if err != nil {
+		return nil, err
+	}
+	all := []*Queue{first}
+	for len(all) < queues {
+		q, err := openEither(name, several)
+		if err != nil {
+			for _, q := range all {
+				q.Close()
+			}
+			return nil, err
+		}
+		all = append(all, q)
+	}
+	return all, nil
 }
 
 // Attach attaches to the TUN interface name that somebody has made to stay (`ip tuntap add`), of one queue; where there
 // is none it makes one. The error is ErrTaken while another program is attached to it.
-func Attach(name string) (*Device, error) {
+func Attach(name string) (*Queue, error) {
 	if !validName(name) {
 		return nil, fmt.Errorf("%w: %q", ErrName, name)
 	}
-	d, err := openEither(name, 0)
+	q, err := openEither(name, 0)
 	if errors.Is(err, ErrTaken) {
 		return nil, fmt.Errorf("%w: another program uses %s; choose another with --interface", ErrTaken, name)
 	}
-	return d, err
+	return q, err
 }
 
 // openEither does without a virtio-net header where the kernel has none.
-func openEither(name string, flags uint16) (*Device, error) {
-	d, err := open(name, flags|unix.IFF_TUN|unix.IFF_NO_PI|unix.IFF_VNET_HDR)
+func openEither(name string, flags uint16) (*Queue, error) {
+	flags |= unix.IFF_TUN | unix.IFF_NO_PI
+	q, err := open(name, flags|unix.IFF_VNET_HDR)
 	if errors.Is(err, unix.EINVAL) {
-		return open(name, flags|unix.IFF_TUN|unix.IFF_NO_PI)
+		return open(name, flags)
 	}
-	return d, err
+	return q, err
 }
 
-// open makes or finds the interface with the given flags.
-func open(name string, flags uint16) (*Device, error) {
+// open makes or finds the interface with the given flags, and attaches a queue to it.
+func open(name string, flags uint16) (*Queue, error) {
 	fd, err := unix.Open(clonePath, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, openError(name, err)
@@ -93,16 +117,16 @@ func open(name string, flags uint16) (*Device, error) {
 		unix.Close(fd)
 		return nil, openError(name, err)
 	}
-	d := &Device{name: name, offload: flags&unix.IFF_VNET_HDR != 0}
-	if d.offload {
+	q := &Queue{name: name, offload: flags&unix.IFF_VNET_HDR != 0}
+	if q.offload {
 		err = setOffload(fd)
 	}
 	if err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("tun: set up %s: %w", name, err)
 	}
-	d.raw, err = raw.New(fd)
-	return d, err
+	q.raw, err = raw.New(fd)
+	return q, err
 }
 
 // setOffload has the kernel hand over partial checksums and super-packets; those of UDP where it can.
@@ -142,62 +166,62 @@ func validName(name string) bool {
 }
 
 // Name is the interface's name.
-func (d *Device) Name() string { return d.name }
+func (q *Queue) Name() string { return q.name }
 
 // Offload says whether the kernel exchanges partial checksums and super-packets with us.
-func (d *Device) Offload() bool { return d.offload }
+func (q *Queue) Offload() bool { return q.offload }
 
 // ReadFrame waits for one frame and puts it into b, which has at least maxFrame bytes: the kernel would cut a longer
 // packet without saying so. Errors: ErrShort, ErrClosed after Stop, ErrGone when the interface was deleted.
-func (d *Device) ReadFrame(b []byte) (int, error) {
+func (q *Queue) ReadFrame(b []byte) (int, error) {
 	for {
-		n, err := d.TryReadFrame(b)
+		n, err := q.TryReadFrame(b)
 		if n > 0 || err != nil {
 			return n, err
 		}
-		if err := d.raw.Wait(unix.POLLIN); err != nil {
-			return 0, d.readError(err)
+		if err := q.raw.Wait(unix.POLLIN); err != nil {
+			return 0, q.readError(err)
 		}
 	}
 }
 
 // TryReadFrame is ReadFrame without waiting: where there is no frame now it returns 0 and no error.
-func (d *Device) TryReadFrame(b []byte) (int, error) {
+func (q *Queue) TryReadFrame(b []byte) (int, error) {
 	if len(b) < maxFrame {
 		return 0, ErrShort
 	}
 	skip := 0
-	if !d.offload {
+	if !q.offload {
 		skip = packet.VirtioLen
 		clear(b[:packet.VirtioLen])
 	}
-	n, err := d.raw.Read(b[skip:])
+	n, err := q.raw.Read(b[skip:])
 	switch {
 	case err == nil:
 		return skip + n, nil
 	case err == unix.EAGAIN:
 		return 0, nil
 	}
-	return 0, d.readError(err)
+	return 0, q.readError(err)
 }
 
 // readError: a TUN has none of its own but EFAULT or EBADFD, by the moment the interface went.
-func (d *Device) readError(err error) error {
+func (q *Queue) readError(err error) error {
 	if err == net.ErrClosed {
 		return ErrClosed
 	}
-	return d.gone(err)
+	return q.gone(err)
 }
 
 // WriteFrame hands one frame, given in pieces, to the kernel as a received packet. The first piece begins with the whole
 // virtio-net header. It never changes or keeps them. An error that is neither ErrClosed, after Close, nor ErrGone concerns
 // this frame alone: the kernel found it malformed (EINVAL, EFAULT) or the interface is down (EIO).
-func (d *Device) WriteFrame(pieces ...[]byte) error {
+func (q *Queue) WriteFrame(pieces ...[]byte) error {
 	if len(pieces) == 0 || len(pieces[0]) < packet.VirtioLen || len(pieces) == 1 && len(pieces[0]) == packet.VirtioLen {
 		return ErrShort
 	}
 	first := pieces[0]
-	if !d.offload {
+	if !q.offload {
 		if [packet.VirtioLen]byte(first) != ([packet.VirtioLen]byte{}) {
 			return ErrOffload
 		}
@@ -208,12 +232,12 @@ func (d *Device) WriteFrame(pieces ...[]byte) error {
 	for _, p := range pieces[1:] {
 		vector = appendPiece(vector, p)
 	}
-	_, err := d.raw.Write(vector)
+	_, err := q.raw.Write(vector)
 	switch err {
 	case net.ErrClosed:
 		return ErrClosed
 	case unix.EBADFD:
-		return d.gone(err)
+		return q.gone(err)
 	}
 	return err
 }
@@ -227,11 +251,11 @@ func appendPiece(vector []unix.Iovec, p []byte) []unix.Iovec {
 	return append(vector, v)
 }
 
-func (d *Device) gone(err error) error { return fmt.Errorf("%w: %s (%v)", ErrGone, d.name, err) }
+func (q *Queue) gone(err error) error { return fmt.Errorf("%w: %s (%v)", ErrGone, q.name, err) }
 
 // Stop wakes ReadFrame, which fails with ErrClosed from then on. Any goroutine may call it, at any time.
-func (d *Device) Stop() { d.raw.Stop() }
+func (q *Queue) Stop() { q.raw.Stop() }
 
-// Close, once nobody reads or writes any more, deletes the interface, or leaves one that was attached to. Closing twice does
-// nothing more.
-func (d *Device) Close() error { return d.raw.Close() }
+// Close, once nobody reads or writes any more, gives the queue up: with the last one goes the interface, unless it was
+// attached to. Closing twice does nothing more.
+func (q *Queue) Close() error { return q.raw.Close() }

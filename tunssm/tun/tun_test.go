@@ -18,17 +18,25 @@ import (
 )
 
 // openUp opens tun0 in the thread's namespace, configured and up.
-func openUp(t testing.TB, mtu int, addresses ...string) *Device {
+func openUp(t testing.TB, mtu int, addresses ...string) *Queue {
 	t.Helper()
-	d, err := Open("tun0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := openOne(t, "tun0")
 	configure(t, d, mtu, addresses...)
 	return d
 }
 
-func configure(t testing.TB, d *Device, mtu int, addresses ...string) {
+// openOne opens an interface of one queue.
+func openOne(t testing.TB, name string) *Queue {
+	t.Helper()
+	queues, err := Open(name, 1)
+	if err != nil || len(queues) != 1 {
+		t.Fatalf("%d queues, %v", len(queues), err)
+	}
+	t.Cleanup(func() { queues[0].Close() })
+	return queues[0]
+}
+
+func configure(t testing.TB, d *Queue, mtu int, addresses ...string) {
 	t.Helper()
 	t.Cleanup(func() { d.Close() })
 	var prefixes []netip.Prefix
@@ -176,11 +184,7 @@ func TestPieces(t *testing.T) {
 func TestSilentOnUp(t *testing.T) {
 	space.Enter(t, space.TUN)
 	silent := openUp(t, 1420, "10.90.0.1/24", "fd90::1/64")
-	chatty, err := Open("tun1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer chatty.Close()
+	chatty := openOne(t, "tun1")
 	link, err := netlink.LinkByName("tun1")
 	if err != nil {
 		t.Fatal(err)

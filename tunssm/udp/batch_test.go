@@ -133,7 +133,7 @@ func TestBatches(t *testing.T) {
 // TestIPv4Only is the socket of a host without IPv6.
 func TestIPv4Only(t *testing.T) {
 	space.Enter(t)
-	c, err := listen(0, unix.AF_INET)
+	c, err := listen(0, unix.AF_INET, false)
 	if err != nil {
 		t.Fatal(err)
 	}

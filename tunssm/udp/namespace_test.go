@@ -30,14 +30,22 @@ func veth(t testing.TB) (inFirst, inSecond func()) {
 }
 
 // listenOn opens a socket in the thread's namespace for the time of the test.
-func listenOn(t testing.TB, port uint16) *Conn {
+func listenOn(t testing.TB, port uint16) *Conn { return shareOn(t, port, 1)[0] }
+
+// shareOn opens several that share the port.
+func shareOn(t testing.TB, port uint16, sockets int) []*Conn {
 	t.Helper()
-	c, err := Listen(port)
+	all, err := Listen(port, sockets)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
-	return c
+	for _, c := range all {
+		t.Cleanup(func() { c.Close() })
+	}
+	if len(all) != sockets {
+		t.Fatalf("%d sockets, want %d", len(all), sockets)
+	}
+	return all
 }
 
 // option reads a socket option.

@@ -8,6 +8,10 @@
 // One socket serves both families: IPv6 with IPV6_V6ONLY off, or IPv4 alone where the host has no IPv6. Addresses are
 // unmapped on the way out to callers and mapped on the way in.
 //
+// Where several sockets share the port, each receives the lanes (package packet) that are its index, modulo their number.
+// The kernel steers datagrams by that byte of theirs, so that frames of one lane stay in order. What is too short to have
+// it comes to the first. Any socket may send.
+//
 // A call waits in its own thread (package raw). Stop wakes it for good; Close follows once nobody uses the socket any more.
 //
 // # Don't fragment
@@ -62,18 +66,31 @@ type Conn struct {
 	singly   map[netip.Addr]struct{} // where it refuses to segment for good; maxSingly at most
 }
 
-// Listen binds port on all addresses of the calling thread's network namespace; 0 lets the kernel choose.
-// Errors are ErrTaken, ErrPrivilege, or what the kernel said.
-func Listen(port uint16) (*Conn, error) {
-	c, err := listen(port, unix.AF_INET6)
+// Listen binds port on all addresses of the calling thread's network namespace with so many sockets; 0 lets the kernel
+// choose the port. Errors are ErrTaken, ErrPrivilege, or what the kernel said.
+func Listen(port uint16, sockets int) ([]*Conn, error) {
+	first, err := listen(port, unix.AF_INET6, false)
 	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) { // no IPv6 here, or it is disabled
-		return listen(port, unix.AF_INET)
+		first, err = listen(port, unix.AF_INET, false)
 	}
-	return c, err
+	if err != nil {
+		return nil, err
+	}
+	all := []*Conn{first}
+	if sockets > 1 {
+		all, err = share(first, sockets)
+	}
+	if err != nil {
+		for _, c := range all {
+			c.Close()
+		}
+		return nil, err
+	}
+	return all, nil
 }
 
-func listen(port uint16, family int) (*Conn, error) {
-	fd, err := bind(port, family)
+func listen(port uint16, family int, shared bool) (*Conn, error) {
+	fd, err := bind(port, family, shared)
 	if err != nil {
 		return nil, err
 	}
@@ -96,8 +113,8 @@ func listen(port uint16, family int) (*Conn, error) {
 	return c, err
 }
 
-// bind opens a socket with its options and binds it.
-func bind(port uint16, family int) (int, error) {
+// bind opens a socket with its options and binds it; shared, where there is one of ours that shares the port.
+func bind(port uint16, family int, shared bool) (int, error) {
 	var address unix.Sockaddr = &unix.SockaddrInet6{Port: int(port)}
 	if family == unix.AF_INET {
 		address = &unix.SockaddrInet4{Port: int(port)}
@@ -106,7 +123,11 @@ func bind(port uint16, family int) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("udp: open a socket: %w", err)
 	}
-	if err = setOptions(fd, family); err == nil {
+	err = setOptions(fd, family)
+	if err == nil && shared {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	}
+	if err == nil {
 		err = unix.Bind(fd, address)
 	}
 	if err == nil {

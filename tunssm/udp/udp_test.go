@@ -38,7 +38,7 @@ func TestPortTaken(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			space.Enter(t)
 			port := c.occupy(t)
-			conn, err := Listen(port)
+			conn, err := Listen(port, 1)
 			if !errors.Is(err, c.want) {
 				t.Fatalf("Listen = %v, %v; want %v", conn, err, c.want)
 			}
@@ -66,6 +66,7 @@ func TestOptions(t *testing.T) {
 		{"IPV6_MTU_DISCOVER", unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DO},
 		{"UDP_GRO", unix.IPPROTO_UDP, unix.UDP_GRO, 1},
 		{"SO_RCVBUF", unix.SOL_SOCKET, unix.SO_RCVBUF, 2 * receiveBuffer}, // the kernel doubles it for its own use
+		{"SO_REUSEPORT", unix.SOL_SOCKET, unix.SO_REUSEPORT, 0},
 		{"SO_SNDBUF", unix.SOL_SOCKET, unix.SO_SNDBUF, 2 * sendBuffer},
 	} {
 		if got := option(t, c, o.level, o.number); got != o.want {
