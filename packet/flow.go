@@ -1,7 +1,9 @@
 package packet
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"net/netip"
 )
 
@@ -82,4 +84,18 @@ func (f Flow) String() string {
 		return fmt.Sprintf("%s %s > %s", f.Protocol, src, dst)
 	}
 	return fmt.Sprintf("%s %s > %s", f.Protocol, f.Src, f.Dst)
+}
+
+// Hash spreads flows evenly, and is the same for a flow and its replies. It does not withstand who wants flows to meet.
+func (f Flow) Hash() uint32 {
+	const one, two = 0x9e3779b97f4a7c15, 0xd1b54a32d192ed03 // odd, and otherwise of no meaning
+	mix := func(a, b uint64) uint64 {
+		high, low := bits.Mul64(a^one, b^two)
+		return high ^ low
+	}
+	end := func(a netip.Addr, port uint16) uint64 {
+		b := a.As16()
+		return mix(binary.NativeEndian.Uint64(b[:8])+uint64(port)*two, binary.NativeEndian.Uint64(b[8:]))
+	}
+	return uint32(mix(end(f.Src, f.SrcPort)+end(f.Dst, f.DstPort), uint64(f.Protocol)))
 }

@@ -262,3 +262,23 @@ func TestStrings(t *testing.T) {
 		}
 	}
 }
+
+// TestFlowHash: a flow and its replies have one hash, and flows spread over few queues evenly.
+func TestFlowHash(t *testing.T) {
+	for _, queues := range []uint32{2, 4, 8} {
+		count := make([]int, queues)
+		for i := range 1000 {
+			f := Flow{Protocol: TCP, Src: netip.AddrFrom4([4]byte{100, 80, 0, byte(i % 10)}), SrcPort: uint16(40000 + i/10),
+				Dst: netip.MustParseAddr("100.80.1.1"), DstPort: 443}
+			if f.Hash() != f.Reverse().Hash() {
+				t.Fatalf("%v and its replies differ", f)
+			}
+			count[f.Hash()%queues]++
+		}
+		for q, n := range count {
+			if mean := 1000 / int(queues); n < mean*2/3 || n > mean*4/3 {
+				t.Errorf("%d queues: queue %d has %d of 1000 flows", queues, q, n)
+			}
+		}
+	}
+}

@@ -97,8 +97,9 @@ func pathPair(t testing.TB) (out *outbound, in *inbound, host *void) {
 	}
 	a, _ := end(again(toB), again(toA), 1, 2)
 	b, _ := end(toA, toB, 2, 1)
-	host.to = newInbound(b)
-	return newOutbound(a), host.to, host
+	queues := []Queue{{host, host}}
+	host.to = newInbound(b, queues, 0)
+	return newOutbound(a, queues, 0), host.to, host
 }
 
 // step carries one frame all the way, as the loops do.

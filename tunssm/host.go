@@ -9,14 +9,24 @@ import (
 // Host is the edge between the SSM and the operating system. The Linux parts are in the folders tun, udp and route; the
 // fakes of the tests block on channels alone.
 type Host struct {
-	TUN   TUN
-	UDP   UDP
+	TUN   TUN     // the first queue, which is the acquirer's too
+	UDP   UDP     // the socket that goes with it
+	More  []Queue // further ones
 	Route Route
 	Dial  Dial // to a KDC
 	MTU   int  // of the TUN
 }
 
-// TUN is the interface that the host's packets pass through, as virtio-net frames: packet.VirtioLen bytes of header and
+// Queue is one queue of the interface with the socket that its frames travel through. The kernel hands the packets of one
+// flow to one queue; the number of the queue is the lane of its frames, by which the peer's kernel hands them to one socket.
+type Queue struct {
+	TUN TUN
+	UDP UDP
+}
+
+func (h *Host) queues() []Queue { return append([]Queue{{h.TUN, h.UDP}}, h.More...) }
+
+// TUN is a queue of the interface that the host's packets pass through, as virtio-net frames: packet.VirtioLen bytes of header and
 // an IP packet of up to 64 KiB.
 type TUN interface {
 	Name() string
@@ -35,7 +45,7 @@ type TUN interface {
 	Close() error
 }
 
-// UDP is the socket that frames travel through.
+// UDP is a socket that frames travel through.
 type UDP interface {
 	LocalPort() uint16
 	// Receive waits for datagrams and returns all that are there, up to a bound, borrowed until the next call. After Stop

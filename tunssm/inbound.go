@@ -1,6 +1,6 @@
 package tunssm
 
-// Inbound, network to TUN, in one goroutine:
+// Inbound, network to TUN, in one goroutine for each queue:
 //
 //  1. receive: datagrams, or runs of them that the kernel joined, as many as there are; none from a link-local address.
 //  2. parseHeaders, then session: by SPI. Nothing changes state yet.
@@ -22,6 +22,8 @@ import (
 // inbound carries frames from the network to the TUN. One goroutine owns it.
 type inbound struct {
 	*dataPath
+	queues  []Queue
+	lane    int            // which of them it receives from
 	now     time.Time      // of receiving the batch
 	frames  []packet.Frame // of one session, one behind the other
 	arrived int            // frames of the batch so far
@@ -30,7 +32,9 @@ type inbound struct {
 	reply   []byte
 }
 
-func newInbound(d *dataPath) *inbound { return &inbound{dataPath: d, reply: make([]byte, 0, 256)} }
+func newInbound(d *dataPath, queues []Queue, lane int) *inbound {
+	return &inbound{dataPath: d, queues: queues, lane: lane, reply: make([]byte, 0, 256)}
+}
 
 // run is the loop; it ends when the socket is closed.
 func (i *inbound) run(ctx context.Context) error {
@@ -51,7 +55,7 @@ func (i *inbound) run(ctx context.Context) error {
 
 // receive waits for datagrams, borrowed until the next call.
 func (i *inbound) receive() ([]packet.Datagrams, error) {
-	batch, err := i.host.UDP.Receive()
+	batch, err := i.queues[i.lane].UDP.Receive()
 	i.now = time.Now()
 	return batch, err
 }
@@ -247,7 +251,7 @@ func (i *inbound) checkInner(s *session, f *packet.Frame) (packet.Packet, bool) 
 func (i *inbound) hand(f *packet.Frame, p packet.Packet) {
 	frame := f.Bytes[packet.HeaderLen-packet.VirtioLen:][:packet.VirtioLen+p.Total]
 	partial := f.Flags&packet.FlagPartial != 0
-	if i.host.TUN.Offload() {
+	if i.queues[i.lane].TUN.Offload() {
 		if i.join.Full() {
 			i.writeTUN()
 		}
@@ -262,7 +266,7 @@ func (i *inbound) hand(f *packet.Frame, p packet.Packet) {
 	}
 	clear(frame[:packet.VirtioLen])
 	i.whole[0] = frame
-	i.writeFrame(i.whole[:])
+	i.write(i.whole[:])
 	i.counts.wrote(1, 1)
 }
 
@@ -274,9 +278,23 @@ func (i *inbound) writeTUN() {
 		if !ok {
 			break
 		}
-		i.writeFrame(pieces)
+		i.write(pieces)
 		writes++
 		packets += joined
 	}
 	i.counts.wrote(writes, packets)
+}
+
+// write writes one frame to the queue of its flow: the kernel will hand the packets of the other direction to the queue that
+// it was last given one from. Were that the queue we received by, which the peer's kernel has chosen, the two would chase
+// each other from queue to queue.
+func (i *inbound) write(frame [][]byte) {
+	q := 0
+	if len(i.queues) > 1 {
+		p, _ := packet.Parse(frame[0][packet.VirtioLen:])
+		q = int(p.Flow.Hash() % uint32(len(i.queues)))
+	}
+	if i.queues[q].TUN.WriteFrame(frame...) != nil {
+		i.drops.add(dropTUN)
+	}
 }

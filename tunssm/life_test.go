@@ -170,7 +170,7 @@ func TestRunCause(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(reason)
 		h := w.net.Host(underlay(8))
-		s := New(Options{Identity: a.identity, Log: a.data.log, Host: Host{h.TUN, h.UDP, h.Route, h.Dial, h.MTU}})
+		s := New(Options{Identity: a.identity, Log: a.data.log, Host: Host{h.TUN, h.UDP, nil, h.Route, h.Dial, h.MTU}})
 		if err := s.Run(ctx); err != reason {
 			t.Fatalf("Run: %v", err)
 		}

@@ -1,6 +1,6 @@
 package tunssm
 
-// Outbound, TUN to network, in one goroutine:
+// Outbound, TUN to network, in one goroutine for each queue:
 //
 //  1. readTUN: one virtio-net frame, up to 64 KiB of one flow; then those that wait behind it, as long as they are small.
 //  2. classify: parse once; drop what is for no single host, and our own frames.
@@ -37,6 +37,8 @@ type outbound struct {
 // releases.
 type carrier struct {
 	*dataPath
+	queue    Queue
+	lane     uint8            // of its frames
 	segments packet.Segmenter // what classify has loaded
 	batch    batch
 	now      time.Time        // of the batch
@@ -45,12 +47,12 @@ type carrier struct {
 	whole    [1][]byte        // the same, as pieces
 }
 
-func newOutbound(d *dataPath) *outbound {
-	return &outbound{carrier: newCarrier(d), frame: make([]byte, packet.MaxVirtio)}
+func newOutbound(d *dataPath, queues []Queue, lane int) *outbound {
+	return &outbound{carrier: newCarrier(d, queues[lane], lane), frame: make([]byte, packet.MaxVirtio)}
 }
 
-func newCarrier(d *dataPath) *carrier {
-	c := &carrier{dataPath: d, batch: newBatch(), answer: make([]byte, 0, 2048)}
+func newCarrier(d *dataPath, q Queue, lane int) *carrier {
+	c := &carrier{dataPath: d, queue: q, lane: uint8(lane), batch: newBatch(), answer: make([]byte, 0, 2048)}
 	c.refused = c.onRefused
 	return c
 }
@@ -78,10 +80,10 @@ func (o *outbound) run(ctx context.Context) error {
 // may be none.
 func (o *outbound) readTUN() ([]byte, error) {
 	if !o.batch.empty() {
-		n, err := o.host.TUN.TryReadFrame(o.frame)
+		n, err := o.queue.TUN.TryReadFrame(o.frame)
 		return o.frame[:n], err
 	}
-	n, err := o.host.TUN.ReadFrame(o.frame)
+	n, err := o.queue.TUN.ReadFrame(o.frame)
 	o.now = time.Now()
 	return o.frame[:n], err
 }
@@ -138,7 +140,7 @@ func (c *carrier) carry(s *session, targets ...netip.AddrPort) {
 	if !c.fit(s) {
 		return
 	}
-	counters, err := s.sealer.Reserve(0, c.segments.Count())
+	counters, err := s.sealer.Reserve(c.lane, c.segments.Count())
 	if err != nil {
 		c.drops.add(dropSeal)
 		return
@@ -224,7 +226,7 @@ func (c *carrier) send() {
 			b.out, b.of = append(b.out, r.Datagrams), append(b.of, r.peer)
 		}
 	}
-	c.host.UDP.Send(b.out, c.refused)
+	c.queue.UDP.Send(b.out, c.refused)
 	c.counts.sent(len(b.runs), b.frames)
 	b.reset()
 }
@@ -241,7 +243,7 @@ func (c *carrier) onRefused(i int, err error) {
 }
 
 func (c *carrier) sendFragmented(d packet.Datagrams) {
-	if c.host.UDP.SendFragmented(d) != nil {
+	if c.queue.UDP.SendFragmented(d) != nil {
 		c.drops.add(dropSend)
 	}
 }

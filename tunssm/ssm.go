@@ -51,7 +51,7 @@ func New(o Options) *SSM {
 		whereabouts: whereabouts{endpoint: o.Endpoint}, requests: newRequests(), routing: newRouting(),
 		past: past{began: time.Now()}, logLines: newLogLines(),
 		boot: control.NewBoot(), software: o.Software, now: o.Now, random: o.Random,
-		timers: newTimers(), out: newCarrier(d), holds: newHolds(), turns: newTurns(), denials: denials{},
+		timers: newTimers(), out: newCarrier(d, Queue{o.Host.TUN, o.Host.UDP}, 0), holds: newHolds(), turns: newTurns(), denials: denials{},
 		peers: map[string]*peer{}, measured: map[netip.AddrPort]measurement{}, orders: orders{},
 		revoked: map[control.SessionID]bool{},
 	}
@@ -76,14 +76,21 @@ func (s *SSM) Run(ctx context.Context) error {
 			}
 		})
 	}
-	loop(newOutbound(s.data).run)
-	loop(newInbound(s.data).run)
+	queues := s.data.host.queues()
+	for lane := range queues {
+		loop(newOutbound(s.data, queues, lane).run)
+		loop(newInbound(s.data, queues, lane).run)
+	}
 	s.acq.run(ctx)
-	s.data.host.TUN.Stop()
-	s.data.host.UDP.Stop()
+	for _, q := range queues {
+		q.TUN.Stop()
+		q.UDP.Stop()
+	}
 	loops.Wait()
-	s.data.host.TUN.Close()
-	s.data.host.UDP.Close()
+	for _, q := range queues {
+		q.TUN.Close()
+		q.UDP.Close()
+	}
 	s.acq.links.tasks.Wait()
 	s.acq.keys.destroy()
 	if cause := context.Cause(ctx); cause != ctx.Err() {

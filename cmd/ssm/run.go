@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"runtime"
 
 	"ssmnet/cmd/internal/cli"
 	"ssmnet/cmd/internal/daemon"
@@ -44,6 +45,7 @@ func run(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	spareProcessors(s.Queues)
 	var level slog.LevelVar
 	level.Set(s.level)
 	log := daemon.NewLog(c.App.ErrWriter, &level)
@@ -89,6 +91,11 @@ func run(c *cli.Context) error {
 	return serve(ctx, hosted{ssm, h, cli.In(c, decisionsName)}, daemon.Operators(socket, log), log)
 }
 
+// spareProcessors gives the runtime a processor more for each loop that waits in a system call. Such a goroutine keeps its
+// processor for when it comes back; where none is left beside it, the runtime's monitor takes it away after 20 us, gives it
+// to nobody, and looks every 20 us whether there is another to take (runtime.sysmon).
+func spareProcessors(queues int) { runtime.GOMAXPROCS(runtime.NumCPU() + 2*queues) }
+
 // listen takes the socket and with it the directory, or says that another SSM has them.
 func listen(c *cli.Context) (net.Listener, error) {
 	socket, err := daemon.ListenUnix(cli.In(c, socketName))
@@ -122,7 +129,7 @@ func openHost(ctx context.Context, c *cli.Context, s settings, kdcs []string, jo
 	}
 	return host.Open(ctx, host.Options{
 		Interface: s.Interface, Adopt: s.named, Port: uint16(s.Listen), MTU: s.MTU, KDCs: kdcs,
-		AcceptRoutes: s.AcceptRoutes, Force: s.Force, Bench: s.Bench, Masquerade: s.Masquerade,
+		AcceptRoutes: s.AcceptRoutes, Force: s.Force, Bench: s.Bench, Masquerade: s.Masquerade, Queues: s.Queues,
 		Decided: decided, Journal: journal, Control: daemon.Persistent, Log: log,
 	})
 }

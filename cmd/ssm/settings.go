@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"ssmnet/cmd/internal/cli"
+	"ssmnet/packet"
 	"ssmnet/packet/control"
 	"ssmnet/tunssm/host"
 )
@@ -31,6 +32,7 @@ type settings struct {
 	Force        bool   `toml:"force"`
 	Bench        bool   `toml:"bench"`
 	Masquerade   bool   `toml:"masquerade"`
+	Queues       int    `toml:"queues"`
 	LogLevel     string `toml:"log_level"`
 
 	level slog.Level // of LogLevel
@@ -38,7 +40,7 @@ type settings struct {
 }
 
 func defaults() settings {
-	return settings{Interface: "tun0", Listen: control.DefaultFramePort, AcceptRoutes: true, Bench: true, LogLevel: "info"}
+	return settings{Interface: "tun0", Listen: control.DefaultFramePort, AcceptRoutes: true, Bench: true, Queues: 1, LogLevel: "info"}
 }
 
 // settingsFlags are those of up and run alike.
@@ -53,6 +55,7 @@ func settingsFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "force", Usage: "install routes also where they overlap the host's own networks"},
 		&cli.BoolFlag{Name: "bench", Usage: "serve 'ssm bench' to peers that policy permits tcp/7601", Value: d.Bench},
 		&cli.BoolFlag{Name: "masquerade", Usage: "let the hosts of this host's subnets see peers under its own address, by nftables: for subnets without a route back"},
+		&cli.IntFlag{Name: "queues", Usage: "`NUMBER` of queues of the interface, for more cores than two: each carries flows of its own", Value: d.Queues},
 		&cli.StringFlag{Name: "config", Usage: "configuration `FILE` (default DIR/" + configName + ", if there is one)"},
 		&cli.StringFlag{Name: "log-level", Usage: "`debug|info|warn|error`", Value: d.LogLevel},
 	}
@@ -87,6 +90,7 @@ func readSettings(c *cli.Context) (settings, error) {
 	typed(c, "force", &s.Force)
 	typed(c, "bench", &s.Bench)
 	typed(c, "masquerade", &s.Masquerade)
+	typed(c, "queues", &s.Queues)
 	typed(c, "log-level", &s.LogLevel)
 	if s.named = s.Interface != ""; !s.named && !c.IsSet("interface") {
 		s.Interface = defaults().Interface
@@ -116,6 +120,7 @@ func (s *settings) check(c *cli.Context, file tomlFile) error {
 		{"listen", s.Listen, s.Listen >= 1 && s.Listen <= 65535, "a UDP port, 1 to 65535"},
 		{"endpoint", s.Endpoint, s.Endpoint == "" || control.CheckAddress(s.Endpoint) == nil, "HOST:PORT, and not link-local"},
 		{"mtu", s.MTU, s.MTU == 0 || s.MTU >= host.MinMTU && s.MTU <= host.MaxMTU, fmt.Sprintf("%d to %d", host.MinMTU, host.MaxMTU)},
+		{"queues", s.Queues, s.Queues >= 1 && s.Queues <= packet.MaxLanes, fmt.Sprintf("1 to %d", packet.MaxLanes)},
 		{"log-level", s.LogLevel, noLevel == nil, "debug, info, warn or error"},
 	} {
 		switch {

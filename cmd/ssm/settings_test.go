@@ -34,9 +34,9 @@ func settle(t *testing.T, dir string, args ...string) (s settings, passed []stri
 // TestSettings: a flag that was typed, else the file, else the default; even where what was typed is the default.
 func TestSettings(t *testing.T) {
 	const file = "interface = \"wire\"\nlisten = 7701\nendpoint = \"192.0.2.9:7701\"\nmtu = 1300\n" +
-		"accept_routes = false\nforce = true\nbench = false\nmasquerade = true\nlog_level = \"debug\"\n"
+		"accept_routes = false\nforce = true\nbench = false\nmasquerade = true\nqueues = 4\nlog_level = \"debug\"\n"
 	all := settings{Interface: "wire", Listen: 7701, Endpoint: "192.0.2.9:7701", MTU: 1300, Force: true, Masquerade: true,
-		LogLevel: "debug", level: slog.LevelDebug, named: true}
+		Queues: 4, LogLevel: "debug", level: slog.LevelDebug, named: true}
 	plain := defaults()
 	named, some := plain, plain
 	named.named = true
@@ -50,9 +50,9 @@ func TestSettings(t *testing.T) {
 		{"file", file, nil, all},
 		{"part of a file", "listen = 7702", nil, some},
 		{"flags", "", []string{"--interface", "wire", "--listen=7701", "--endpoint", "192.0.2.9:7701", "--mtu", "1300",
-			"--accept-routes=false", "--force", "--bench=false", "--masquerade", "--log-level", "debug"}, all},
+			"--accept-routes=false", "--force", "--bench=false", "--masquerade", "--queues", "4", "--log-level", "debug"}, all},
 		{"flags above the file", file, []string{"--interface", "tun0", "--listen", "7601", "--endpoint", "", "--mtu", "0",
-			"--accept-routes", "--force=false", "--bench", "--masquerade=false", "--log-level", "info"}, named},
+			"--accept-routes", "--force=false", "--bench", "--masquerade=false", "--queues", "1", "--log-level", "info"}, named},
 		{"one flag above part of a file", "listen = 7703\nmtu = 1400", []string{"--listen", "7702", "--mtu", "0"}, some},
 	}
 	for _, tt := range tests {

@@ -126,7 +126,11 @@ func (h *Host) open(queues int) ([]*tun.Queue, error) {
 
 // Edge is the host as the SSM has it.
 func (h *Host) Edge() tunssm.Host {
-	return tunssm.Host{TUN: h.queues[0], UDP: h.sockets[0], Route: h, Dial: newDialer(h.dial).Dial, MTU: h.mtu}
+	edge := tunssm.Host{TUN: h.queues[0], UDP: h.sockets[0], Route: h, Dial: newDialer(h.dial).Dial, MTU: h.mtu}
+	for i, q := range h.queues[1:] {
+		edge.More = append(edge.More, tunssm.Queue{TUN: q, UDP: h.sockets[i+1]})
+	}
+	return edge
 }
 
 // Run runs the SSM that has the host's Edge, keeps the interface meanwhile as it has set it up, and puts back at the end
