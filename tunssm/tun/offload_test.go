@@ -25,15 +25,19 @@ type traffic struct {
 	send    atomic.Int64  // bytes of it
 	kinds   atomic.Uint64 // bit set of the gso_types seen
 	partial atomic.Int64  // frames whose checksum is left to the receiver
+	busy    atomic.Int64  // queues that frames were read from
 }
 
 // carry moves frames from one device to the other until either is stopped.
 func (w *traffic) carry(t *testing.T, from, to *Queue) {
 	buf := make([]byte, maxFrame)
-	for {
+	for first := true; ; first = false {
 		n, err := from.ReadFrame(buf)
 		if err != nil {
 			return
+		}
+		if first {
+			w.busy.Add(1)
 		}
 		w.kinds.Or(1 << (buf[1] &^ unix.VIRTIO_NET_HDR_GSO_ECN))
 		if buf[0]&unix.VIRTIO_NET_HDR_F_NEEDS_CSUM != 0 {
@@ -59,24 +63,33 @@ func sealed(frame []byte) (frames, send int) {
 	return frames, packetLen - headers + frames*(headers+packet.Overhead)
 }
 
-// wire opens a TUN of this MTU in each of two namespaces, with the addresses .1 and .2 of the prefix, and joins them. It
-// calls inFirst and inSecond with the thread in the first and in the second namespace.
-func wire(t *testing.T, mtu int, addresses [2]string, inFirst, inSecond func()) *traffic {
+// wire opens a TUN of so many queues and of this MTU in each of two namespaces, with the addresses .1 and .2 of the prefix,
+// and joins them queue by queue. It calls inFirst and inSecond with the thread in the first and in the second namespace.
+func wire(t *testing.T, queues, mtu int, addresses [2]string, inFirst, inSecond func()) *traffic {
 	w := new(traffic)
-	space.Enter(t, space.TUN)
-	first := openUp(t, mtu, addresses[0])
-	inFirst()
-	space.Enter(t, space.TUN)
-	second := openUp(t, mtu, addresses[1])
+	var ends [2][]*Queue
+	for i, then := range []func(){inFirst, func() {}} {
+		var err error
+		space.Enter(t, space.TUN)
+		if ends[i], err = Open("tun0", queues); err != nil {
+			t.Fatal(err)
+		}
+		for _, q := range ends[i] {
+			configure(t, q, mtu, addresses[i])
+		}
+		then()
+	}
 	var carriers sync.WaitGroup
-	carriers.Go(func() { w.carry(t, first, second) })
-	carriers.Go(func() { w.carry(t, second, first) })
+	for i := range queues {
+		carriers.Go(func() { w.carry(t, ends[0][i], ends[1][i]) })
+		carriers.Go(func() { w.carry(t, ends[1][i], ends[0][i]) })
+	}
 	t.Cleanup(func() {
-		first.Stop()
-		second.Stop()
+		for i := range queues {
+			ends[0][i].Stop()
+			ends[1][i].Stop()
+		}
 		carriers.Wait()
-		first.Close()
-		second.Close()
 	})
 	inSecond()
 	return w
@@ -118,7 +131,7 @@ func stream(t *testing.T, mtu int, listen string, addresses [2]string) *traffic 
 	received := sha256.New()
 	var receiver sync.WaitGroup
 	var listener net.Listener
-	w := wire(t, mtu, addresses, func() {
+	w := wire(t, 1, mtu, addresses, func() {
 		var err error
 		if listener, err = net.Listen("tcp", listen); err != nil {
 			t.Fatal(err)

@@ -1,8 +1,11 @@
 package tun
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
+	"sync"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -92,5 +95,85 @@ func TestTooManyQueues(t *testing.T) {
 	}
 	if _, err := netlink.LinkByName("tun0"); !errors.As(err, &netlink.LinkNotFoundError{}) {
 		t.Errorf("the interface is there: %v", err)
+	}
+}
+
+// TestFlowsInOrder: with several queues, whose carriers go side by side, the packets of each flow still arrive in order, in
+// both directions.
+func TestFlowsInOrder(t *testing.T) {
+	const flows, window, windows = 16, 8, 100 // so few under way at once that no queue is ever full
+	for _, count := range []int{2, 4, 8} {
+		t.Run(fmt.Sprint(count), func(t *testing.T) {
+			var servers [flows]net.PacketConn
+			var echoes, clients sync.WaitGroup
+			w := wire(t, count, 1420, [2]string{"10.90.0.1/24", "10.90.0.2/24"}, func() {
+				for i := range servers {
+					var err error
+					if servers[i], err = net.ListenPacket("udp4", "10.90.0.1:0"); err != nil {
+						t.Fatal(err)
+					}
+					echoes.Go(func() { echoInOrder(t, servers[i]) })
+				}
+			}, func() {
+				for _, s := range servers {
+					conn, err := net.Dial("udp4", s.LocalAddr().String())
+					if err != nil {
+						t.Fatal(err)
+					}
+					clients.Go(func() {
+						defer conn.Close()
+						askInOrder(t, conn, window, windows)
+					})
+				}
+				clients.Wait()
+				for _, s := range servers {
+					s.Close()
+				}
+				echoes.Wait()
+			})
+			if n := w.busy.Load(); n < 4 || n > 2*int64(count) {
+				t.Errorf("all went through %d queues at both ends", n)
+			}
+		})
+	}
+}
+
+// echoInOrder sends back what comes, which is numbered, until the socket is closed.
+func echoInOrder(t *testing.T, c net.PacketConn) {
+	b := make([]byte, 100)
+	for next := uint32(0); ; next++ {
+		n, from, err := c.ReadFrom(b)
+		if err != nil {
+			return
+		}
+		if got := binary.BigEndian.Uint32(b); got != next {
+			t.Errorf("%s has packet %d, want %d", c.LocalAddr(), got, next)
+		}
+		if _, err := c.WriteTo(b[:n], from); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// askInOrder sends numbered packets, a window at a time, and awaits each again.
+func askInOrder(t *testing.T, c net.Conn, window, windows int) {
+	b := make([]byte, 100)
+	for first := range windows {
+		for i := range window {
+			binary.BigEndian.PutUint32(b, uint32(first*window+i))
+			if _, err := c.Write(b); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+		for i := range window {
+			if _, err := c.Read(b); err != nil {
+				t.Error(err)
+				return
+			}
+			if got, want := binary.BigEndian.Uint32(b), uint32(first*window+i); got != want {
+				t.Errorf("%s has packet %d again, want %d", c.LocalAddr(), got, want)
+			}
+		}
 	}
 }

@@ -185,6 +185,19 @@ func TestNarrowPath(t *testing.T) {
 				}
 			}
 			src := netip.AddrPortFrom(netip.MustParseAddr(host.src), from.LocalPort())
+			last := frames(2, 1000, 1000)
+			long := frames(3, 1452, 1452)
+			from.Send([]packet.Datagrams{datagrams(long, 1452, at), datagrams(last, 1000, at)}, func(i int, err error) {
+				if i != 0 || !errors.Is(err, ErrTooBig) {
+					t.Errorf("element %d: %v", i, err)
+				}
+				if err := from.SendFragmented(datagrams(long, 1452, at)); err != nil {
+					t.Error(err)
+				}
+			})
+			got, _ := receiveAll(t, to, len(long)+len(last), src)
+			checkFrames(t, got[:3], long, 1452)
+			checkFrames(t, got[3:], last, 1000)
 			for _, segment := range []int{0, 1452} {
 				b := frames(9, 1452, 1452)
 				if segment == 0 {

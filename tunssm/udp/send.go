@@ -44,23 +44,34 @@ var errSingly = errors.New("udp: no segmentation")
 // Segment that is zero or covers all makes one frame of it, and no bytes are an empty datagram. The kernel segments up to
 // 64 frames and 65,000 bytes at a time; longer elements go frame by frame. Nothing is kept.
 //
-// Where given, refused hears of each element that could not go as it should. Such an error concerns this element alone.
-// ErrTooBig: its first frame is longer than its path is known to carry, and none has gone. After any other, those of its
-// frames that can go have gone, and it is the first refusal.
+// Where given, refused hears of each element that could not go as it should, in their order; it may send. Such an error
+// concerns this element alone. ErrTooBig: its first frame is longer than its path is known to carry, and none has gone. After
+// any other, those of its frames that can go have gone, and it is the first refusal.
 func (c *Conn) Send(batch []packet.Datagrams, refused func(i int, err error)) {
+	for i := 0; i < len(batch); {
+		sent, err := c.sendNext(batch[i:])
+		i += sent
+		if err != nil {
+			if refused != nil {
+				refused(i, err)
+			}
+			i++
+		}
+	}
+}
+
+// sendNext sends elements from the first, and gives how many have gone. The error is about the next, which is done with.
+func (c *Conn) sendNext(batch []packet.Datagrams) (sent int, refusal error) {
 	c.sending.Lock()
 	defer c.sending.Unlock()
-	for i := 0; i < len(batch); {
-		n, err := c.sendSome(batch[i:])
-		i += n
-		if err == nil {
-			continue
-		}
-		if err = c.instead(batch[i], err); err != nil && refused != nil {
-			refused(i, err)
-		}
-		i++
+	sent, err := c.sendSome(batch)
+	if err == nil {
+		return sent, nil
 	}
+	if err = c.instead(batch[sent], err); err != nil {
+		return sent, err
+	}
+	return sent + 1, nil
 }
 
 // SendFragmented is Send of one element whose frames are longer than their path carries in one piece (package doc).
