@@ -53,12 +53,13 @@ end() {
   done
 }
 
-# await WHAT COMMAND... repeats the command until it succeeds, for five seconds.
+# await WHAT COMMAND... repeats the command until it succeeds, for $patience seconds.
+patience=5
 await() {
-  local what=$1 deadline=$((SECONDS + 5))
+  local what=$1 deadline=$((SECONDS + patience))
   shift
   until "$@" >/dev/null 2>&1; do
-    [[ $SECONDS -lt $deadline ]] || die "$what did not come up in 5 s"
+    [[ $SECONDS -lt $deadline ]] || die "$what did not come up in $patience s"
     sleep 0.02
   done
 }
@@ -84,7 +85,7 @@ bring_up() {
   contestant "$1" lay
   contestant "$1" up
   contestant "$1" version >"$work/$1.version"
-  await "$1: a ping from h1 to h2" inside "$1" h1 ping -c 1 -W 1 "$(contestant "$1" address)"
+  patience=30 await "$1: a ping from h1 to h2" inside "$1" h1 ping -c 1 -W 1 "$(contestant "$1" address)"
 }
 
 # inside NAME HOST COMMAND... runs the command in a namespace of that contestant.
@@ -104,7 +105,7 @@ bring_down() {
 # take_down is for the EXIT trap: it undoes all and, where no summary was reached, shows what the programs said last.
 take_down() {
   if [[ ${#started[@]} -gt 0 && ! -e $work/summary.json ]]; then
-    tail -qn 5 "$work"/*/*.log "$work"/*/*/*.log 2>/dev/null >&2 || true
+    tail -qn 5 "$work"/*/*.log "$work"/*/*/*.log >&2 2>/dev/null || true
   fi
   bring_down
   rm -rf "$work"

@@ -31,7 +31,7 @@ def drawn($x; $y; $most; $digits; $class):
 . as $all
 | [panels[] | select(.key as $k | $all.contestants | any(.figures[$k] != null))] as $panels
 | (names + width * ($panels | length)) as $w
-| (head + height * (.contestants | length) + 34) as $h
+| (head + height * (.contestants | length) + 46) as $h
 | "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 \($w) \($h)\" width=\"\($w)\" height=\"\($h)\" role=\"img\">",
   "<title>\($all.command | escaped)</title>",
   "<style>
@@ -52,11 +52,12 @@ text { fill: #d1d7e0 }
   ($panels | to_entries[] | (names + width * .key) as $x | .value
     | (.title | text($x; 20; "strong")), (.unit | text($x; 36; "quiet"))),
   (.contestants | to_entries[] | (head + height * .key) as $y | .value as $who
-    | ($who.name | startswith("ssmnet")) as $ours
+    | ($who.name == "ssmnet") as $ours
     | ($who.name | text(0; $y + 16; if $ours then "strong" else "" end)),
       ($panels | to_entries[] | (names + width * .key) as $x | .value as $panel
         | ([$all.contestants[].figures[$panel.key].max | values] | max) as $most
         | $who.figures[$panel.key] | drawn($x; $y; $most; $panel.digits; if $ours then "ours" else "other" end))),
-  ("\($all.date), \($all.cores) x \($all.cpu), Linux \($all.kernel), \($all.go): \($all.command); medians of \($all.rounds) rounds, lines: lowest to highest"
-    | text(0; $h - 10; "quiet")),
+  ("\($all.date), \($all.cores) x \($all.cpu), Linux \($all.kernel), \($all.go); medians of \($all.rounds) rounds, with lines from the lowest to the highest"
+    | text(0; $h - 24; "quiet")),
+  ($all.command | text(0; $h - 8; "quiet")),
   "</svg>"
