@@ -1,14 +1,19 @@
-# The JSON of scripts/bench/run as a table.
+# The JSON of scripts/bench/run as tables, one for each measure, in the order and with the titles of figures.json ($titles).
 include "stats";
 
-def cell($digits): "\(.median | fixed($digits) | right(6)) (\(.min | fixed($digits)) to \(.max | fixed($digits)))";
-def row($cells): [$cells[0] | left(16)] + ($cells[1:] | map(left(24))) | join("") | sub(" +$"; "");
+def cell($digits): if .median == null then "-" else
+  "\(.median | fixed($digits) | right(6)) (\(.min | fixed($digits)) to \(.max | fixed($digits)))" end;
+def row($cells): [$cells[0] | left(20)] + ($cells[1:] | map(left(25))) | join("") | sub(" +$"; "");
 
-"\(.cores) x \(.cpu), Linux \(.kernel), \(.go), TCP \(.congestion_control)",
-"\(.rounds) rounds of \(.seconds) s, in turn: medians (lowest to highest)",
-"",
-row(["", "TCP 1 stream Gbit/s", "of \(.baseline)", "VPN CPU s/GB", "idle ping us"]),
-(.contestants[] | row([.name, (.tcp_gbps | cell(2)), (.ratio | cell(2)), (.cpu_s_per_gb | cell(2)), (.ping_us | cell(0))])),
-"",
-(.baseline as $b | (.contestants[] | select(.name == $b).version) as $v | .contestants[] | select(.name != $b)
-  | "\(.name) (\(.version)): \(.ratio.median | fixed(2)) x \($b) (\($v)) in one TCP stream")
+# Behind the first figure of a measure stands its ratio to the baseline's.
+def columns($figures): [$figures[] as $f | .figures[$f.key] | cell($f.digits), if $f == $figures[0] then .ratio | cell(2) else empty end];
+
+. as $all
+| "\(.cores) x \(.cpu), Linux \(.kernel), \(.go), TCP \(.congestion_control)",
+  "\(.rounds) rounds, transfers of \(.seconds) s, in turn: medians (lowest to highest)",
+  (.measures as $taken | $titles[] | select(.measure as $m | $taken | any(. == $m))
+    | .figures as $figures | "", .title,
+      row([""] + [$figures[] | .title, if . == $figures[0] then "of \($all.baseline)" else empty end]),
+      ($all.contestants[] | row([.name] + columns($figures)))),
+  "",
+  (.contestants[] | "\(.name | left(20))\(.version)")

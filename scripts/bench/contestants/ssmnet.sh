@@ -1,17 +1,19 @@
 # This repository: a KDC in the namespace kdc, an SSM on h1 and h2, everything permitted between the two.
 
+programs=$work/bin
+
 prepare() {
   release_build
-  cp bin/kdc bin/ssm "$work/bin/" # what is measured is what was built, whatever is built meanwhile
+  cp bin/kdc bin/ssm "$programs/" # what is measured is what was built, whatever is built meanwhile
 }
 
-kdc() { net_exec kdc "$work/bin/kdc" --dir "$state/kdc" "$@"; }
-ssm() { net_exec "$1" "$work/bin/ssm" --dir "$state/$1" "${@:2}"; }
+kdc() { net_exec kdc "$programs/kdc" --dir "$state/kdc" "$@"; }
+ssm() { net_exec "$1" "$programs/ssm" --dir "$state/$1" "${@:2}"; }
 
 up() {
   local host
-  kdc init --address "$(net_addr kdc):7600" >"$state/init.log" 2>&1
-  runs kdc "$work/bin/kdc" --dir "$state/kdc" serve
+  kdc init --address "$(outer kdc 7600)" >"$state/init.log" 2>&1
+  runs kdc "$programs/kdc" --dir "$state/kdc" serve
   await 'the KDC' kdc status
   cat >"$state/policy.hujson" <<'POLICY'
 { "schema": "ssmnet.policy/v1", "grants": [{ "id": "bench", "src": ["*"], "dst": ["*"], "allow": ["*"] }] }
@@ -34,4 +36,5 @@ down() {
 }
 
 address() { ssm h2 status -o json | jq -r '.addresses[0]'; }
-version() { "$work/bin/ssm" version | awk 'NR == 1 { print $2 }'; }
+address6() { ssm h2 status -o json | jq -r '.addresses[1]'; }
+version() { "$programs/ssm" version | awk 'NR == 1 { print $2 }'; }

@@ -2,5 +2,6 @@
 
 up() { :; }
 down() { :; }
-address() { net_addr h2; }
+address() { net_addr h2 "$family"; }
+address6() { net_addr h2 6; }
 version() { uname -r; }
