@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"sync"
 	"time"
 
@@ -71,6 +72,7 @@ func (s *SSM) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	loop := func(run func(context.Context) error) {
 		loops.Go(func() {
+			runtime.LockOSThread()
 			if err := run(ctx); err != nil {
 				stop(err)
 			}
