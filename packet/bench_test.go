@@ -7,6 +7,19 @@ import (
 	"ssmnet/packet/secret"
 )
 
+func BenchmarkParse(b *testing.B) {
+	for name, pkt := range map[string][]byte{"4": bulk(b, 4, TCP, 1, 1400)[0].pkt, "6": bulk(b, 6, TCP, 1, 1400)[0].pkt} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := Parse(pkt); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkSeal(b *testing.B) {
 	for _, suite := range suites {
 		b.Run(suite.String(), func(b *testing.B) {

@@ -95,7 +95,7 @@ func CheckPartial(p Packet, b []byte) error {
 	}
 	size := p.Total - p.Upper
 	if p.Protocol == UDP {
-		if int(binary.BigEndian.Uint16(b[p.Upper+udpLength:])) != size {
+		if lengthUDP(b[p.Upper:]) != size {
 			return errPartial
 		}
 		return nil

@@ -262,8 +262,3 @@ func (s *Segmenter) putLengths(header []byte, total int) {
 	}
 	putPartial(p, header)
 }
-
-// putLengthUDP writes the length field of UDP.
-func putLengthUDP(udp []byte, length int) {
-	binary.BigEndian.PutUint16(udp[udpLength:], uint16(length))
-}
