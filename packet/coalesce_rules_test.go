@@ -147,3 +147,20 @@ func TestCoalesceIDs(t *testing.T) {
 		}
 	}
 }
+
+// TestCoalesceExtended: what has IP options or extension headers stays alone.
+func TestCoalesceExtended(t *testing.T) {
+	for name, wrap := range map[string]func(upper []byte) []byte{
+		"options":          func(upper []byte) []byte { return ip4(UDP, dontFragment, []byte{1, 1, 1, 0}, upper) },
+		"extension header": func(upper []byte) []byte { return ip6(60, ext(UDP, 0, upper)) },
+	} {
+		var as []arrival
+		for range 2 {
+			as = append(as, arrival{wrap(udp(1, 2, []byte("payload"))), true})
+		}
+		var c Coalescer
+		if frames := coalesce(t, &c, as...); len(frames) != 2 {
+			t.Errorf("%s: %d frames, want 2", name, len(frames))
+		}
+	}
+}
