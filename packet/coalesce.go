@@ -62,7 +62,7 @@ func (c *Coalescer) Add(b []byte, p Packet, partial bool) error {
 		return nil
 	}
 	if partial {
-		if err := CheckPartial(p, pkt); err != nil {
+		if err := p.checkPartial(pkt); err != nil {
 			return err
 		}
 	}
@@ -138,7 +138,7 @@ func (r *run) note(pkt []byte) bool {
 // joinable says whether a packet may be part of a run at all: plain TCP that acknowledges, or plain UDP. Nothing
 // joins one without data, since it would be longer.
 func joinable(pkt []byte, p *Packet) bool {
-	if p.Extended || CheckPartial(*p, pkt) != nil || p.Version == 4 && !validHeader4(pkt) {
+	if p.Extended || p.checkPartial(pkt) != nil || p.Version == 4 && !validHeader4(pkt) {
 		return false
 	}
 	return p.Protocol == UDP || pkt[p.Upper+tcpFlags]&^(tcpPSH|tcpFIN|tcpECE) == tcpACK
@@ -156,9 +156,9 @@ func (r *run) joins(pkt []byte, p *Packet, partial bool) bool {
 		return false
 	}
 	if !r.trusted {
-		r.trusted = VerifyChecksum(r.p, r.first)
+		r.trusted = r.p.verifyChecksum(r.first)
 	}
-	return r.trusted && (partial || VerifyChecksum(*p, pkt))
+	return r.trusted && (partial || p.verifyChecksum(pkt))
 }
 
 // Headers are compared eight bytes at a time, as they stand on the wire. These are the bits that may differ.
@@ -218,7 +218,7 @@ func (r *run) finish() {
 		h.Flags = VirtioNeedsCsum
 		h.CsumStart = uint16(r.p.Upper)
 		h.CsumOffset = uint16(checksumOffset(r.p.Protocol))
-		putPartial(r.p, r.first)
+		r.p.putPartial(r.first)
 	}
 	h.Put(r.pieces[0])
 }
