@@ -7,6 +7,19 @@ import (
 	"ssmnet/packet/secret"
 )
 
+func BenchmarkParse(b *testing.B) {
+	for name, pkt := range map[string][]byte{"4": bulk(b, 4, TCP, 1, 1400)[0].pkt, "6": bulk(b, 6, TCP, 1, 1400)[0].pkt} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := Parse(pkt); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkSeal(b *testing.B) {
 	for _, suite := range suites {
 		b.Run(suite.String(), func(b *testing.B) {
@@ -60,21 +73,30 @@ func BenchmarkWindow(b *testing.B) {
 }
 
 func BenchmarkSegment(b *testing.B) {
-	frame := gsoFrame(b, GSOTCPv4, 1400, ip4(TCP, 0, nil, tcp(1, 2, 3, tcpACK, nil, make([]byte, batchOf*1400))))
-	read := slices.Clone(frame[:VirtioLen+40])
-	var s Segmenter
-	b.SetBytes(int64(len(frame)))
-	b.ReportAllocs()
-	for b.Loop() {
-		copy(frame, read) // Next changes the headers
-		if err := s.Reset(frame); err != nil || s.Count() != batchOf {
-			b.Fatal(s.Count(), err)
-		}
-		for {
-			if _, _, ok := s.Next(); !ok {
-				break
+	for name, frame := range map[string][]byte{
+		"tcp": gsoFrame(b, GSOTCPv4, 1400, ip4(TCP, 0, nil, tcp(1, 2, 3, tcpACK, nil, make([]byte, batchOf*1400)))),
+		"udp": gsoFrame(b, GSOUDP, 1400, ip6(UDP, udp(1, 2, make([]byte, batchOf*1400)))),
+		"one": gsoFrame(b, GSONone, 0, ip4(UDP, 0, nil, udp(1, 2, make([]byte, 64)))),
+	} {
+		b.Run(name, func(b *testing.B) {
+			read := slices.Clone(frame[:min(len(frame), 100)])
+			var s Segmenter
+			b.SetBytes(int64(len(frame)))
+			b.ReportAllocs()
+			for b.Loop() {
+				copy(frame, read) // Next changes the headers
+				if err := s.Reset(frame); err != nil {
+					b.Fatal(err)
+				}
+				packets := 0
+				for ok := true; ok; packets++ {
+					_, _, ok = s.Next()
+				}
+				if want := len(frame)/1400 + 1; packets != want+1 && packets != want {
+					b.Fatalf("%d packets", packets)
+				}
 			}
-		}
+		})
 	}
 }
 

@@ -89,13 +89,15 @@ func pseudoSum(header []byte, protocol Protocol, size int) uint64 {
 // CheckPartial says whether the packet may have a partial checksum, and so be sealed with FlagPartial: an error
 // where it is not an unfragmented TCP or UDP packet whose header is whole and agrees with its length. p is what Parse made
 // of b.
-func CheckPartial(p Packet, b []byte) error {
+func CheckPartial(p Packet, b []byte) error { return p.checkPartial(b) }
+
+func (p *Packet) checkPartial(b []byte) error {
 	if p.Fragment || p.Class != Complete || !p.Protocol.HasPorts() || len(b) < p.Total {
 		return errPartial
 	}
 	size := p.Total - p.Upper
 	if p.Protocol == UDP {
-		if int(binary.BigEndian.Uint16(b[p.Upper+udpLength:])) != size {
+		if lengthUDP(b[p.Upper:]) != size {
 			return errPartial
 		}
 		return nil
@@ -107,8 +109,8 @@ func CheckPartial(p Packet, b []byte) error {
 }
 
 // putPartial writes the sum of the pseudo-header alone, not complemented, as virtio-net's NEEDS_CSUM asks (virtio 1.2,
-// section 5.1.6.2). CheckPartial holds.
-func putPartial(p Packet, b []byte) {
+// section 5.1.6.2). b is the packet, or begins with its headers; CheckPartial holds.
+func (p *Packet) putPartial(b []byte) {
 	field := b[p.Upper+checksumOffset(p.Protocol):]
 	binary.BigEndian.PutUint16(field, fold(pseudoSum(b, p.Protocol, p.Total-p.Upper)))
 }
@@ -116,7 +118,7 @@ func putPartial(p Packet, b []byte) {
 // CompleteChecksum writes the whole checksum of a packet that had a partial one; what the field held does not matter.
 // p is what Parse made of b. The error is CheckPartial's.
 func CompleteChecksum(p Packet, b []byte) error {
-	if err := CheckPartial(p, b); err != nil {
+	if err := p.checkPartial(b); err != nil {
 		return err
 	}
 	field := b[p.Upper+checksumOffset(p.Protocol):][:2]
@@ -137,8 +139,10 @@ func complement(p Protocol, acc uint64) uint16 {
 
 // VerifyChecksum says whether an unfragmented TCP or UDP packet has a whole checksum and it is right. UDP without a
 // checksum has nothing to verify, so it does not. p is what Parse made of b.
-func VerifyChecksum(p Packet, b []byte) bool {
-	if CheckPartial(p, b) != nil {
+func VerifyChecksum(p Packet, b []byte) bool { return p.verifyChecksum(b) }
+
+func (p *Packet) verifyChecksum(b []byte) bool {
+	if p.checkPartial(b) != nil {
 		return false
 	}
 	upper := b[p.Upper:p.Total]

@@ -73,7 +73,7 @@ func TestChecksums(t *testing.T) {
 		} {
 			p := mustParse(t, b)
 			field := b[p.Upper+checksumOffset(p.Protocol):][:2]
-			putPartial(p, b)
+			p.putPartial(b)
 			if got, want := binary.BigEndian.Uint16(field), slowSum(slowPseudo(p)); got != want {
 				t.Fatalf("partial %v: %#x, want %#x", p, got, want)
 			}

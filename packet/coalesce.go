@@ -62,7 +62,7 @@ func (c *Coalescer) Add(b []byte, p Packet, partial bool) error {
 		return nil
 	}
 	if partial {
-		if err := CheckPartial(p, pkt); err != nil {
+		if err := p.checkPartial(pkt); err != nil {
 			return err
 		}
 	}
@@ -135,37 +135,30 @@ func (r *run) note(pkt []byte) bool {
 	return size == r.gso && r.flags == 0 && len(r.pieces) < maxSegments
 }
 
-// joinable says whether a packet may be part of a run at all: plain TCP that acknowledges and carries data, or plain
-// UDP with data and a checksum.
+// joinable says whether a packet may be part of a run at all: plain TCP that acknowledges, or plain UDP. Nothing
+// joins one without data, since it would be longer.
 func joinable(pkt []byte, p *Packet) bool {
-	if p.Extended || CheckPartial(*p, pkt) != nil || p.Version == 4 && !validHeader4(pkt) {
+	if p.Extended || p.checkPartial(pkt) != nil || p.Version == 4 && !validHeader4(pkt) {
 		return false
 	}
-	upper := pkt[p.Upper:]
-	if len(upper) == transportLen(p.Protocol, upper) {
-		return false
-	}
-	if p.Protocol == UDP {
-		return upper[udpChecksum]|upper[udpChecksum+1] != 0
-	}
-	return upper[tcpFlags]&^(tcpPSH|tcpFIN|tcpECE) == tcpACK
+	return p.Protocol == UDP || pkt[p.Upper+tcpFlags]&^(tcpPSH|tcpFIN|tcpECE) == tcpACK
 }
 
 // joins says whether a packet of the same flow continues the run. What its headers share with those of the first packet,
 // which is joinable, makes it joinable too. Checksums are verified last, and the first packet's only once another would
-// join it.
+// join it; UDP without one is never verified, so it stays alone.
 func (r *run) joins(pkt []byte, p *Packet, partial bool) bool {
 	size := len(pkt) - r.header
 	if size <= 0 || size > r.gso || r.total+size > maxTotal || !r.sameIP(pkt) {
 		return false
 	}
-	if p.Protocol == TCP && !r.sameTCP(pkt) || p.Protocol == UDP && !r.likeUDP(pkt) {
+	if p.Protocol == TCP && !r.sameTCP(pkt) || p.Protocol == UDP && lengthUDP(pkt[p.Upper:]) != len(pkt)-p.Upper {
 		return false
 	}
 	if !r.trusted {
-		r.trusted = VerifyChecksum(r.p, r.first)
+		r.trusted = r.p.verifyChecksum(r.first)
 	}
-	return r.trusted && (partial || VerifyChecksum(*p, pkt))
+	return r.trusted && (partial || p.verifyChecksum(pkt))
 }
 
 // Headers are compared eight bytes at a time, as they stand on the wire. These are the bits that may differ.
@@ -203,12 +196,6 @@ func (r *run) sameTCP(pkt []byte) bool {
 		bytes.Equal(first[tcpUrgent:len(tcp)], tcp[tcpUrgent:])
 }
 
-// likeUDP says whether a datagram has a checksum and is as long as its packet.
-func (r *run) likeUDP(pkt []byte) bool {
-	udp := pkt[r.p.Upper:]
-	return int(binary.BigEndian.Uint16(udp[udpLength:])) == len(udp) && udp[udpChecksum]|udp[udpChecksum+1] != 0
-}
-
 // join adds the payload of a packet that joins, and says whether another may follow.
 func (r *run) join(pkt []byte) bool {
 	r.pieces = append(r.pieces, pkt[r.header:])
@@ -231,7 +218,7 @@ func (r *run) finish() {
 		h.Flags = VirtioNeedsCsum
 		h.CsumStart = uint16(r.p.Upper)
 		h.CsumOffset = uint16(checksumOffset(r.p.Protocol))
-		putPartial(r.p, r.first)
+		r.p.putPartial(r.first)
 	}
 	h.Put(r.pieces[0])
 }

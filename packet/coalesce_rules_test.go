@@ -2,6 +2,7 @@ package packet
 
 import (
 	"bytes"
+	"encoding/binary"
 	"testing"
 )
 
@@ -52,6 +53,7 @@ var coalesceRules = []struct {
 	{"id jumps", 4, TCP, set(later, 5, 9), 2},
 	{"same id", 4, TCP, set(later, 5, 0), 2},
 	{"same id with df", 4, TCP, func(a []arrival) { both(6, 0x40)(a); a[1].pkt[5] = 0 }, 1},
+	{"id jumps with df", 4, TCP, func(a []arrival) { both(6, 0x40)(a); a[1].pkt[5] = 9 }, 2},
 	{"fragments", 4, TCP, func(a []arrival) { both(6, 0x20)(a); a[0].partial = false }, 2},
 	{"header checksum", 4, TCP, func(a []arrival) { a[1].pkt[10] ^= 1 }, 2},
 	{"traffic class", 6, TCP, set(later, 1, 0x10), 2},
@@ -118,6 +120,47 @@ func TestCoalesceSizes(t *testing.T) {
 			if frames := coalesce(t, &c, as...); len(frames) != tt.frames {
 				t.Errorf("%s %v: %d frames, want %d", protocol, tt.sizes, len(frames), tt.frames)
 			}
+		}
+	}
+}
+
+// TestCoalesceIDs: under DF the second packet says whether identifications count up or stay the same in a run.
+func TestCoalesceIDs(t *testing.T) {
+	for _, tt := range []struct {
+		place  uint16
+		ids    []uint16
+		frames int
+	}{
+		{dontFragment, []uint16{5, 6, 7, 8}, 1}, {dontFragment, []uint16{5, 5, 5, 5}, 1}, {dontFragment, []uint16{0xffff, 0, 1}, 1},
+		{dontFragment, []uint16{5, 5, 6}, 2}, {dontFragment, []uint16{5, 6, 6}, 2}, {dontFragment, []uint16{5, 4}, 2},
+		{0, []uint16{5, 6, 7, 8}, 1}, {0, []uint16{0xffff, 0, 1}, 1}, {0, []uint16{5, 5}, 2}, {0, []uint16{5, 7}, 2},
+	} {
+		as := bulk(t, 4, UDP, len(tt.ids), 10)
+		for i, id := range tt.ids {
+			binary.BigEndian.PutUint16(as[i].pkt[ip4ID:], id)
+			binary.BigEndian.PutUint16(as[i].pkt[ip4Place:], tt.place)
+			putChecksum4(as[i].pkt[:headerLen4])
+		}
+		var c Coalescer
+		if frames := coalesce(t, &c, as...); len(frames) != tt.frames {
+			t.Errorf("%#x, %v: %d frames, want %d", tt.place, tt.ids, len(frames), tt.frames)
+		}
+	}
+}
+
+// TestCoalesceExtended: what has IP options or extension headers stays alone.
+func TestCoalesceExtended(t *testing.T) {
+	for name, wrap := range map[string]func(upper []byte) []byte{
+		"options":          func(upper []byte) []byte { return ip4(UDP, dontFragment, []byte{1, 1, 1, 0}, upper) },
+		"extension header": func(upper []byte) []byte { return ip6(60, ext(UDP, 0, upper)) },
+	} {
+		var as []arrival
+		for range 2 {
+			as = append(as, arrival{wrap(udp(1, 2, []byte("payload"))), true})
+		}
+		var c Coalescer
+		if frames := coalesce(t, &c, as...); len(frames) != 2 {
+			t.Errorf("%s: %d frames, want 2", name, len(frames))
 		}
 	}
 }

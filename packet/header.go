@@ -119,6 +119,13 @@ func checksumOffset(p Protocol) int {
 	return udpChecksum
 }
 
+// lengthUDP is what the UDP header says of itself and what follows.
+func lengthUDP(udp []byte) int { return int(binary.BigEndian.Uint16(udp[udpLength:])) }
+
+func putLengthUDP(udp []byte, length int) {
+	binary.BigEndian.PutUint16(udp[udpLength:], uint16(length))
+}
+
 // putTotal has the IP header with which packet begins tell a length of total, and makes IPv4's checksum right.
 func putTotal(packet []byte, total int) {
 	if packet[0]>>4 == 6 {

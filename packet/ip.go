@@ -46,20 +46,25 @@ func isExtension(p Protocol) bool {
 // Parse reads the IP packet at the start of b. Bytes of b behind Packet.Total are no part of it. The IPv4 header
 // checksum is not checked here. A packet that is refused is dropped: nothing about it can be decided.
 func Parse(b []byte) (p Packet, err error) {
-	switch {
-	case len(b) == 0:
-		err = errTruncated
-	case b[0]>>4 == 4:
-		err = p.parse4(b)
-	case b[0]>>4 == 6:
-		err = p.parse6(b)
-	default:
-		err = errVersion
-	}
-	if err != nil {
+	if err = p.parse(b); err != nil {
 		return Packet{}, err
 	}
 	return p, nil
+}
+
+// parse fills in p, which is zero: a Packet is long enough that copies of it would cost as much as all else. After an error
+// it holds nothing of use.
+func (p *Packet) parse(b []byte) error {
+	if len(b) == 0 {
+		return errTruncated
+	}
+	switch b[0] >> 4 {
+	case 4:
+		return p.parse4(b)
+	case 6:
+		return p.parse6(b)
+	}
+	return errVersion
 }
 
 // parse4 reads an IPv4 packet (RFC 791, section 3.1).

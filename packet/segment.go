@@ -41,12 +41,14 @@ type Segmenter struct {
 // It fails where Parse does, and where the virtio-net header asks for a checksum or a segmentation that the packet cannot
 // have; the Segmenter is then empty.
 func (s *Segmenter) Reset(frame []byte) error {
-	*s = Segmenter{header: s.header[:0], piece: s.piece[:0]}
+	s.packet, s.p, s.partial, s.left = nil, Packet{}, false, 0
+	s.gso, s.sent, s.header = 0, 0, s.header[:0]
+	s.sumStart, s.sumField, s.limit, s.pieces.packet = 0, 0, 0, nil
 	h, err := ParseVirtio(frame)
 	if err != nil {
 		return err
 	}
-	if s.p, err = Parse(frame[VirtioLen:]); err != nil {
+	if err := s.p.parse(frame[VirtioLen:]); err != nil {
 		return err
 	}
 	s.packet = frame[VirtioLen:][:s.p.Total]
@@ -97,7 +99,7 @@ func (s *Segmenter) planWhole(h VirtioHeader) error {
 	}
 	if s.ownChecksum(h) {
 		s.partial = true
-		return CheckPartial(s.p, s.packet)
+		return s.p.checkPartial(s.packet)
 	}
 	s.sumStart = int(h.CsumStart)
 	s.sumField = s.sumStart + int(h.CsumOffset)
@@ -130,7 +132,7 @@ func (s *Segmenter) planSegments(h VirtioHeader) (count int, err error) {
 	if h.GSOSize == 0 || !s.gsoFits(h.GSOType) || h.Flags&VirtioNeedsCsum != 0 && !s.ownChecksum(h) {
 		return 0, ErrVirtio
 	}
-	if err := CheckPartial(s.p, s.packet); err != nil {
+	if err := s.p.checkPartial(s.packet); err != nil {
 		return 0, err
 	}
 	s.partial = true
@@ -215,7 +217,7 @@ func (s *Segmenter) nextPiece() []byte {
 func (s *Segmenter) nextWhole() []byte {
 	switch {
 	case s.partial:
-		putPartial(s.p, s.packet)
+		s.p.putPartial(s.packet)
 	case s.sumField > 0:
 		// The field holds the sum of the inner pseudo-header. Never zero, which is right in every protocol: in those
 		// other than UDP the two forms of zero are equal.
@@ -266,10 +268,5 @@ func (s *Segmenter) putLengths(header []byte, total int) {
 	if p.Protocol == UDP {
 		putLengthUDP(header[p.Upper:], total-p.Upper)
 	}
-	putPartial(p, header)
-}
-
-// putLengthUDP writes the length field of UDP.
-func putLengthUDP(udp []byte, length int) {
-	binary.BigEndian.PutUint16(udp[udpLength:], uint16(length))
+	p.putPartial(header)
 }

@@ -20,7 +20,7 @@ func frameOf(h VirtioHeader, pkt []byte) []byte {
 func gsoFrame(t testing.TB, typ uint8, size int, pkt []byte) []byte {
 	t.Helper()
 	p := mustParse(t, pkt)
-	putPartial(p, pkt)
+	p.putPartial(pkt)
 	return frameOf(VirtioHeader{
 		Flags: VirtioNeedsCsum, GSOType: typ, GSOSize: uint16(size),
 		CsumStart: uint16(p.Upper), CsumOffset: uint16(checksumOffset(p.Protocol)),
@@ -169,7 +169,8 @@ func TestWhole(t *testing.T) {
 func TestInnerChecksum(t *testing.T) {
 	want := summed(t, ip4(TCP, 0, nil, tcp(1, 2, 3, tcpACK, nil, []byte("inner payload"))))
 	inner := slices.Clone(want)
-	putPartial(mustParse(t, inner), inner)
+	p := mustParse(t, inner)
+	p.putPartial(inner)
 	for _, pkt := range [][]byte{ip4(4, 0, nil, inner), ip6(UDP, udp(5, 4789, inner))} {
 		p := mustParse(t, pkt)
 		start := p.Total - len(inner) + headerLen4

@@ -2,14 +2,12 @@ package udp
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"sync"
 	"testing"
-	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -343,38 +341,5 @@ func TestNoAllocations(t *testing.T) {
 				t.Errorf("%v allocations a send and receive, %d refusals", allocs, tooBig)
 			}
 		})
-	}
-}
-
-func TestSegmentSize(t *testing.T) {
-	message := func(level, kind int32, data ...byte) []byte {
-		b := make([]byte, unix.CmsgSpace(len(data)))
-		header := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
-		header.Level, header.Type = level, kind
-		header.SetLen(unix.CmsgLen(len(data)))
-		copy(b[unix.CmsgLen(0):], data)
-		return b
-	}
-	size := binary.NativeEndian.AppendUint32(nil, 1452)
-	gro := message(unix.SOL_UDP, unix.UDP_GRO, size...)
-	other := message(unix.SOL_SOCKET, unix.SO_TIMESTAMP, make([]byte, 16)...)
-	for _, c := range []struct {
-		name    string
-		control []byte
-		want    int
-	}{
-		{"none", nil, 0},
-		{"GRO", gro, 1452},
-		{"GRO behind another", append(bytes.Clone(other), gro...), 1452},
-		{"another", other, 0},
-		{"short value", message(unix.SOL_UDP, unix.UDP_GRO, 1, 2), 0},
-		{"cut header", gro[:unix.CmsgLen(0)-1], 0},
-		{"cut value", gro[:unix.CmsgLen(0)+1], 0},
-		{"length zero", make([]byte, 64), 0},
-		{"all ones", bytes.Repeat([]byte{0xff}, 64), 0},
-	} {
-		if got := segmentSize(c.control); got != c.want {
-			t.Errorf("%s: %d, want %d", c.name, got, c.want)
-		}
 	}
 }

@@ -53,8 +53,8 @@ func TestWithoutJoining(t *testing.T) {
 	space.Refuse(t, unix.ENOPROTOOPT, unix.SYS_SETSOCKOPT, map[int]uint32{1: unix.SOL_UDP, 2: unix.UDP_GRO})
 	c := listenOn(t, 0)
 	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
-	b := frames(20, 1200, 17)
-	if err := send(c, datagrams(b, 1200, self)); err != nil {
+	b := frames(3*maxReceive, 600, 17)
+	if err := send(c, datagrams(b, 600, self)); err != nil {
 		t.Fatal(err)
 	}
 	if messages, frames := batches(t, c, len(b)); messages != maxReceive || frames != 1 {

@@ -11,9 +11,12 @@ import (
 )
 
 const (
-	// maxReceive is how many messages one Receive takes. The kernel fills them in order, so buffers further on cost no
-	// memory before they are used.
-	maxReceive = 8
+	// maxReceive is how many messages one Receive takes at most. The kernel fills them in order, so buffers further on cost
+	// no memory before they are used.
+	maxReceive = 32
+	// enough bytes is about what one Receive takes where messages are long, so that what came first is not kept until much
+	// that came later has been opened, too.
+	enough = 128 << 10
 	// maxMessage has room for the longest UDP payload, which is the most that GRO joins.
 	maxMessage = 1 << 16
 )
@@ -27,10 +30,11 @@ type inbox struct {
 	pieces    [maxReceive][1][]byte
 	datagrams [maxReceive]packet.Datagrams
 	buffers   []byte
+	next      int // how many messages the next Receive takes
 }
 
 func (in *inbox) init() {
-	in.buffers = make([]byte, maxReceive*maxMessage)
+	in.buffers, in.next = make([]byte, maxReceive*maxMessage), maxReceive
 	for i := range in.messages {
 		in.vectors[i].Base = &in.buffers[i*maxMessage]
 		in.vectors[i].SetLen(maxMessage)
@@ -48,12 +52,12 @@ func (in *inbox) init() {
 func (c *Conn) Receive() ([]packet.Datagrams, error) {
 	in := &c.inbox
 	for {
-		for i := range in.messages {
+		for i := range in.next {
 			h := &in.messages[i].Hdr
 			h.Namelen = uint32(unsafe.Sizeof(in.sources[i]))
 			h.SetControllen(len(in.controls[i]))
 		}
-		n, err := c.raw.Receive(in.messages[:])
+		n, err := c.raw.Receive(in.messages[:in.next])
 		if err == unix.EAGAIN {
 			err = c.raw.Wait(unix.POLLIN)
 		}
@@ -66,15 +70,16 @@ func (c *Conn) Receive() ([]packet.Datagrams, error) {
 	}
 }
 
-// collect makes datagrams of the first n messages.
+// collect makes datagrams of the first n messages, and expects the next to be like them.
 func (in *inbox) collect(n int) []packet.Datagrams {
-	got := in.datagrams[:0]
+	got, total := in.datagrams[:0], 0
 	for i := range n {
 		m := &in.messages[i]
 		if m.Hdr.Flags&unix.MSG_TRUNC != 0 {
 			continue
 		}
 		length := int(m.Len)
+		total += length
 		segment := segmentSize(in.controls[i][:m.Hdr.Controllen])
 		if segment <= 0 || segment > length {
 			segment = length
@@ -82,6 +87,7 @@ func (in *inbox) collect(n int) []packet.Datagrams {
 		in.pieces[i][0] = in.buffers[i*maxMessage:][:length]
 		got = append(got, packet.Datagrams{Pieces: in.pieces[i][:], Segment: segment, Addr: in.sources[i].addrPort()})
 	}
+	in.next = min(maxReceive, 1+enough*n/max(1, total))
 	return got
 }
 

@@ -1,7 +1,8 @@
 // Load sends and counts datagrams for scripts/bench, where iperf3 would be the bottleneck or measure something else.
 // Each verb prints one line of JSON when it is done.
 //
-//	load sink --listen ADDR --seconds S            counts what comes for S seconds from the first datagram on
+//	load sink --listen ADDR --seconds S [--size 64]
+//	                                               counts what comes for S seconds from the first datagram on
 //	load flood --to ADDR --seconds S [--size 64] [--rate N]
 //	                                               equal datagrams by sendmmsg, N a second or as fast as it can
 //	load quic --to ADDR --seconds S                as QUIC does: runs of equal datagrams, 1,200 to 1,372 bytes from run to
