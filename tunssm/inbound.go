@@ -45,7 +45,11 @@ func (i *inbound) run(ctx context.Context) error {
 		}
 		t := i.table.Load()
 		for k := range batch {
-			i.carry(t, &batch[k])
+			d := &batch[k]
+			i.carry(t, d)
+			if len(d.Pieces[0]) > d.Segment {
+				i.writeTUN() // at once: it is as long as the kernel could make it; single ones may continue each other
+			}
 		}
 		i.writeTUN()
 		i.counts.received(len(batch), i.arrived)
