@@ -136,3 +136,25 @@ func BenchmarkChecksum(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkCoalesceLone adds acknowledgements, none of which joins another.
+func BenchmarkCoalesceLone(b *testing.B) {
+	var as []arrival
+	for i := range batchOf {
+		options := []byte{1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, byte(i)}
+		as = append(as, arrival{summed(b, ip4(TCP, dontFragment, nil, tcp(1, 2, 5, tcpACK, options, nil))), true})
+	}
+	given, parsed := received(b, as)
+	var c Coalescer
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range given {
+			if err := c.Add(given[i], parsed[i], true); err != nil {
+				b.Fatal(err)
+			}
+		}
+		for ok := true; ok; {
+			_, _, ok = c.Next()
+		}
+	}
+}

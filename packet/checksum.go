@@ -39,8 +39,8 @@ func sum(acc uint64, b []byte) uint64 {
 	return acc + carry
 }
 
-// sumSwapped sums as much of b as is a multiple of 64 bytes, and returns the rest. The bytes of each word are swapped, and so
-// are those of the sum (RFC 1071, section 2 B): most CPUs load words so faster.
+// sumSwapped sums as much of b as is a multiple of 64 bytes, and returns the rest. The bytes of each word are swapped, and
+// so are those of the sum (RFC 1071, section 2 B): most CPUs load words so faster.
 func sumSwapped(b []byte) (acc uint64, rest []byte) {
 	var carry uint64
 	for len(b) >= 64 {

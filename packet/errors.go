@@ -23,7 +23,7 @@ var (
 	errSourceRoute = errors.New("packet: source-routed")       // to another destination than the one it shows
 	errPartial     = errors.New("packet: partial checksum on a packet that cannot have one")
 	errProbe       = errors.New("packet: malformed probe message")
-	errExhausted   = errors.New("packet: session key exhausted") // MaxFrames were sealed: a rekey is overdue
+	errExhausted   = errors.New("packet: session key exhausted") // MaxFrames were sealed: a rekey is overdue; or a batch has no more
 	errSuite       = errors.New("packet: unknown suite")
 	errSPI         = errors.New("packet: SPI is zero")
 )

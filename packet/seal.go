@@ -84,13 +84,21 @@ func (s *Sealer) Seal(dst []byte, typ FrameType, flags uint8, payload []byte) ([
 	return b.Seal(dst, flags, payload)
 }
 
-// Batch is counters reserved for frames of one lane. One goroutine owns it. The zero value has none.
+// Batch is counters reserved for frames of one lane. One goroutine owns it, and must not copy it: a counter used twice gives
+// the key away. The zero value has none.
 type Batch struct {
+	_      noCopy
 	sealer *Sealer
 	nonce  *nonce      // borrowed from sealer until end is reached
 	next   FrameHeader // of the next frame, without flags
 	end    Counter     // of the last frame, and one more
 }
+
+// noCopy has go vet report copies.
+type noCopy struct{}
+
+func (*noCopy) Lock()   {}
+func (*noCopy) Unlock() {}
 
 // Reserve takes counters for n data frames of a lane. It allocates only where another batch of the lane is still open, or
 // was left with counters unused. It fails for a lane of MaxLanes or more, for a key that has sealed MaxFrames and for one

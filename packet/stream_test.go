@@ -102,7 +102,9 @@ func (g *traffic) packet(c *connection, size int) []byte {
 // ip puts the connection's IP header around a payload.
 func (g *traffic) ip(c *connection, protocol byte, payload []byte) []byte {
 	if c.version == 6 {
-		return around6(protocol, payload)
+		b := around6(protocol, payload)
+		b[7] = 64
+		return b
 	}
 	b := append(make([]byte, 20), payload...)
 	b[0], b[8], b[9] = 0x45, 64, protocol
