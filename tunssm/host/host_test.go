@@ -76,7 +76,7 @@ func TestHostLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestFailedAttach: an interface that another program uses is put back at once, as it was found.
+// TestFailedAttach: an interface that another program uses, or that has fewer queues than are wanted, is as it was found.
 func TestFailedAttach(t *testing.T) {
 	space.Enter(t, space.TUN)
 	made := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tun9"}, Mode: netlink.TUNTAP_MODE_TUN, Queues: 1,
@@ -89,11 +89,20 @@ func TestFailedAttach(t *testing.T) {
 	}
 	log := slog.New(slog.DiscardHandler)
 	record := filepath.Join(t.TempDir(), "undo")
-	_, err := Open(t.Context(), Options{Interface: "tun9", Adopt: true, MTU: 1400, Journal: undo.New(record, log), Log: log})
-	if err == nil || err.Error() != "tun: interface name is taken: another program uses tun9; choose another with --interface" {
-		t.Error(err)
+	before := space.Descriptors(t)
+	for queues, want := range map[int]string{
+		1: "tun: interface name is taken: another program uses tun9; choose another with --interface",
+		2: "tun: interface name is taken: tun9 was made to stay, with one queue; choose another with --interface, or --queues 1",
+	} {
+		o := Options{Interface: "tun9", Adopt: true, Queues: queues, MTU: 1400, Journal: undo.New(record, log), Log: log}
+		if _, err := Open(t.Context(), o); err == nil || err.Error() != want {
+			t.Errorf("%d queues: %v", queues, err)
+		}
+		if _, err := os.Lstat(record); err == nil {
+			t.Error("the record is left")
+		}
 	}
-	if _, err := os.Lstat(record); err == nil {
-		t.Error("the record is left")
+	if after := space.Descriptors(t); after != before {
+		t.Errorf("%d descriptors, %d before", after, before)
 	}
 }

@@ -21,6 +21,7 @@ func share(first *Conn, sockets int) (all []*Conn, err error) {
 		var c *Conn
 		if c, err = listen(first.port, first.family, true); err == nil {
 			all = append(all, c)
+			err = c.apart(len(all) - 1)
 		}
 	}
 	if err == nil {
@@ -30,6 +31,28 @@ func share(first *Conn, sockets int) (all []*Conn, err error) {
 		err = fmt.Errorf("udp: share port %d: %w", first.port, err)
 	}
 	return all, err
+}
+
+// apart gives what the socket sends a hop limit that is lower by so much. GRO joins datagrams of one source port whatever is
+// in them, and steers them by the first, but never such of several hop limits. So what several sockets send, each of a lane
+// of its own, stays apart on its way to as many sockets.
+func (c *Conn) apart(by int) error {
+	return c.raw.Control(func(fd int) error {
+		err := lower(fd, unix.IPPROTO_IP, unix.IP_TTL, by)
+		if err == nil && c.family == unix.AF_INET6 {
+			err = lower(fd, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, by)
+		}
+		return err
+	})
+}
+
+// lower lowers a socket option.
+func lower(fd, level, name, by int) error {
+	value, err := unix.GetsockoptInt(fd, level, name)
+	if err != nil {
+		return err
+	}
+	return unix.SetsockoptInt(fd, level, name, value-by)
 }
 
 // steer loads a classic BPF program that chooses the socket: lane modulo their number. It sees the UDP payload.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -112,6 +113,9 @@ func TestSharedPortTaken(t *testing.T) {
 	}
 	self := netip.AddrPortFrom(netip.IPv6Loopback(), ours[0].LocalPort())
 	for i, c := range ours {
+		if four, six := option(t, c, unix.IPPROTO_IP, unix.IP_TTL), option(t, c, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS); four != 64-i || six != four {
+			t.Errorf("socket %d sends with a hop limit of %d and %d", i, four, six)
+		}
 		if err := send(c, datagrams(laneFrames(byte(i), 0, 1, 100), 0, self)); err != nil {
 			t.Fatal(err)
 		}
@@ -126,5 +130,69 @@ func TestSharedPortTaken(t *testing.T) {
 		t.Errorf("closed: %v", err)
 	} else {
 		again[0].Close()
+	}
+}
+
+// TestJoinedLanes: the kernel joins what comes from one port, and would take frames of several lanes to the socket of the
+// first, but for their hop limits. The two lanes are one socket's here, since a veth keeps sockets apart by itself, as no wire
+// does.
+func TestJoinedLanes(t *testing.T) {
+	space.Root(t)
+	const count, burst = 200, 5
+	for _, host := range []string{"10.77.0.2", "fd77::2"} {
+		for _, apart := range []bool{false, true} {
+			inFirst, inSecond := veth(t)
+			inSecond()
+			hold := "mount -t sysfs none /mnt && cd /mnt/class/net/eth0 && echo 200000000 >gro_flush_timeout && echo 100 >napi_defer_hard_irqs"
+			space.Run(t, "unshare", "-m", "sh", "-c", "ethtool -K eth0 gro on && "+hold)
+			to := shareOn(t, 0, 2)
+			inFirst()
+			space.Run(t, "ethtool", "-K", "eth0", "gso", "off", "tso", "off", "tx-udp-segmentation", "off")
+			from := listenOn(t, 0)
+			at := netip.AddrPortFrom(netip.MustParseAddr(host), to[0].LocalPort())
+			for i := range count {
+				lane := i / burst % 2
+				if apart && i%burst == 0 && i > 0 {
+					if err := from.apart(2*lane - 1); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := send(from, datagrams(laneFrames(byte(lane), i, 1, 1000), 0, at)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			strayed := make(chan int)
+			var left atomic.Int64
+			left.Store(count)
+			for i, c := range to {
+				go func() { strayed <- strays(c, byte(i), &left, to) }()
+			}
+			if n := <-strayed + <-strayed; (n == 0) != apart {
+				t.Errorf("%s, apart %v: %d of %d frames came to the other lane's socket", host, apart, n, count)
+			}
+		}
+	}
+}
+
+// strays receives until nothing is left for either socket, and counts the frames that are not of the lane.
+func strays(c *Conn, lane byte, left *atomic.Int64, all []*Conn) (n int) {
+	for {
+		batch, err := c.Receive()
+		if err != nil {
+			return n
+		}
+		for _, d := range batch {
+			for b := d.Pieces[0]; len(b) > 0; b = b[min(d.Segment, len(b)):] {
+				if b[offLane] != lane {
+					n++
+				}
+				left.Add(-1)
+			}
+		}
+		if left.Load() == 0 {
+			for _, c := range all {
+				c.Stop()
+			}
+		}
 	}
 }

@@ -10,7 +10,7 @@
 //
 // Where several sockets share the port, each receives the lanes (package packet) that are its index, modulo their number.
 // The kernel steers datagrams by that byte of theirs, so that frames of one lane stay in order. What is too short to have
-// it comes to the first. Any socket may send.
+// it comes to the first. Each is to send lanes of its own: the kernel does not join what several have sent.
 //
 // A call waits in its own thread (package raw). Stop wakes it for good; Close follows once nobody uses the socket any more.
 //
