@@ -166,6 +166,9 @@ rest() {
 }
 
 measure_rss() {
-  [[ ${#pids[@]} -eq 0 ]] || jq -nc --argjson idle "$(<"$work/$name/resident")" --argjson peak "$(resident VmHWM)" \
+  local peak
+  [[ ${#pids[@]} -gt 0 ]] || return 0
+  peak=$(resident VmHWM)
+  jq -nc --argjson idle "$(<"$work/$name/resident")" --argjson peak "$peak" \
     '{ rss_idle_mib: ($idle / 1024), rss_loaded_mib: ($peak / 1024) }'
 }
