@@ -96,7 +96,7 @@ load_between() {
 # flooded RATE SECONDS prints how many thousand datagrams a second arrive of the rate, 0 being all that can be sent. The
 # sender outlasts the receiver.
 flooded() {
-  load_between "sink --seconds $2" "flood --rate $1 --seconds $(($2 + 1))"
+  load_between "sink --seconds $2" "flood --rate $1 --seconds $2.5"
   jq '.datagrams / .seconds / 1000' "$work/heard"
 }
 
