@@ -96,7 +96,7 @@ load_between() {
 # flooded RATE SECONDS prints how many thousand datagrams a second arrive of the rate, 0 being all that can be sent. The
 # sender outlasts the receiver.
 flooded() {
-  load_between "sink --seconds $2" "flood --rate $1 --seconds $(($2 + 1))"
+  load_between "sink --seconds $2" "flood --rate $1 --seconds $2.5"
   jq '.datagrams / .seconds / 1000' "$work/heard"
 }
 
@@ -166,6 +166,9 @@ rest() {
 }
 
 measure_rss() {
-  [[ ${#pids[@]} -eq 0 ]] || jq -nc --argjson idle "$(<"$work/$name/resident")" --argjson peak "$(resident VmHWM)" \
+  local peak
+  [[ ${#pids[@]} -gt 0 ]] || return 0
+  peak=$(resident VmHWM)
+  jq -nc --argjson idle "$(<"$work/$name/resident")" --argjson peak "$peak" \
     '{ rss_idle_mib: ($idle / 1024), rss_loaded_mib: ($peak / 1024) }'
 }
