@@ -143,7 +143,7 @@ func TestJoinedLanes(t *testing.T) {
 		for _, apart := range []bool{false, true} {
 			inFirst, inSecond := veth(t)
 			inSecond()
-			hold := "mount -t sysfs none /mnt && cd /mnt/class/net/eth0 && echo 200000000 >gro_flush_timeout && echo 100 >napi_defer_hard_irqs"
+			hold := "mount -t sysfs none /mnt && cd /mnt/class/net/eth0 && echo 200000000 >gro_flush_timeout"
 			space.Run(t, "unshare", "-m", "sh", "-c", "ethtool -K eth0 gro on && "+hold)
 			to := shareOn(t, 0, 2)
 			inFirst()
