@@ -65,7 +65,7 @@ func pathPair(t testing.TB) (out *outbound, in *inbound, host *void) {
 	t.Helper()
 	host = new(void)
 	end := func(seal, open secret.Key, self, other int) (*dataPath, *session) {
-		d := newDataPath(Host{TUN: host, UDP: host}, slog.New(slog.DiscardHandler))
+		d := newDataPath(Host{Queue: Queue{TUN: host, UDP: host}}, slog.New(slog.DiscardHandler))
 		prefix := func(i int) []netip.Prefix { return []netip.Prefix{netip.PrefixFrom(in4(i), 32)} }
 		p := newPeer("peer", 65535)
 		p.prefixes = prefix(other)
@@ -97,7 +97,7 @@ func pathPair(t testing.TB) (out *outbound, in *inbound, host *void) {
 	}
 	a, _ := end(again(toB), again(toA), 1, 2)
 	b, _ := end(toA, toB, 2, 1)
-	queues := []Queue{{host, host}}
+	queues := []Queue{{TUN: host, UDP: host}}
 	host.to = newInbound(b, queues, 0)
 	return newOutbound(a, queues, 0), host.to, host
 }

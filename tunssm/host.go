@@ -9,8 +9,7 @@ import (
 // Host is the edge between the SSM and the operating system. The Linux parts are in the folders tun, udp and route; the
 // fakes of the tests block on channels alone.
 type Host struct {
-	TUN   TUN     // the first queue, which is the acquirer's too
-	UDP   UDP     // the socket that goes with it
+	Queue         // the first, which is the acquirer's too
 	More  []Queue // further ones
 	Route Route
 	Dial  Dial // to a KDC
@@ -22,9 +21,12 @@ type Host struct {
 type Queue struct {
 	TUN TUN
 	UDP UDP
+	// Wait waits until either may have something, or cannot be used any more, or Stop was called, of whichever: that is
+	// net.ErrClosed.
+	Wait func() error
 }
 
-func (h *Host) queues() []Queue { return append([]Queue{{h.TUN, h.UDP}}, h.More...) }
+func (h *Host) queues() []Queue { return append([]Queue{h.Queue}, h.More...) }
 
 // TUN is a queue of the interface that the host's packets pass through, as virtio-net frames: packet.VirtioLen bytes of header and
 // an IP packet of up to 64 KiB.
@@ -33,13 +35,12 @@ type TUN interface {
 	// Offload says whether frames may leave checksums and segmentation to the kernel. Where not, every virtio-net header
 	// is zero.
 	Offload() bool
-	// ReadFrame waits for one frame. After Stop it returns net.ErrClosed or os.ErrClosed. One goroutine reads at a time.
-	ReadFrame(b []byte) (int, error)
-	// TryReadFrame does not wait: it returns 0 where there is none.
+	// TryReadFrame reads one frame, or returns 0 where there is none now. After Stop it returns net.ErrClosed or os.ErrClosed.
+	// One goroutine reads at a time.
 	TryReadFrame(b []byte) (int, error)
 	// WriteFrame writes one frame, given in pieces. It is safe for concurrent use; an error concerns that frame alone.
 	WriteFrame(pieces ...[]byte) error
-	// Stop ends reading, and wakes who waits.
+	// Stop ends reading, and wakes who waits for it.
 	Stop()
 	// Close is for when nobody reads or writes any more.
 	Close() error
@@ -48,15 +49,15 @@ type TUN interface {
 // UDP is a socket that frames travel through.
 type UDP interface {
 	LocalPort() uint16
-	// Receive waits for datagrams and returns all that are there, up to a bound, borrowed until the next call. After Stop
-	// it returns net.ErrClosed; no other error lasts. One goroutine receives at a time.
-	Receive() ([]packet.Datagrams, error)
+	// TryReceive returns the datagrams that are there, up to a bound, borrowed until the next call. After Stop it returns
+	// net.ErrClosed; no other error lasts. One goroutine receives at a time.
+	TryReceive() ([]packet.Datagrams, error)
 	// Send sends all of a batch, and tells refused of those that could not go. One that its path is known not to carry in
 	// one piece is refused with EMSGSIZE. It is safe for concurrent use, and keeps nothing.
 	Send(batch []packet.Datagrams, refused func(i int, err error))
 	// SendFragmented sends what need not go in one piece.
 	SendFragmented(packet.Datagrams) error
-	// Stop ends receiving, and wakes who waits.
+	// Stop ends receiving, and wakes who waits for it.
 	Stop()
 	// Close is for when nobody sends or receives any more.
 	Close() error

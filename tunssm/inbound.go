@@ -1,6 +1,6 @@
 package tunssm
 
-// Inbound, network to TUN, in one goroutine for each queue:
+// Inbound, network to TUN, a batch at a time (queue.go):
 //
 //  1. receive: datagrams, or runs of them that the kernel joined, as many as there are; none from a link-local address.
 //  2. parseHeaders, then session: by SPI. Nothing changes state yet.
@@ -11,7 +11,6 @@ package tunssm
 //  7. writeTUN: the packets of a flow joined into one frame, where they lie.
 
 import (
-	"context"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -19,7 +18,7 @@ import (
 	"ssmnet/packet"
 )
 
-// inbound carries frames from the network to the TUN. One goroutine owns it.
+// inbound carries frames from the network to the TUN. The loop of its queue owns it.
 type inbound struct {
 	*dataPath
 	queues  []Queue
@@ -36,32 +35,25 @@ func newInbound(d *dataPath, queues []Queue, lane int) *inbound {
 	return &inbound{dataPath: d, queues: queues, lane: lane, reply: make([]byte, 0, 256)}
 }
 
-// run is the loop; it ends when the socket is closed.
-func (i *inbound) run(ctx context.Context) error {
-	for {
-		batch, err := i.receive()
-		if err != nil {
-			return i.lasting(ctx, "receiving from the underlay", err)
-		}
-		t := i.table.Load()
-		for k := range batch {
-			d := &batch[k]
-			i.carry(t, d)
-			if len(d.Pieces[0]) > d.Segment {
-				i.writeTUN() // at once: it is as long as the kernel could make it; single ones may continue each other
-			}
-		}
-		i.writeTUN()
-		i.counts.received(len(batch), i.arrived)
-		i.arrived = 0
+// receive takes in what the network has brought, and says whether there was any.
+func (i *inbound) receive() (some bool, err error) {
+	batch, err := i.queues[i.lane].UDP.TryReceive()
+	if len(batch) == 0 {
+		return false, err
 	}
-}
-
-// receive waits for datagrams, borrowed until the next call.
-func (i *inbound) receive() ([]packet.Datagrams, error) {
-	batch, err := i.queues[i.lane].UDP.Receive()
 	i.now = time.Now()
-	return batch, err
+	t := i.table.Load()
+	for k := range batch {
+		d := &batch[k]
+		i.carry(t, d)
+		if len(d.Pieces[0]) > d.Segment {
+			i.writeTUN() // at once: it is as long as the kernel could make it; single ones may continue each other
+		}
+	}
+	i.writeTUN()
+	i.counts.received(len(batch), i.arrived)
+	i.arrived = 0
+	return true, nil
 }
 
 // carry takes the datagrams of one source through steps 2 to 7.

@@ -125,7 +125,7 @@ func TestStop(t *testing.T) {
 				t.Errorf("KDC %d hears that %v are closed", i, closed)
 			}
 		}
-		if _, err := a.host.TUN.ReadFrame(nil); err == nil {
+		if _, err := a.host.TUN.TryReadFrame(nil); err == nil {
 			t.Error("the TUN is open")
 		}
 		if a.SSM.data.sendOne([]byte{1}, underlay(2)) == nil {
@@ -170,7 +170,7 @@ func TestRunCause(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(reason)
 		h := w.net.Host(underlay(8))
-		s := New(Options{Identity: a.identity, Log: a.data.log, Host: Host{h.TUN, h.UDP, nil, h.Route, h.Dial, h.MTU}})
+		s := New(Options{Identity: a.identity, Log: a.data.log, Host: Host{Queue{h.TUN, h.UDP, h.Wait}, nil, h.Route, h.Dial, h.MTU}})
 		if err := s.Run(ctx); err != reason {
 			t.Fatalf("Run: %v", err)
 		}

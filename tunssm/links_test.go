@@ -252,7 +252,7 @@ func TestDialBackoff(t *testing.T) {
 				a := w.prepare("a", 1)
 				var dials atomic.Int32
 				s := New(Options{Identity: a.identity, Log: slog.New(slog.DiscardHandler), Host: Host{
-					a.host.TUN, a.host.UDP, nil, a.host.Route,
+					Queue{a.host.TUN, a.host.UDP, a.host.Wait}, nil, a.host.Route,
 					func(context.Context, string) (net.Conn, error) { dials.Add(1); return tt.dial() },
 					a.host.MTU,
 				}})

@@ -1,6 +1,6 @@
 package tunssm
 
-// Outbound, TUN to network, in one goroutine for each queue:
+// Outbound, TUN to network, a batch at a time (queue.go):
 //
 //  1. readTUN: one virtio-net frame, up to 64 KiB of one flow; then those that wait behind it, as long as they are small.
 //  2. classify: parse once; drop what is for no single host, and our own frames.
@@ -8,16 +8,15 @@ package tunssm
 //  4. hold or prohibit: a packet without a session goes to the acquirer (acquire.go), a forbidden one is answered.
 //  5. fit: one that is longer than the path to the peer carries is answered, or is to be fragmented (path.go).
 //  6. seal: each segment, from the frame it was read in into the batch (batch.go), under the peer's key.
-//  7. send: the batch, each run of it in one piece to its peer's endpoint (endpoint.go).
+//  7. flush: the batch, each run of it in one piece to its peer's endpoint (endpoint.go).
 //
 // Steps 5 and 6 are carry. The acquirer carries what it has held in the same way.
 //
-// A batch is what is read while something waits to be read: a lone packet is sent at once, and under load one send takes
-// what would otherwise be many. Nothing is delayed to make a batch.
+// A batch is what waits to be read: a lone packet is sent at once, and under load one send takes what would otherwise be
+// many. Nothing is delayed to make a batch.
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"net/netip"
 	"syscall"
@@ -26,11 +25,10 @@ import (
 	"ssmnet/packet"
 )
 
-// outbound is the loop. One goroutine owns it.
+// outbound carries packets from the TUN to the network. The loop of its queue owns it.
 type outbound struct {
 	*carrier
 	frame []byte // read from the TUN; packets are borrowed from it until the next read
-	reads int    // of the batch
 }
 
 // carrier carries packets to their peers. One goroutine owns it: the loop has one, the acquirer another for what it
@@ -57,34 +55,33 @@ func newCarrier(d *dataPath, q Queue, lane int) *carrier {
 	return c
 }
 
-// run is the loop; it ends when the TUN is closed.
-func (o *outbound) run(ctx context.Context) error {
-	for {
+// send takes what the TUN has, up to a batch, and says whether there was any.
+func (o *outbound) send() (some bool, err error) {
+	reads := 0
+	for !o.batch.full() && reads < fullFrames {
 		frame, err := o.readTUN()
 		if err != nil {
-			return o.lasting(ctx, "reading the TUN", err)
+			return false, err
 		}
-		if len(frame) > 0 {
-			o.reads++
-			o.forward(frame)
+		if len(frame) == 0 {
+			break
 		}
-		if len(frame) == 0 || o.batch.full() || o.batch.empty() {
-			o.send()
-			o.counts.read(o.reads)
-			o.reads = 0
+		if reads++; reads == 1 {
+			o.now = time.Now()
 		}
+		o.forward(frame)
 	}
+	if reads == 0 {
+		return false, nil
+	}
+	o.flush()
+	o.counts.read(reads)
+	return true, nil
 }
 
-// readTUN waits for one virtio-net frame, borrowed until the next call. While a batch is under way it does not wait: there
-// may be none.
+// readTUN reads one virtio-net frame, borrowed until the next call; none is there where it is empty.
 func (o *outbound) readTUN() ([]byte, error) {
-	if !o.batch.empty() {
-		n, err := o.queue.TUN.TryReadFrame(o.frame)
-		return o.frame[:n], err
-	}
-	n, err := o.queue.TUN.ReadFrame(o.frame)
-	o.now = time.Now()
+	n, err := o.queue.TUN.TryReadFrame(o.frame)
 	return o.frame[:n], err
 }
 
@@ -162,11 +159,11 @@ func (c *carrier) carry(s *session, targets ...netip.AddrPort) {
 	}
 }
 
-// carryNow is carry and send for one frame.
+// carryNow is carry and flush for one frame.
 func (c *carrier) carryNow(s *session, targets ...netip.AddrPort) {
 	c.now = time.Now()
 	c.carry(s, targets...)
-	c.send()
+	c.flush()
 }
 
 // fit sees to packets that are longer than the path to the peer carries: they are fragmented where they allow it, and
@@ -197,7 +194,7 @@ func (c *carrier) seal(s *session, counters *packet.Batch, pkt []byte, partial b
 		flags = packet.FlagPartial
 	}
 	if !c.batch.fits(len(pkt) + packet.Overhead) {
-		c.send()
+		c.flush()
 	}
 	frames, err := counters.Seal(c.batch.bytes, flags, pkt)
 	if err != nil {
@@ -208,8 +205,8 @@ func (c *carrier) seal(s *session, counters *packet.Batch, pkt []byte, partial b
 	return true
 }
 
-// send sends the batch, each run to each of its targets, and begins anew.
-func (c *carrier) send() {
+// flush sends the batch, each run to each of its targets, and begins anew.
+func (c *carrier) flush() {
 	b := &c.batch
 	if b.empty() {
 		return

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
-	"runtime"
 	"sync"
 	"time"
 
@@ -52,7 +51,7 @@ func New(o Options) *SSM {
 		whereabouts: whereabouts{endpoint: o.Endpoint}, requests: newRequests(), routing: newRouting(),
 		past: past{began: time.Now()}, logLines: newLogLines(),
 		boot: control.NewBoot(), software: o.Software, now: o.Now, random: o.Random,
-		timers: newTimers(), out: newCarrier(d, Queue{o.Host.TUN, o.Host.UDP}, 0), holds: newHolds(), turns: newTurns(), denials: denials{},
+		timers: newTimers(), out: newCarrier(d, o.Host.Queue, 0), holds: newHolds(), turns: newTurns(), denials: denials{},
 		peers: map[string]*peer{}, measured: map[netip.AddrPort]measurement{}, orders: orders{},
 		revoked: map[control.SessionID]bool{},
 	}
@@ -70,18 +69,13 @@ func (s *SSM) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var loops sync.WaitGroup
-	loop := func(run func(context.Context) error) {
+	queues := s.data.host.queues()
+	for lane := range queues {
 		loops.Go(func() {
-			runtime.LockOSThread()
-			if err := run(ctx); err != nil {
+			if err := newLoop(s.data, queues, lane).run(ctx); err != nil {
 				stop(err)
 			}
 		})
-	}
-	queues := s.data.host.queues()
-	for lane := range queues {
-		loop(newOutbound(s.data, queues, lane).run)
-		loop(newInbound(s.data, queues, lane).run)
 	}
 	s.acq.run(ctx)
 	for _, q := range queues {

@@ -105,7 +105,7 @@ func (w *world) prepare(name string, i int) *station {
 func (s *station) run(id control.Identity) {
 	s.SSM = New(Options{
 		Identity: id, Software: "test", Log: slog.New(slog.DiscardHandler),
-		Host: Host{TUN: s.host.TUN, UDP: s.host.UDP, Route: s.host.Route, Dial: s.host.Dial, MTU: s.host.MTU},
+		Host: Host{Queue: Queue{s.host.TUN, s.host.UDP, s.host.Wait}, Route: s.host.Route, Dial: s.host.Dial, MTU: s.host.MTU},
 		Save: s.save,
 	})
 	ctx, stop := context.WithCancel(context.Background())

@@ -104,7 +104,7 @@ func (h *host) start() {
 	h.edge = h.w.network.Host(h.addr)
 	o := tunssm.Options{
 		Identity: h.saved(), Log: slog.New(slog.DiscardHandler), Software: "test", Now: h.wall.now, Save: h.save,
-		Host: tunssm.Host{TUN: h.edge.TUN, UDP: h.edge.UDP, Route: h.edge.Route, Dial: h.dial, MTU: h.edge.MTU},
+		Host: tunssm.Host{Queue: tunssm.Queue{TUN: h.edge.TUN, UDP: h.edge.UDP, Wait: h.edge.Wait}, Route: h.edge.Route, Dial: h.dial, MTU: h.edge.MTU},
 	}
 	if h.w.journal != nil {
 		o.Log, o.Random = slog.New(h.w.journal.of(h.name)), h.w.journal.luck(h.name)

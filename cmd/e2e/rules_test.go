@@ -34,7 +34,7 @@ var below = map[string][]string{
 	"cmd/internal/script": {"cmd/internal/daemon"},
 	"tunssm/admin":        {"tunssm", "packet/control", "packet", "packet/secret"},
 	"tunssm":              {"packet/control", "packet", "packet/secret"},
-	"tunssm/host": {"tunssm", "tunssm/tun", "tunssm/udp", "tunssm/forward", "tunssm/route", "tunssm/undo", "tunssm/bench",
+	"tunssm/host": {"tunssm", "tunssm/tun", "tunssm/udp", "tunssm/raw", "tunssm/forward", "tunssm/route", "tunssm/undo", "tunssm/bench",
 		"packet/control", "packet", "packet/secret"},
 	"tunssm/fake":          {"packet"},
 	"tunssm/tun":           {"tunssm/raw", "packet"},

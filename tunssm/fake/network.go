@@ -51,11 +51,29 @@ type Host struct {
 	Route   *Route
 	MTU     int // of the TUN; Ethernet's, where nothing else is said before an SSM runs
 	network *Network
+	ready   ready
+}
+
+// Wait waits until the TUN or the socket has something, or was stopped.
+func (h *Host) Wait() error {
+	<-h.ready
+	return nil
+}
+
+// ready wakes who waits for a queue. What is signalled while nobody waits is kept.
+type ready chan struct{}
+
+func (r ready) signal() {
+	select {
+	case r <- struct{}{}:
+	default:
+	}
 }
 
 // Host adds a host whose UDP socket is bound to addr. Whoever runs an SSM on it closes TUN and UDP with the SSM.
 func (n *Network) Host(addr netip.AddrPort) *Host {
-	return &Host{TUN: newTUN(), UDP: n.socket(addr), Route: newRoute(addr.Addr()), MTU: 1420, network: n}
+	r := make(ready, 1)
+	return &Host{TUN: newTUN(r), UDP: n.socket(addr, r), ready: r, Route: newRoute(addr.Addr()), MTU: 1420, network: n}
 }
 
 // SetRule makes rule decide on every datagram from now on; nil delivers all. A Send is then delivered datagram by
@@ -123,6 +141,7 @@ func (n *Network) deliver(dst netip.AddrPort, a arrival) {
 	}
 	select {
 	case u.arrivals <- a:
+		u.ready.signal()
 	default:
 	}
 }

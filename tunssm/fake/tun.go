@@ -19,19 +19,20 @@ const tunName = "fake0"
 
 // TUN is an interface whose host is the test.
 type TUN struct {
-	frames  chan []byte // to ReadFrame
+	frames  chan []byte // to TryReadFrame
 	packets chan []byte // from WriteFrame
 	fail    chan error
 	stopped chan struct{}
 	once    sync.Once
 	closed  atomic.Bool
 	plain   bool
+	ready   ready
 }
 
-func newTUN() *TUN {
+func newTUN(r ready) *TUN {
 	return &TUN{
 		frames: make(chan []byte, tunQueue), packets: make(chan []byte, tunQueue), fail: make(chan error, 1),
-		stopped: make(chan struct{}),
+		stopped: make(chan struct{}), ready: r,
 	}
 }
 
@@ -42,6 +43,7 @@ func (t *TUN) Inject(pkt []byte) { t.InjectFrame(Frame(pkt)) }
 func (t *TUN) InjectFrame(frame []byte) {
 	select {
 	case t.frames <- frame:
+		t.ready.signal()
 	case <-t.stopped:
 	}
 }
@@ -49,8 +51,11 @@ func (t *TUN) InjectFrame(frame []byte) {
 // Packets are those that the host has received, one by one as its stack sees them: frames cut, checksums complete.
 func (t *TUN) Packets() <-chan []byte { return t.packets }
 
-// Fail makes the next ReadFrame return err.
-func (t *TUN) Fail(err error) { t.fail <- err }
+// Fail makes the next TryReadFrame return err.
+func (t *TUN) Fail(err error) {
+	t.fail <- err
+	t.ready.signal()
+}
 
 // SetOffload says whether frames may leave checksums and segmentation to the reader, as they may from the start. It is
 // to be called before an SSM runs.
@@ -62,8 +67,8 @@ func (t *TUN) Offload() bool { return !t.plain }
 // Name is the interface's.
 func (t *TUN) Name() string { return tunName }
 
-// ReadFrame waits for an injected frame.
-func (t *TUN) ReadFrame(b []byte) (int, error) {
+// TryReadFrame gives an injected frame; where there is none, 0.
+func (t *TUN) TryReadFrame(b []byte) (int, error) {
 	select {
 	case frame := <-t.frames:
 		return copy(b, frame), nil
@@ -71,14 +76,6 @@ func (t *TUN) ReadFrame(b []byte) (int, error) {
 		return 0, err
 	case <-t.stopped:
 		return 0, net.ErrClosed
-	}
-}
-
-// TryReadFrame returns 0 where none is there.
-func (t *TUN) TryReadFrame(b []byte) (int, error) {
-	select {
-	case frame := <-t.frames:
-		return copy(b, frame), nil
 	default:
 		return 0, nil
 	}
@@ -118,8 +115,11 @@ func (t *TUN) WriteFrame(pieces ...[]byte) error {
 	}
 }
 
-// Stop wakes a waiting ReadFrame.
-func (t *TUN) Stop() { t.once.Do(func() { close(t.stopped) }) }
+// Stop ends reading, and wakes who waits for it.
+func (t *TUN) Stop() {
+	t.once.Do(func() { close(t.stopped) })
+	t.ready.signal()
+}
 
 // Close ends writing too.
 func (t *TUN) Close() error {

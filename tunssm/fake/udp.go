@@ -14,7 +14,7 @@ import (
 
 const (
 	socketBuffer = 4096 // sends that one socket keeps for its reader
-	maxArrivals  = 8    // deliveries that one Receive takes
+	maxArrivals  = 8    // deliveries that one TryReceive takes
 )
 
 var errAddress = errors.New("fake: no address to send to")
@@ -28,6 +28,7 @@ type UDP struct {
 	fail     chan error
 	once     sync.Once
 	closed   atomic.Bool
+	ready    ready
 	most     int // bytes of a datagram in one piece; 0 for any. Under network.mu
 }
 
@@ -38,10 +39,10 @@ type arrival struct {
 	segment int
 }
 
-func (n *Network) socket(addr netip.AddrPort) *UDP {
+func (n *Network) socket(addr netip.AddrPort, r ready) *UDP {
 	u := &UDP{
 		network: n, addr: addr, arrivals: make(chan arrival, socketBuffer), stopped: make(chan struct{}),
-		fail: make(chan error, 1),
+		fail: make(chan error, 1), ready: r,
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -71,29 +72,34 @@ func (u *UDP) Move(addr netip.AddrPort) {
 	u.network.sockets[addr] = u
 }
 
-// Fail makes the next Receive return err.
-func (u *UDP) Fail(err error) { u.fail <- err }
+// Fail makes the next TryReceive return err.
+func (u *UDP) Fail(err error) {
+	u.fail <- err
+	u.ready.signal()
+}
 
-// Receive waits for one delivery and takes what else has come.
-func (u *UDP) Receive() ([]packet.Datagrams, error) {
-	var batch []packet.Datagrams
-	select {
-	case a := <-u.arrivals:
-		batch = append(batch, a.datagrams())
-	case err := <-u.fail:
-		return nil, err
-	case <-u.stopped:
-		return nil, net.ErrClosed
-	}
+// TryReceive takes what has come.
+func (u *UDP) TryReceive() (batch []packet.Datagrams, err error) {
 	for len(batch) < maxArrivals {
 		select {
 		case a := <-u.arrivals:
 			batch = append(batch, a.datagrams())
+			continue
 		default:
-			return batch, nil
 		}
+		break
 	}
-	return batch, nil
+	if len(batch) > 0 {
+		return batch, nil
+	}
+	select {
+	case err := <-u.fail:
+		return nil, err
+	case <-u.stopped:
+		return nil, net.ErrClosed
+	default:
+		return nil, nil
+	}
 }
 
 func (a arrival) datagrams() packet.Datagrams {
@@ -152,8 +158,11 @@ func (u *UDP) Forge(src netip.AddrPort, payload []byte) {
 	u.network.deliver(u.Addr(), arrival{src, payload, len(payload)})
 }
 
-// Stop wakes a waiting Receive.
-func (u *UDP) Stop() { u.once.Do(func() { close(u.stopped) }) }
+// Stop ends receiving, and wakes who waits for it.
+func (u *UDP) Stop() {
+	u.once.Do(func() { close(u.stopped) })
+	u.ready.signal()
+}
 
 // Close frees the address.
 func (u *UDP) Close() error {

@@ -15,6 +15,7 @@ import (
 
 	"ssmnet/tunssm"
 	"ssmnet/tunssm/bench"
+	"ssmnet/tunssm/raw"
 	"ssmnet/tunssm/route"
 	"ssmnet/tunssm/tun"
 	"ssmnet/tunssm/udp"
@@ -126,11 +127,12 @@ func (h *Host) open(queues int) ([]*tun.Queue, error) {
 
 // Edge is the host as the SSM has it.
 func (h *Host) Edge() tunssm.Host {
-	edge := tunssm.Host{TUN: h.queues[0], UDP: h.sockets[0], Route: h, Dial: newDialer(h.dial).Dial, MTU: h.mtu}
-	for i, q := range h.queues[1:] {
-		edge.More = append(edge.More, tunssm.Queue{TUN: q, UDP: h.sockets[i+1]})
+	all := make([]tunssm.Queue, len(h.queues))
+	for i, q := range h.queues {
+		s := h.sockets[i]
+		all[i] = tunssm.Queue{TUN: q, UDP: s, Wait: func() error { return raw.Either(q.Descriptor(), s.Descriptor()) }}
 	}
-	return edge
+	return tunssm.Host{Queue: all[0], More: all[1:], Route: h, Dial: newDialer(h.dial).Dial, MTU: h.mtu}
 }
 
 // Run runs the SSM that has the host's Edge, keeps the interface meanwhile as it has set it up, and puts back at the end

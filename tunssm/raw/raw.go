@@ -70,6 +70,20 @@ func (d *Descriptor) Wait(events int16) error {
 	return net.ErrClosed
 }
 
+// Either waits until one of two may be read, has an error, or has been stopped.
+func Either(a, b *Descriptor) error {
+	for a.state.Load() == open && b.state.Load() == open {
+		all := [4]unix.PollFd{
+			{Fd: int32(a.fd), Events: unix.POLLIN}, {Fd: int32(b.fd), Events: unix.POLLIN},
+			{Fd: int32(a.event), Events: unix.POLLIN}, {Fd: int32(b.event), Events: unix.POLLIN},
+		}
+		if _, err := unix.Poll(all[:], -1); err != unix.EINTR {
+			return err
+		}
+	}
+	return net.ErrClosed
+}
+
 // Read is one read.
 func (d *Descriptor) Read(b []byte) (int, error) {
 	if d.state.Load() != open {

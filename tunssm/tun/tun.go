@@ -171,21 +171,9 @@ func (q *Queue) Name() string { return q.name }
 // Offload says whether the kernel exchanges partial checksums and super-packets with us.
 func (q *Queue) Offload() bool { return q.offload }
 
-// ReadFrame waits for one frame and puts it into b, which has at least maxFrame bytes: the kernel would cut a longer
-// packet without saying so. Errors: ErrShort, ErrClosed after Stop, ErrGone when the interface was deleted.
-func (q *Queue) ReadFrame(b []byte) (int, error) {
-	for {
-		n, err := q.TryReadFrame(b)
-		if n > 0 || err != nil {
-			return n, err
-		}
-		if err := q.raw.Wait(unix.POLLIN); err != nil {
-			return 0, q.readError(err)
-		}
-	}
-}
-
-// TryReadFrame is ReadFrame without waiting: where there is no frame now it returns 0 and no error.
+// TryReadFrame reads one frame into b, which has at least maxFrame bytes: the kernel would cut a longer packet without saying
+// so. Where there is no frame now it returns 0 and no error. Errors: ErrShort, ErrClosed after Stop, ErrGone when the
+// interface was deleted.
 func (q *Queue) TryReadFrame(b []byte) (int, error) {
 	if len(b) < maxFrame {
 		return 0, ErrShort
@@ -212,6 +200,9 @@ func (q *Queue) readError(err error) error {
 	}
 	return q.gone(err)
 }
+
+// Descriptor is for waiting: a frame may be there once it may be read.
+func (q *Queue) Descriptor() *raw.Descriptor { return q.raw }
 
 // WriteFrame hands one frame, given in pieces, to the kernel as a received packet. The first piece begins with the whole
 // virtio-net header. It never changes or keeps them. An error that is neither ErrClosed, after Close, nor ErrGone concerns

@@ -8,20 +8,21 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ssmnet/packet"
+	"ssmnet/tunssm/raw"
 )
 
 const (
-	// maxReceive is how many messages one Receive takes at most. The kernel fills them in order, so buffers further on cost
+	// maxReceive is how many messages one TryReceive takes at most. The kernel fills them in order, so buffers further on cost
 	// no memory before they are used.
 	maxReceive = 32
-	// enough bytes is about what one Receive takes where messages are long, so that what came first is not kept until much
+	// enough bytes is about what one TryReceive takes where messages are long, so that what came first is not kept until much
 	// that came later has been opened, too.
 	enough = 128 << 10
 	// maxMessage has room for the longest UDP payload, which is the most that GRO joins.
 	maxMessage = 1 << 16
 )
 
-// inbox is what one Receive fills. The kernel's structures point into it, so it is never copied.
+// inbox is what one TryReceive fills. The kernel's structures point into it, so it is never copied.
 type inbox struct {
 	messages  [maxReceive]unix.Mmsghdr
 	vectors   [maxReceive]unix.Iovec
@@ -30,7 +31,7 @@ type inbox struct {
 	pieces    [maxReceive][1][]byte
 	datagrams [maxReceive]packet.Datagrams
 	buffers   []byte
-	next      int // how many messages the next Receive takes
+	next      int // how many messages the next TryReceive takes
 }
 
 func (in *inbox) init() {
@@ -44,31 +45,30 @@ func (in *inbox) init() {
 	}
 }
 
-// Receive waits for datagrams and returns what is there, up to a bound; it is borrowed until the next call. Each element
-// is one datagram, or a run of them from one source that the kernel has joined: each is Segment bytes long but the last,
-// which may be shorter; a single one has them all (zero for an empty datagram). The source of an IPv4 datagram is an IPv4
-// address. After Stop the error is net.ErrClosed, and there is no other: what ICMP says of earlier sends the kernel tells
-// connected sockets alone, or those that ask for it.
-func (c *Conn) Receive() ([]packet.Datagrams, error) {
+// TryReceive returns what is there, up to a bound; it is borrowed until the next call. Each element is one datagram, or a run
+// of them from one source that the kernel has joined: each is Segment bytes long but the last, which may be shorter; a
+// single one has them all (zero for an empty datagram). The source of an IPv4 datagram is an IPv4 address. After Stop the
+// error is net.ErrClosed, and there is no other: what ICMP says of earlier sends the kernel tells connected sockets alone,
+// or those that ask for it.
+func (c *Conn) TryReceive() ([]packet.Datagrams, error) {
 	in := &c.inbox
-	for {
-		for i := range in.next {
-			h := &in.messages[i].Hdr
-			h.Namelen = uint32(unsafe.Sizeof(in.sources[i]))
-			h.SetControllen(len(in.controls[i]))
-		}
-		n, err := c.raw.Receive(in.messages[:in.next])
-		if err == unix.EAGAIN {
-			err = c.raw.Wait(unix.POLLIN)
-		}
-		if err != nil {
-			return nil, err
-		}
-		if got := in.collect(n); len(got) > 0 {
-			return got, nil
-		}
+	for i := range in.next {
+		h := &in.messages[i].Hdr
+		h.Namelen = uint32(unsafe.Sizeof(in.sources[i]))
+		h.SetControllen(len(in.controls[i]))
 	}
+	n, err := c.raw.Receive(in.messages[:in.next])
+	switch err {
+	case nil:
+		return in.collect(n), nil
+	case unix.EAGAIN:
+		return nil, nil
+	}
+	return nil, err
 }
+
+// Descriptor is for waiting: datagrams may be there once it may be read.
+func (c *Conn) Descriptor() *raw.Descriptor { return c.raw }
 
 // collect makes datagrams of the first n messages, and expects the next to be like them.
 func (in *inbox) collect(n int) []packet.Datagrams {
