@@ -53,7 +53,7 @@ func TestNoAllocs(t *testing.T) {
 		"coalesce": func() {
 			for i, a := range as {
 				copy(given[i][VirtioLen:], a.pkt)
-				must(coalescer.Add(given[i], parsed[i], a.partial) == nil)
+				must(coalescer.Add(given[i], &parsed[i], a.partial) == nil)
 			}
 			for ok := true; ok; {
 				_, _, ok = coalescer.Next()

@@ -113,7 +113,7 @@ func BenchmarkCoalesce(b *testing.B) {
 				for b.Loop() {
 					copy(given[0], original) // Next changes the first packet's headers
 					for i := range given {
-						if err := c.Add(given[i], parsed[i], partial); err != nil {
+						if err := c.Add(given[i], &parsed[i], partial); err != nil {
 							b.Fatal(err)
 						}
 					}
@@ -149,7 +149,7 @@ func BenchmarkCoalesceLone(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		for i := range given {
-			if err := c.Add(given[i], parsed[i], true); err != nil {
+			if err := c.Add(given[i], &parsed[i], true); err != nil {
 				b.Fatal(err)
 			}
 		}

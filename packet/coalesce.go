@@ -51,11 +51,11 @@ type run struct {
 // bytes are room for a virtio-net header, is borrowed and changed until Next has returned the packet's run and what it
 // returned is no longer used. The error is CheckPartial's; the packet is then refused, and nothing borrowed or changed. Add
 // must not be called while Full.
-func (c *Coalescer) Add(b []byte, p Packet, partial bool) error {
+func (c *Coalescer) Add(b []byte, p *Packet, partial bool) error {
 	b = b[:VirtioLen+p.Total]
 	pkt := b[VirtioLen:]
-	at := c.find(&p)
-	if at >= 0 && c.runs[at].joins(pkt, &p, partial) {
+	at := c.find(p)
+	if at >= 0 && c.runs[at].joins(pkt, p, partial) {
 		if !c.runs[at].join(pkt) {
 			c.open &^= 1 << at
 		}
@@ -74,7 +74,7 @@ func (c *Coalescer) Add(b []byte, p Packet, partial bool) error {
 	}
 	at = (c.first + c.count) % maxRuns
 	c.count++
-	if c.runs[at].start(b, &p, partial) {
+	if c.runs[at].start(b, p, partial) {
 		c.open |= 1 << at
 	}
 	return nil

@@ -24,7 +24,7 @@ func coalesce(t testing.TB, c *Coalescer, arrivals ...arrival) (frames [][]byte)
 		if c.Full() {
 			frames = append(frames, drain(t, c)...)
 		}
-		if err := c.Add(roomed(a.pkt), mustParse(t, a.pkt), a.partial); err != nil {
+		if err := c.Add(roomed(a.pkt), new(mustParse(t, a.pkt)), a.partial); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -134,7 +134,7 @@ func TestCoalescerRefusesPartial(t *testing.T) {
 	for _, protocol := range []Protocol{TCP, UDP} {
 		var c Coalescer
 		as := bulk(t, 4, protocol, 3, 100)
-		add := func(pkt []byte) error { return c.Add(roomed(pkt), mustParse(t, pkt), true) }
+		add := func(pkt []byte) error { return c.Add(roomed(pkt), new(mustParse(t, pkt)), true) }
 		if err := add(as[0].pkt); err != nil {
 			t.Fatal(err)
 		}
@@ -161,7 +161,7 @@ func TestCoalesceBorrows(t *testing.T) {
 	for _, a := range bulk(t, 6, UDP, 3, 100) {
 		b := append(roomed(a.pkt), 0xff)
 		given = append(given, b)
-		if err := c.Add(b, mustParse(t, a.pkt), a.partial); err != nil {
+		if err := c.Add(b, new(mustParse(t, a.pkt)), a.partial); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -211,7 +211,7 @@ func TestCoalescerFull(t *testing.T) {
 		if c.Full() {
 			t.Fatalf("full before flow %d", port)
 		}
-		if err := c.Add(roomed(pkt), mustParse(t, pkt), true); err != nil {
+		if err := c.Add(roomed(pkt), new(mustParse(t, pkt)), true); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -118,7 +118,7 @@ func arrive(t testing.TB, o *packet.Opener, g *traffic, arrived [][]byte) (packe
 				}
 			}
 			b := f.Bytes[packet.HeaderLen-packet.VirtioLen:]
-			if err := join.Add(b, p, f.Flags&packet.FlagPartial != 0); err != nil {
+			if err := join.Add(b, &p, f.Flags&packet.FlagPartial != 0); err != nil {
 				t.Fatalf("%x: %v", f.Payload, err)
 			}
 		}
@@ -240,7 +240,7 @@ func FuzzCoalescer(f *testing.F) {
 			}
 			flagged := partial>>i&1 != 0
 			room := append(make([]byte, packet.VirtioLen), pkt...)
-			if err := join.Add(room, p, flagged); (err != nil) != (flagged && !specPartialValid(pkt)) {
+			if err := join.Add(room, &p, flagged); (err != nil) != (flagged && !specPartialValid(pkt)) {
 				t.Fatalf("%x, flagged %t: %v", pkt, flagged, err)
 			} else if err != nil {
 				continue

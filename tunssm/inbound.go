@@ -12,6 +12,7 @@ package tunssm
 
 import (
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -26,9 +27,14 @@ type inbound struct {
 	now     time.Time      // of receiving the batch
 	frames  []packet.Frame // of one session, one behind the other
 	arrived int            // frames of the batch so far
-	join    packet.Coalescer
-	whole   [1][]byte // a frame that is not joined
-	reply   []byte
+	packet  packet.Packet  // parsed last
+	passed  struct {       // what passed checkInner last: a flow of a session, whose scope no other has
+		scope *scope
+		flow  packet.Flow
+	}
+	join  packet.Coalescer
+	whole [1][]byte // a frame that is not joined
+	reply []byte
 }
 
 func newInbound(d *dataPath, queues []Queue, lane int) *inbound {
@@ -82,7 +88,8 @@ func (i *inbound) parseHeaders(b []byte, segment int) (rest []byte) {
 	for len(b) > 0 {
 		frame := b[:min(segment, len(b))]
 		h, err := packet.ParseFrame(frame)
-		if err == nil && len(i.frames) > 0 && h.SPI != i.frames[0].SPI {
+		n := len(i.frames)
+		if err == nil && n > 0 && h.SPI != i.frames[0].SPI {
 			break
 		}
 		b = b[len(frame):]
@@ -91,7 +98,8 @@ func (i *inbound) parseHeaders(b []byte, segment int) (rest []byte) {
 			i.drops.add(dropFrame)
 			continue
 		}
-		i.frames = append(i.frames, packet.Frame{FrameHeader: h, Bytes: frame})
+		i.frames = slices.Grow(i.frames, 1)[:n+1]
+		i.frames[n].FrameHeader, i.frames[n].Bytes = h, frame
 	}
 	return b
 }
@@ -112,19 +120,22 @@ func (i *inbound) session(t *table) (*session, bool) {
 // Those that do not pass are no more among i.frames.
 func (i *inbound) open(s *session) bool {
 	s.opener.Open(i.frames)
-	opened := i.frames[:0]
-	for _, f := range i.frames {
-		switch f.Err {
+	opened := 0
+	for k := range i.frames {
+		switch f := &i.frames[k]; f.Err {
 		case nil:
-			opened = append(opened, f)
+			if opened < k {
+				i.frames[opened] = *f
+			}
+			opened++
 		case packet.ErrReplay:
 			i.drops.add(dropReplay)
 		default:
 			i.drops.add(dropOpen)
 		}
 	}
-	i.frames = opened
-	return len(opened) > 0
+	i.frames = i.frames[:opened]
+	return opened > 0
 }
 
 // roam: the endpoint follows the newest opened frame of the newest session, and any where the peer was not yet heard.
@@ -209,61 +220,68 @@ func (i *inbound) deliver(s *session, src netip.AddrPort) {
 			i.probe(s, f.Payload, src)
 			continue
 		}
-		p, ok := i.checkInner(s, f)
-		if !ok {
-			continue
+		if i.checkInner(s, f.Payload) && i.hand(f) {
+			packets++
+			octets += len(f.Payload)
 		}
-		packets++
-		octets += p.Total
-		i.hand(f, p)
 	}
 	if packets > 0 {
 		s.rx.add(packets, octets, s.at(i.now))
 	}
 }
 
-// checkInner holds the packet in a frame against what the peer may send us.
-func (i *inbound) checkInner(s *session, f *packet.Frame) (packet.Packet, bool) {
-	p, err := packet.Parse(f.Payload)
-	if err != nil || p.Total != len(f.Payload) || f.Flags&packet.FlagPartial != 0 && packet.CheckPartial(p, f.Payload) != nil {
+// checkInner parses a packet into i.packet and holds it against what the peer may send us. Most packets are of the flow of
+// the one before, of which that is known.
+func (i *inbound) checkInner(s *session, inner []byte) bool {
+	p, err := &i.packet, error(nil)
+	if *p, err = packet.Parse(inner); err != nil || p.Total != len(inner) {
 		i.drops.add(dropInner)
-		return p, false
+		return false
+	}
+	scope := s.scope.Load()
+	if i.passed.scope == scope && i.passed.flow == p.Flow {
+		return true
 	}
 	switch {
 	case !packet.Covers(s.prefixes, p.Src) || !packet.Forwardable(p.Src):
 		i.drops.add(dropSource)
 	case !packet.Covers(s.self, p.Dst) || !packet.Forwardable(p.Dst):
 		i.drops.add(dropDestination)
-	case !s.carries(p, f.Payload):
-		i.drops.add(dropSelector)
+	case scope.selectors.Permits(p.Flow):
+		i.passed.scope, i.passed.flow = scope, p.Flow
+		return true
+	case s.carries(*p, inner):
+		return true
 	default:
-		return p, true
+		i.drops.add(dropSelector)
 	}
-	return p, false
+	return false
 }
 
-// hand gives a packet to the TUN: joined with what there is of its flow or, where the TUN leaves nothing to the kernel, by
-// itself. The virtio-net header is written over the frame's own.
-func (i *inbound) hand(f *packet.Frame, p packet.Packet) {
-	frame := f.Bytes[packet.HeaderLen-packet.VirtioLen:][:packet.VirtioLen+p.Total]
+// hand gives the packet that checkInner has parsed to the TUN: joined with what there is of its flow or, where the TUN leaves
+// nothing to the kernel, by itself. The virtio-net header is written over the frame's own.
+func (i *inbound) hand(f *packet.Frame) bool {
+	frame := f.Bytes[packet.HeaderLen-packet.VirtioLen:][:packet.VirtioLen+len(f.Payload)]
 	partial := f.Flags&packet.FlagPartial != 0
 	if i.queues[i.lane].TUN.Offload() {
 		if i.join.Full() {
 			i.writeTUN()
 		}
-		if i.join.Add(frame, p, partial) != nil {
+		if i.join.Add(frame, &i.packet, partial) != nil {
 			i.drops.add(dropInner)
+			return false
 		}
-		return
+		return true
 	}
-	if partial && packet.CompleteChecksum(p, f.Payload) != nil {
+	if partial && packet.CompleteChecksum(i.packet, f.Payload) != nil {
 		i.drops.add(dropInner)
-		return
+		return false
 	}
 	clear(frame[:packet.VirtioLen])
 	i.whole[0] = frame
 	i.write(i.whole[:])
 	i.counts.wrote(1, 1)
+	return true
 }
 
 // writeTUN writes what was joined.
