@@ -31,6 +31,7 @@ type dataPath struct {
 	counts   counts
 	table    atomic.Pointer[table]
 	origin   atomic.Pointer[origin]
+	lanes    *lanes
 	answers  *rate.Limiter
 	echoing  atomic.Int32 // echoes of ours under way
 	familiar familiar
@@ -41,7 +42,7 @@ type dataPath struct {
 
 func newDataPath(host Host, log *slog.Logger) *dataPath {
 	d := &dataPath{
-		host: host, log: log, answers: rate.NewLimiter(answerRate, answerBurst),
+		host: host, log: log, lanes: newLanes(1 + len(host.More)), answers: rate.NewLimiter(answerRate, answerBurst),
 		toHold: make(chan []byte, holdBacklog), events: make(chan func(*acquirer), 64), ended: make(chan struct{}),
 	}
 	d.table.Store(&table{})

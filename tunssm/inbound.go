@@ -299,14 +299,12 @@ func (i *inbound) writeTUN() {
 	i.counts.wrote(writes, packets)
 }
 
-// write writes one frame to the queue of its flow: the kernel will hand the packets of the other direction to the queue that
-// it was last given one from. Were that the queue we received by, which the peer's kernel has chosen, the two would chase
-// each other from queue to queue.
+// write writes one frame to the queue of its flow (lanes.go).
 func (i *inbound) write(frame [][]byte) {
-	q := 0
-	if len(i.queues) > 1 {
+	q := uint8(i.lane)
+	if i.lanes != nil {
 		p, _ := packet.Parse(frame[0][packet.VirtioLen:])
-		q = int(p.Flow.Hash() % uint32(len(i.queues)))
+		q = i.lanes.of(p.Flow, q)
 	}
 	if i.queues[q].TUN.WriteFrame(frame...) != nil {
 		i.drops.add(dropTUN)

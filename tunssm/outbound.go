@@ -91,6 +91,7 @@ func (o *outbound) forward(frame []byte) {
 	if !ok {
 		return
 	}
+	o.lanes.note(p.Flow, o.lane)
 	switch s, verdict := o.table.Load().lookup(p, o.segments.Bytes()); verdict {
 	case verdictSend:
 		o.carry(s, s.target())
@@ -162,6 +163,7 @@ func (c *carrier) carry(s *session, targets ...netip.AddrPort) {
 // carryNow is carry and flush for one frame.
 func (c *carrier) carryNow(s *session, targets ...netip.AddrPort) {
 	c.now = time.Now()
+	c.lane = c.lanes.of(c.segments.Packet().Flow, 0) // that it would have by the loop, which sends those behind it
 	c.carry(s, targets...)
 	c.flush()
 }

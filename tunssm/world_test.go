@@ -36,6 +36,7 @@ type station struct {
 	name     string
 	identity control.Identity
 	host     *fake.Host
+	more     []Queue // further ones
 	in4      netip.Addr
 	in6      netip.Addr
 	saved    []control.Identity           // copies
@@ -105,7 +106,7 @@ func (w *world) prepare(name string, i int) *station {
 func (s *station) run(id control.Identity) {
 	s.SSM = New(Options{
 		Identity: id, Software: "test", Log: slog.New(slog.DiscardHandler),
-		Host: Host{Queue: Queue{s.host.TUN, s.host.UDP, s.host.Wait}, Route: s.host.Route, Dial: s.host.Dial, MTU: s.host.MTU},
+		Host: Host{Queue: Queue{s.host.TUN, s.host.UDP, s.host.Wait}, More: s.more, Route: s.host.Route, Dial: s.host.Dial, MTU: s.host.MTU},
 		Save: s.save,
 	})
 	ctx, stop := context.WithCancel(context.Background())
