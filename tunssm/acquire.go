@@ -102,7 +102,7 @@ func (a *acquirer) provisional(f packet.Flow) *session {
 const awaitConfirm = 300 * time.Millisecond
 
 // awaited says whether there is a session with the peer that has dst which only lacks the requester's first frame: it has
-// not come, or the inbound loop is about to tell us of it.
+// not come, or inbound is about to tell us of it.
 func (a *acquirer) awaited(dst netip.Addr) bool {
 	p := a.table.Load().owner(dst)
 	return p != nil && slices.ContainsFunc(p.sessions, func(s *session) bool {
@@ -180,7 +180,7 @@ func (a *acquirer) onKeyGrant(l *link, id uint64, g *control.KeyGrant) {
 		"after", since(t.began))
 }
 
-// step3Install makes a session of the keys and lets the inbound loop find it. from issued it.
+// step3Install makes a session of the keys and lets inbound find it. from issued it.
 func (a *acquirer) step3Install(keys *control.Keys, from *link) (*session, error) {
 	if err := a.acceptable(keys); err != nil {
 		keys.Destroy()

@@ -23,7 +23,7 @@ const (
 	holdBacklog = 128
 )
 
-// dataPath is what the two loops and the acquirer share.
+// dataPath is what the loops of the queues and the acquirer share.
 type dataPath struct {
 	host     Host
 	log      *slog.Logger

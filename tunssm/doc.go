@@ -3,15 +3,18 @@
 //
 // # A packet's way
 //
-// Outbound and inbound each run to completion in one goroutine, and each reads from top to bottom in one file:
+// Each queue of the interface has one goroutine, in a thread of its own, that carries what there is both ways to its end and
+// then waits (queue.go). Each way reads from top to bottom in one file, a batch at a time:
 //
-//	outbound.go   readTUN, classify, lookup, (hold), fit, seal, send
-//	inbound.go    receive, parseHeader, session, open (and window), roam, confirm, checkInner, writeTUN
+//	outbound.go   readTUN, classify, lookup, (hold), fit, seal, flush
+//	inbound.go    receive, parseHeaders, session, open (and window), roam, confirm, checkInner, writeTUN
+//
+// A flow stays in one queue, and so in order (lanes.go).
 //
 // A packet that finds no session goes to the acquirer, one goroutine that owns everything that changes: holds, requests,
 // denials, sessions, timers, the connections to the KDCs. acquire.go holds the four steps, step1Hold, step2Request,
 // step3Install and step4Release; a session that the other side asked for begins at step 3. After each change it
-// publishes an immutable table, inner prefix to peer and SPI to session, which the two loops only read.
+// publishes an immutable table, inner prefix to peer and SPI to session, which the loops only read.
 //
 // What a local program, a peer or a KDC can make the acquirer do, keep or log is bounded (hold.go, turns.go, denials.go,
 // loglimit.go), so that none of them takes it from the others.

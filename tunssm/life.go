@@ -126,7 +126,7 @@ func (a *acquirer) proveUntilConfirmed(s *session, wait time.Duration, now bool)
 	})
 }
 
-// confirm: the inbound loop has opened the first frame on s. What waits for the peer goes out.
+// confirm: inbound has opened the first frame on s. What waits for the peer goes out.
 func (a *acquirer) confirm(s *session) {
 	if s.state != provisional {
 		return

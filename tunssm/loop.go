@@ -30,7 +30,7 @@ func (o *origin) sent(f packet.Flow) bool {
 	return f.SrcPort == o.port && f.Protocol == packet.UDP && o.addresses[f.Src]
 }
 
-// knowOwn tells the outbound loop of the host's addresses as they are now. Where one has gone, peers may be sending to it.
+// knowOwn tells outbound of the host's addresses as they are now. Where one has gone, peers may be sending to it.
 func (a *acquirer) knowOwn() {
 	own := a.host.Route.Own()
 	if len(own) == 0 || slices.Equal(own, a.own) {

@@ -123,7 +123,7 @@ func (q *pings) failAll(err error) {
 	q.count()
 }
 
-// count tells the inbound loop whether replies are awaited.
+// count tells inbound whether replies are awaited.
 func (q *pings) count() { q.a.echoing.Store(int32(len(q.echoes) + q.searches)) }
 
 // forget drops a ping whose caller no longer waits.

@@ -15,18 +15,19 @@ import (
 	"runtime"
 )
 
-type loop struct {
+// queueLoop is the goroutine of one queue.
+type queueLoop struct {
 	queue Queue
 	in    *inbound
 	out   *outbound
 }
 
-func newLoop(d *dataPath, queues []Queue, lane int) *loop {
-	return &loop{queue: queues[lane], in: newInbound(d, queues, lane), out: newOutbound(d, queues, lane)}
+func newQueueLoop(d *dataPath, queues []Queue, lane int) *queueLoop {
+	return &queueLoop{queue: queues[lane], in: newInbound(d, queues, lane), out: newOutbound(d, queues, lane)}
 }
 
 // run ends when the TUN or the socket does.
-func (l *loop) run(ctx context.Context) error {
+func (l *queueLoop) run(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for {

@@ -15,7 +15,7 @@ type whereabouts struct {
 	endpoint netip.AddrPort // configured; zero for none
 	told     control.Reach  // what the KDCs have been told
 	homed    time.Time      // when our addresses last changed; zero where they have not
-	own      []netip.Addr   // this host's addresses, as the outbound loop knows them
+	own      []netip.Addr   // this host's addresses, as outbound knows them
 }
 
 // reach is what the KDCs are to be told of it.

@@ -11,7 +11,7 @@ import (
 	"ssmnet/packet/control"
 )
 
-// probeRate and probeBurst bound the echoes and replies a second that a peer may have the inbound loop see to.
+// probeRate and probeBurst bound the echoes and replies a second that a peer may have inbound see to.
 const (
 	probeRate  = 200
 	probeBurst = 50

@@ -72,7 +72,7 @@ func (s *SSM) Run(ctx context.Context) error {
 	queues := s.data.host.queues()
 	for lane := range queues {
 		loops.Go(func() {
-			if err := newLoop(s.data, queues, lane).run(ctx); err != nil {
+			if err := newQueueLoop(s.data, queues, lane).run(ctx); err != nil {
 				stop(err)
 			}
 		})

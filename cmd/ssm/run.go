@@ -91,7 +91,7 @@ func run(c *cli.Context) error {
 	return serve(ctx, hosted{ssm, h, cli.In(c, decisionsName)}, daemon.Operators(socket, log), log)
 }
 
-// spareProcessors gives the runtime a processor more for each loop that waits in a system call. Such a goroutine keeps its
+// spareProcessors gives the runtime two processors more for each queue, whose goroutine waits in a system call. It keeps its
 // processor for when it comes back; where none is left beside it, the runtime's monitor takes it away after 20 us, gives it
 // to nobody, and looks every 20 us whether there is another to take (runtime.sysmon).
 func spareProcessors(queues int) { runtime.GOMAXPROCS(runtime.NumCPU() + 2*queues) }

@@ -5,14 +5,14 @@
 // poll(2), in its own thread, which the kernel wakes for the first packet.
 //
 //	read, recvmmsg, writev, sendmmsg   never wait (O_NONBLOCK): EAGAIN
-//	Wait                               poll(2) of the descriptor, and of an event that Stop triggers
+//	Wait, Either                       poll(2) of one descriptor, or two, and of an event that Stop triggers
 //
 // What never waits keeps its processor (RawSyscall): it is at work for all of its time, up to some 50 us for 64 KiB, and
 // delays the start of a collection by no more than that. To tell the scheduler of each call (Syscall) cost a tenth more CPU
-// for a stream of TCP, and a third of the small packets. Only Wait gives the processor up; that it keep it for the first 50
-// or 300 us of waiting gained nothing.
+// for a stream of TCP, and a third of the small packets. Only waiting gives the processor up; that it keep it for the first 50
+// or 300 us gained nothing.
 //
-// After Stop, Read, Receive and Wait fail with net.ErrClosed, and after Close all do.
+// After Stop, Read, Receive and waiting fail with net.ErrClosed, and after Close all do.
 package raw
 
 import (

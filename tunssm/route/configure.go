@@ -17,7 +17,7 @@ import (
 const (
 	// MinMTU is the least the interface may have: below it the kernel takes IPv6 away (RFC 8200, section 5).
 	MinMTU = 1280
-	// queueLength is how many packets or super-packets wait in the device for the outbound loop. The kernel's default
+	// queueLength is how many packets or super-packets wait in the device for outbound. The kernel's default
 	// of 500 is 30 MB of super-packets, half a second at 500 Mb/s.
 	queueLength = 256
 	// usableWithin is far more than the kernel needs to complete an address without duplicate detection.

@@ -43,7 +43,7 @@ import (
 )
 
 const (
-	// receiveBuffer bounds the frames that stand in the socket while the inbound loop does not run. 4 MiB are 6 ms at
+	// receiveBuffer bounds the frames that stand in the socket while inbound does not run. 4 MiB are 6 ms at
 	// 5 Gb/s, about what a busy two-core host can keep a thread from running. More would only be a longer standing
 	// queue: senders that fill whatever they find would see it as latency.
 	receiveBuffer = 4 << 20
