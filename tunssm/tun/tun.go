@@ -37,8 +37,8 @@ import (
 const (
 	// maxFrame is the longest frame: the header and the longest IP packet. Read buffers have at least this length.
 	maxFrame = packet.VirtioLen + 65535
-	// fewPieces is how many pieces of a frame are written without an allocation: more than a super-packet has segments.
-	fewPieces = 72
+	// fewPieces is how many pieces of a frame are written without an allocation: as many as packet.Coalescer makes.
+	fewPieces = 128
 
 	clonePath = "/dev/net/tun"
 )
