@@ -29,6 +29,10 @@ type Coalescer struct {
 	first int          // the oldest run
 	count int          // runs from first on
 	open  uint64       // bit i: runs[i] may go on
+	last  *run         // that Next returned
+
+	// UDPApart leaves datagrams as they are, for a kernel that takes no super-packets of UDP (before Linux 6.2).
+	UDPApart bool
 }
 
 // run is packets that were joined, or a packet that stays alone. It borrows their bytes.
@@ -74,7 +78,7 @@ func (c *Coalescer) Add(b []byte, p *Packet, partial bool) error {
 	}
 	at = (c.first + c.count) % maxRuns
 	c.count++
-	if c.runs[at].start(b, p, partial) {
+	if c.runs[at].start(b, p, partial) && !(c.UDPApart && p.Protocol == UDP) {
 		c.open |= 1 << at
 	}
 	return nil
@@ -107,8 +111,12 @@ func (c *Coalescer) Next() (pieces [][]byte, packets int, ok bool) {
 		c.first = 0 // the places used last are the warm ones
 	}
 	r.finish()
+	c.last = r
 	return r.pieces, len(r.pieces), true
 }
+
+// Flow is that of the run which Next has returned.
+func (c *Coalescer) Flow() Flow { return c.last.p.Flow }
 
 // start begins a run with a packet of any kind, and says whether another may follow.
 func (r *run) start(b []byte, p *Packet, partial bool) bool {

@@ -238,3 +238,17 @@ func received(t testing.TB, as []arrival) (given [][]byte, parsed []Packet) {
 	}
 	return given, parsed
 }
+
+// TestUDPApart: a kernel without super-packets of UDP is given datagrams one by one, and TCP joined.
+func TestUDPApart(t *testing.T) {
+	for _, c := range []struct {
+		protocol Protocol
+		apart    bool
+		frames   int
+	}{{UDP, false, 1}, {UDP, true, 3}, {TCP, true, 1}} {
+		join := Coalescer{UDPApart: c.apart}
+		if got := len(coalesce(t, &join, bulk(t, 4, c.protocol, 3, 100)...)); got != c.frames {
+			t.Errorf("%s, apart %v: %d frames, want %d", c.protocol, c.apart, got, c.frames)
+		}
+	}
+}

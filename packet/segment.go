@@ -75,7 +75,7 @@ func (s *Segmenter) Count() int {
 	if s.limit == 0 {
 		return s.left
 	}
-	payload := (s.limit - headerLen4) &^ 7 // of a fragment
+	payload := (s.limit - s.p.Upper) &^ 7 // of a fragment
 	return s.left * (1 + s.Longest()/payload)
 }
 

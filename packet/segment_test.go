@@ -304,3 +304,30 @@ func FuzzSegmenter(f *testing.F) {
 		}
 	})
 }
+
+// TestCountOfFragments: Count allows for all that Next returns, where options stand in every fragment too.
+func TestCountOfFragments(t *testing.T) {
+	pkt := make([]byte, 2511)
+	pkt[0], pkt[8], pkt[9] = 0x4f, 64, byte(UDP)
+	binary.BigEndian.PutUint16(pkt[2:], uint16(len(pkt)))
+	pkt[12], pkt[16] = 10, 10
+	for i := headerLen4; i < 60; i += 4 {
+		copy(pkt[i:], []byte{0x88, 4, 0, 0}) // stream id, which is copied (RFC 791, section 3.1)
+	}
+	binary.BigEndian.PutUint16(pkt[64:], uint16(len(pkt)-60))
+	var s Segmenter
+	if err := s.Reset(append(make([]byte, VirtioLen), pkt...)); err != nil {
+		t.Fatal(err)
+	}
+	s.Limit(1280)
+	count, got := s.Count(), 0
+	for {
+		if _, _, ok := s.Next(); !ok {
+			break
+		}
+		got++
+	}
+	if got != 3 || count < got {
+		t.Errorf("%d fragments, counted %d", got, count)
+	}
+}

@@ -56,9 +56,10 @@ func (v *void) WriteFrame(pieces ...[]byte) error {
 	return nil
 }
 
-func (v *void) Offload() bool { return !v.plain }
-func (v *void) Stop()         {}
-func (v *void) Close() error  { return nil }
+func (v *void) OffloadUDP() bool { return true }
+func (v *void) Offload() bool    { return !v.plain }
+func (v *void) Stop()            {}
+func (v *void) Close() error     { return nil }
 
 // pathPair is the data paths of two SSMs with one confirmed session between them.
 func pathPair(t testing.TB) (out *outbound, in *inbound, host *void) {

@@ -35,6 +35,8 @@ type TUN interface {
 	// Offload says whether frames may leave checksums and segmentation to the kernel. Where not, every virtio-net header
 	// is zero.
 	Offload() bool
+	// OffloadUDP says whether super-packets may be of UDP, where there may be any.
+	OffloadUDP() bool
 	// TryReadFrame reads one frame, or returns 0 where there is none now. After Stop it returns net.ErrClosed or os.ErrClosed.
 	// One goroutine reads at a time.
 	TryReadFrame(b []byte) (int, error)

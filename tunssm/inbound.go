@@ -38,7 +38,9 @@ type inbound struct {
 }
 
 func newInbound(d *dataPath, queues []Queue, lane int) *inbound {
-	return &inbound{dataPath: d, queues: queues, lane: lane, reply: make([]byte, 0, 256)}
+	i := &inbound{dataPath: d, queues: queues, lane: lane, reply: make([]byte, 0, 256)}
+	i.join.UDPApart = !queues[lane].TUN.OffloadUDP()
+	return i
 }
 
 // receive takes in what the network has brought, and says whether there was any.
@@ -279,7 +281,7 @@ func (i *inbound) hand(f *packet.Frame) bool {
 	}
 	clear(frame[:packet.VirtioLen])
 	i.whole[0] = frame
-	i.write(i.whole[:])
+	i.write(i.whole[:], i.packet.Flow)
 	i.counts.wrote(1, 1)
 	return true
 }
@@ -292,7 +294,7 @@ func (i *inbound) writeTUN() {
 		if !ok {
 			break
 		}
-		i.write(pieces)
+		i.write(pieces, i.join.Flow())
 		writes++
 		packets += joined
 	}
@@ -300,12 +302,8 @@ func (i *inbound) writeTUN() {
 }
 
 // write writes one frame to the queue of its flow (lanes.go).
-func (i *inbound) write(frame [][]byte) {
-	q := uint8(i.lane)
-	if i.lanes != nil {
-		p, _ := packet.Parse(frame[0][packet.VirtioLen:])
-		q = i.lanes.of(p.Flow, q)
-	}
+func (i *inbound) write(frame [][]byte, f packet.Flow) {
+	q := i.lanes.of(f, uint8(i.lane))
 	if i.queues[q].TUN.WriteFrame(frame...) != nil {
 		i.drops.add(dropTUN)
 	}

@@ -65,5 +65,15 @@ func TestLaneOfFrames(t *testing.T) {
 			t.Errorf("the second queue is given %x", got)
 		}
 		a.wants()
+
+		here, there := netip.AddrPortFrom(a.in4, 40000), netip.AddrPortFrom(b.in4, 80)
+		second.TUN.InjectFrame(fake.TCPFrame(here, there, 0, make([]byte, 100), 1000))
+		synctest.Wait()
+		b.host.TUN.InjectFrame(fake.TCPFrame(there, here, 0, make([]byte, 3000), 1000)) // which is written as one frame
+		synctest.Wait()
+		if n := len(second.TUN.Packets()); n != 3 {
+			t.Errorf("the second queue is given %d packets of a super-frame, want 3", n)
+		}
+		a.wants()
 	})
 }

@@ -234,7 +234,7 @@ func (c *carrier) flush() {
 // the underlay does not reach is counted, no more: the endpoint may heal.
 func (c *carrier) onRefused(i int, err error) {
 	if !errors.Is(err, syscall.EMSGSIZE) {
-		c.drops.add(dropSend)
+		c.drops.addMany(dropSend, frames(c.batch.out[i]))
 		return
 	}
 	c.refusedFrame(c.batch.of[i])
@@ -243,6 +243,15 @@ func (c *carrier) onRefused(i int, err error) {
 
 func (c *carrier) sendFragmented(d packet.Datagrams) {
 	if c.queue.UDP.SendFragmented(d) != nil {
-		c.drops.add(dropSend)
+		c.drops.addMany(dropSend, frames(d))
 	}
+}
+
+// frames is how many d has.
+func frames(d packet.Datagrams) int {
+	n := 0
+	for _, p := range d.Pieces {
+		n += len(p)
+	}
+	return (n + d.Segment - 1) / d.Segment
 }

@@ -113,7 +113,7 @@ func (s *session) mayCarry() bool {
 func (s *session) age() time.Duration { return s.at(time.Now()) }
 
 // at is the session's age at a moment: never zero, which stands for never.
-func (s *session) at(now time.Time) time.Duration { return now.Sub(s.since) + 1 }
+func (s *session) at(now time.Time) time.Duration { return max(1, now.Sub(s.since)+1) }
 
 // heardAt and probedAt are when the last frame of any kind was opened, and the last probe sent; zero for never.
 func (s *session) heardAt() time.Duration { return time.Duration(s.heard.Load()) }

@@ -64,6 +64,9 @@ func (t *TUN) SetOffload(offload bool) { t.plain = !offload }
 // Offload says whether frames may leave checksums and segmentation to the reader.
 func (t *TUN) Offload() bool { return !t.plain }
 
+// OffloadUDP says the same of super-packets of UDP.
+func (t *TUN) OffloadUDP() bool { return !t.plain }
+
 // Name is the interface's.
 func (t *TUN) Name() string { return tunName }
 

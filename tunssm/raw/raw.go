@@ -20,6 +20,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -60,10 +61,15 @@ func (d *Descriptor) Control(f func(fd int) error) error {
 }
 
 // Wait waits until the descriptor may have what is asked for (POLLIN, POLLOUT), an error, or has been stopped.
-func (d *Descriptor) Wait(events int16) error {
+// A limit below zero is none; after it Wait returns as if there were something.
+func (d *Descriptor) Wait(events int16, limit time.Duration) error {
+	milliseconds := -1
+	if limit >= 0 {
+		milliseconds = int(limit.Milliseconds())
+	}
 	for d.state.Load() == open {
 		both := [2]unix.PollFd{{Fd: int32(d.fd), Events: events}, {Fd: int32(d.event), Events: unix.POLLIN}}
-		if _, err := unix.Poll(both[:], -1); err != unix.EINTR {
+		if _, err := unix.Poll(both[:], milliseconds); err != unix.EINTR {
 			return err
 		}
 	}

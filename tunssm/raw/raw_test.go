@@ -44,7 +44,7 @@ func TestWait(t *testing.T) {
 		if when == "before" {
 			put()
 		}
-		go func() { result <- d.Wait(unix.POLLIN) }()
+		go func() { result <- d.Wait(unix.POLLIN, -1) }()
 		if when == "meanwhile" {
 			for !space.Waits("Wait") {
 				runtime.Gosched()
@@ -67,7 +67,7 @@ func TestStopAndClose(t *testing.T) {
 	var tasks sync.WaitGroup
 	for range 4 {
 		tasks.Go(func() {
-			if err := d.Wait(unix.POLLIN); err != nil && err != net.ErrClosed {
+			if err := d.Wait(unix.POLLIN, -1); err != nil && err != net.ErrClosed {
 				t.Error(err)
 			}
 		})
@@ -76,7 +76,7 @@ func TestStopAndClose(t *testing.T) {
 		tasks.Go(d.Stop)
 	}
 	tasks.Wait()
-	if err := d.Wait(unix.POLLIN); err != net.ErrClosed {
+	if err := d.Wait(unix.POLLIN, -1); err != net.ErrClosed {
 		t.Errorf("Wait after Stop: %v", err)
 	}
 	for range 4 {

@@ -48,6 +48,8 @@ type Queue struct {
 	name    string
 	raw     *raw.Descriptor
 	offload bool // frames carry a virtio-net header on the wire to the kernel
+
+	offloadUDP bool // super-packets may be of UDP
 }
 
 // Open creates the TUN interface name with so many queues, down and without addresses, in the calling thread's network
@@ -119,7 +121,7 @@ func open(name string, flags uint16) (*Queue, error) {
 	}
 	q := &Queue{name: name, offload: flags&unix.IFF_VNET_HDR != 0}
 	if q.offload {
-		err = setOffload(fd)
+		q.offloadUDP, err = setOffload(fd)
 	}
 	if err != nil {
 		unix.Close(fd)
@@ -130,15 +132,15 @@ func open(name string, flags uint16) (*Queue, error) {
 }
 
 // setOffload has the kernel hand over partial checksums and super-packets; those of UDP where it can.
-func setOffload(fd int) error {
+func setOffload(fd int) (udpToo bool, err error) {
 	const (
 		tcp = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6
 		udp = unix.TUN_F_USO4 | unix.TUN_F_USO6
 	)
 	if unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tcp|udp) == nil {
-		return nil
+		return true, nil
 	}
-	return unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tcp)
+	return false, unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tcp)
 }
 
 // openError puts the kernel's refusal to make the interface into one line that says what to do.
@@ -170,6 +172,9 @@ func (q *Queue) Name() string { return q.name }
 
 // Offload says whether the kernel exchanges partial checksums and super-packets with us.
 func (q *Queue) Offload() bool { return q.offload }
+
+// OffloadUDP says whether super-packets may be of UDP: since Linux 6.2.
+func (q *Queue) OffloadUDP() bool { return q.offloadUDP }
 
 // TryReadFrame reads one frame into b, which has at least maxFrame bytes: the kernel would cut a longer packet without saying
 // so. Where there is no frame now it returns 0 and no error. Errors: ErrShort, ErrClosed after Stop, ErrGone when the

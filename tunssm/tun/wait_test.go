@@ -9,7 +9,7 @@ func (q *Queue) ReadFrame(b []byte) (int, error) {
 		if n > 0 || err != nil {
 			return n, err
 		}
-		if err := q.raw.Wait(unix.POLLIN); err != nil {
+		if err := q.raw.Wait(unix.POLLIN, -1); err != nil {
 			return 0, q.readError(err)
 		}
 	}

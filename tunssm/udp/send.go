@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"net/netip"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -51,7 +52,7 @@ func (c *Conn) Send(batch []packet.Datagrams, refused func(i int, err error)) {
 	for i := 0; i < len(batch); {
 		sent, err := c.sendNext(batch[i:])
 		i += sent
-		if err != nil {
+		for left := err != nil; left; left = err == unix.EAGAIN && i < len(batch) {
 			if refused != nil {
 				refused(i, err)
 			}
@@ -188,20 +189,24 @@ func (c *Conn) sendFrames(rest cutter, to netip.AddrPort) (sent int, err error) 
 	return c.flush()
 }
 
-// flush is one sendmmsg, once there is room. Where it sends fewer than all, the next call tells why.
+// fullFor is how long a sender waits for room in the socket: nothing else is done meanwhile, receiving included. What then
+// still has none is dropped, as a router's full queue drops it.
+const fullFor = 2 * time.Millisecond
+
+// flush is one sendmmsg, once there is room; EAGAIN where there is none. Where it sends fewer than all, the next call tells
+// why.
 func (c *Conn) flush() (sent int, err error) {
 	o := &c.outbox
 	o.point()
 	defer o.forget()
-	for {
-		sent, err = c.raw.Send(o.messages[:o.count])
-		if err != unix.EAGAIN {
-			return sent, err
-		}
-		if err = c.raw.Wait(unix.POLLOUT); err != nil {
-			return 0, err
-		}
+	sent, err = c.raw.Send(o.messages[:o.count])
+	if err != unix.EAGAIN {
+		return sent, err
 	}
+	if err = c.raw.Wait(unix.POLLOUT, fullFor); err != nil {
+		return 0, err
+	}
+	return c.raw.Send(o.messages[:o.count])
 }
 
 func (o *outbox) reset() { o.count, o.vectors = 0, o.vectors[:0] }

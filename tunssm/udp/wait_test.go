@@ -12,7 +12,7 @@ func (c *Conn) Receive() ([]packet.Datagrams, error) {
 		if got, err := c.TryReceive(); len(got) > 0 || err != nil {
 			return got, err
 		}
-		if err := c.raw.Wait(unix.POLLIN); err != nil {
+		if err := c.raw.Wait(unix.POLLIN, -1); err != nil {
 			return nil, err
 		}
 	}
