@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -217,10 +218,9 @@ func TestLostConfirmation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil, everything, "ana", "db")
 		ana, db := dns(w)
-		lost := false
+		var lost atomic.Bool
 		w.impair(func(d fake.Datagram) []fake.Delivery {
-			if !lost && d.Src == db.addr && len(d.Payload) > 0 {
-				lost = true
+			if d.Src == db.addr && len(d.Payload) > 0 && !lost.Swap(true) {
 				return nil
 			}
 			return fake.Through(d)
@@ -229,7 +229,7 @@ func TestLostConfirmation(t *testing.T) {
 		db.hears("question")
 		id := ana.agreed(db)
 		time.Sleep(2 * control.ConfirmTimeout)
-		if !lost || ana.agreed(db) != id {
+		if !lost.Load() || ana.agreed(db) != id {
 			t.Error("the session did not last")
 		}
 	})
