@@ -176,8 +176,8 @@ func (c *carrier) fit(s *session) bool {
 	if longest <= int(path.sure.Load()) {
 		return true
 	}
+	limit := int(path.limit.Load()) // before the acquirer looks for more, and may find less: this packet still goes
 	c.wantMore(s.peer)
-	limit := int(path.limit.Load())
 	switch {
 	case longest <= limit:
 	case c.segments.Packet().DontFragment:
