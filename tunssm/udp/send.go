@@ -159,14 +159,17 @@ func (c *Conn) instead(d packet.Datagrams, err error) error {
 }
 
 // sendEach sends the frames of one element singly. It gives the first refusal, and goes on behind it: but not behind
-// ErrTooBig, for the frames that follow are as long.
+// ErrTooBig, for the frames that follow are as long, nor where the socket is full, for each would wait for room again.
 func (c *Conn) sendEach(d packet.Datagrams) error {
 	var first error
 	for rest := newCutter(d); rest.left > 0; {
 		sent, err := c.sendFrames(rest, d.Addr)
 		rest.skip(sent)
-		if err == unix.EMSGSIZE {
+		switch err {
+		case unix.EMSGSIZE:
 			return ErrTooBig
+		case unix.EAGAIN:
+			return err
 		}
 		if err != nil {
 			rest.skip(1)
