@@ -6,15 +6,15 @@ import "encoding/binary"
 //
 //	type(8) flags(8) lane(8) zero(8) | SPI(32) | counter(64) | sealed inner packet | tag(128)
 const (
-	HeaderLen = 16                 // cleartext, the AEAD's additional data
-	TagLen    = 16                 // of both suites
-	Overhead  = HeaderLen + TagLen // bytes a frame adds to its inner packet
-	MaxLanes  = 8                  // lanes are below it
-	offFlags  = 1                  // offsets of the header's fields
-	offLane   = 2
-	offZero   = 3
-	offSPI    = 4
-	offCount  = 8
+	HeaderLen  = 16                 // cleartext, the AEAD's additional data
+	TagLen     = 16                 // of both suites
+	Overhead   = HeaderLen + TagLen // bytes a frame adds to its inner packet
+	MaxLanes   = 8                  // lanes are below it
+	offFlags   = 1                  // offsets of the header's fields
+	LaneOffset = 2                  // where the network may read the lane, to steer by it
+	offZero    = 3
+	offSPI     = 4
+	offCount   = 8
 )
 
 // SPI is the cleartext 32-bit index of the receiver's session (RFC 4301, section 4.1). It is random and never zero.
@@ -47,7 +47,7 @@ type FrameHeader struct {
 // Put writes the header to b, which is at least HeaderLen long.
 func (h FrameHeader) Put(b []byte) {
 	_ = b[HeaderLen-1]
-	b[0], b[offFlags], b[offLane], b[offZero] = byte(h.Type), h.Flags, h.Lane, 0
+	b[0], b[offFlags], b[LaneOffset], b[offZero] = byte(h.Type), h.Flags, h.Lane, 0
 	binary.BigEndian.PutUint32(b[offSPI:], uint32(h.SPI))
 	binary.BigEndian.PutUint64(b[offCount:], uint64(h.Counter))
 }
@@ -58,7 +58,7 @@ func ParseFrame(b []byte) (FrameHeader, error) {
 		return FrameHeader{}, ErrFrame
 	}
 	h := FrameHeader{
-		Type: FrameType(b[0]), Flags: b[offFlags], Lane: b[offLane],
+		Type: FrameType(b[0]), Flags: b[offFlags], Lane: b[LaneOffset],
 		SPI:     SPI(binary.BigEndian.Uint32(b[offSPI:])),
 		Counter: Counter(binary.BigEndian.Uint64(b[offCount:])),
 	}

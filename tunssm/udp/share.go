@@ -4,10 +4,9 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
-)
 
-// offLane is where a frame has its lane (package packet).
-const offLane = 2
+	"ssmnet/packet"
+)
 
 // share has more sockets share first's port, and the kernel steer to each its lanes. It gives those that were opened, also
 // where one could not be.
@@ -58,7 +57,7 @@ func lower(fd, level, name, by int) error {
 // steer loads a classic BPF program that chooses the socket: lane modulo their number. It sees the UDP payload.
 func steer(fd, sockets int) error {
 	program := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: offLane}, // of a shorter datagram: returns 0
+		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: packet.LaneOffset}, // of a shorter datagram: returns 0
 		{Code: unix.BPF_ALU | unix.BPF_MOD | unix.BPF_K, K: uint32(sockets)},
 		{Code: unix.BPF_RET | unix.BPF_A},
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ssmnet/cmd/e2e/space"
+	"ssmnet/packet"
 )
 
 const lanes = 8
@@ -20,7 +21,7 @@ func laneFrames(lane byte, first, count, segment int) []byte {
 	b := make([]byte, count*segment)
 	for i := range count {
 		frame := b[i*segment:]
-		frame[offLane], frame[4], frame[5] = lane, byte((first+i)>>8), byte(first+i)
+		frame[packet.LaneOffset], frame[4], frame[5] = lane, byte((first+i)>>8), byte(first+i)
 	}
 	return b
 }
@@ -58,7 +59,7 @@ func TestLanes(t *testing.T) {
 					})
 				}
 				tasks.Wait()
-				for _, length := range []int{0, 1, offLane} {
+				for _, length := range []int{0, 1, packet.LaneOffset} {
 					if err := send(from[0], datagrams(make([]byte, length), 0, at)); err != nil {
 						t.Fatal(err)
 					}
@@ -83,7 +84,7 @@ func receiveLanes(t *testing.T, c *Conn, i, n, total, run int, arrived *[lanes]c
 		}
 		for _, d := range batch {
 			for b := d.Pieces[0]; len(b) > 0; b = b[min(d.Segment, len(b)):] {
-				lane, number := int(b[offLane]), int(b[4])<<8|int(b[5])
+				lane, number := int(b[packet.LaneOffset]), int(b[4])<<8|int(b[5])
 				if lane%n != i || number != next[lane] {
 					t.Errorf("socket %d of %d: frame %d of lane %d, want %d", i, n, number, lane, next[lane])
 				}
@@ -183,7 +184,7 @@ func strays(c *Conn, lane byte, left *atomic.Int64, all []*Conn) (n int) {
 		}
 		for _, d := range batch {
 			for b := d.Pieces[0]; len(b) > 0; b = b[min(d.Segment, len(b)):] {
-				if b[offLane] != lane {
+				if b[packet.LaneOffset] != lane {
 					n++
 				}
 				left.Add(-1)
