@@ -50,7 +50,8 @@ func newDataPath(host Host, log *slog.Logger) *dataPath {
 	return d
 }
 
-// toAcquirer runs f on the acquirer's goroutine, in order; it says whether it will. The acquirer must not call it.
+// toAcquirer runs f on the acquirer's goroutine, in order; it says whether it will. It waits for its turn, so neither the
+// acquirer nor a loop may call it.
 func (d *dataPath) toAcquirer(f func(*acquirer)) bool {
 	select {
 	case d.events <- f:
@@ -60,7 +61,8 @@ func (d *dataPath) toAcquirer(f func(*acquirer)) bool {
 	}
 }
 
-// atOnce is toAcquirer for what may as well come later: it never waits.
+// atOnce is toAcquirer for the loops: it never waits. What it does not take is found later (acquirer.catchUp), comes again, or
+// may be lost.
 func (d *dataPath) atOnce(f func(*acquirer)) bool {
 	select {
 	case d.events <- f:

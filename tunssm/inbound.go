@@ -179,11 +179,11 @@ func (i *inbound) confirm(s *session, src netip.AddrPort) {
 	if !s.requester {
 		i.sendProbe(s, packet.ProbeMessage{Kind: packet.Keepalive}, src)
 	}
-	i.toAcquirer(func(a *acquirer) { a.confirm(s) })
+	i.atOnce(func(a *acquirer) { a.confirm(s) })
 }
 
-// probe answers an echo, hands on a reply that is awaited, and ends the session on close. A peer cannot make it wait:
-// what goes to the acquirer is bounded.
+// probe answers an echo, hands on a reply that is awaited, and ends the session on close. Where the acquirer has too much to
+// do a reply is lost, as on the way.
 func (i *inbound) probe(s *session, inner []byte, src netip.AddrPort) {
 	m, err := packet.ParseProbe(inner)
 	if err != nil {
@@ -192,11 +192,11 @@ func (i *inbound) probe(s *session, inner []byte, src netip.AddrPort) {
 	}
 	switch {
 	case m.Kind == packet.Close && !s.closed.Swap(true):
-		i.toAcquirer(func(a *acquirer) { a.destroy(s, "closed by the peer") })
+		i.atOnce(func(a *acquirer) { a.destroy(s, closedByPeer) })
 	case m.Kind == packet.Echo && i.mayProbe(s):
 		i.sendProbe(s, packet.ProbeMessage{Kind: packet.Reply, ID: m.ID}, src)
 	case m.Kind == packet.Reply && m.ID != proofID && i.echoing.Load() > 0 && i.mayProbe(s):
-		i.toAcquirer(func(a *acquirer) { a.onReply(s, m.ID) })
+		i.atOnce(func(a *acquirer) { a.onReply(s, m.ID) })
 	}
 }
 

@@ -42,6 +42,7 @@ func (a *acquirer) tendAll() {
 		}
 		a.tendPath(p)
 		for _, s := range slices.Clone(p.sessions) {
+			a.catchUp(s)
 			a.expire(s)
 		}
 	}
@@ -54,6 +55,18 @@ func (a *acquirer) tendAll() {
 	a.tellLoops()
 	a.tellSuppressed()
 	a.timers.after(tendInterval, a.tendAll)
+}
+
+const closedByPeer = "closed by the peer"
+
+// catchUp does what inbound has found and the acquirer was not told, having had too much to do to be told more.
+func (a *acquirer) catchUp(s *session) {
+	switch {
+	case s.closed.Load():
+		a.destroy(s, closedByPeer)
+	case s.heardAt() != 0:
+		a.confirm(s)
+	}
 }
 
 // expire ends s where it is beyond its limits, whether or not this side sends on it.
