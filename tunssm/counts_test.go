@@ -1,7 +1,9 @@
 package tunssm
 
 import (
+	"bytes"
 	"net/netip"
+	"syscall"
 	"testing"
 
 	"ssmnet/tunssm/fake"
@@ -35,4 +37,42 @@ func TestCounts(t *testing.T) {
 			t.Errorf("after noise %+v, want %+v", got, want)
 		}
 	})
+}
+
+// refusing is a TUN that takes nothing.
+type refusing struct{ TUN }
+
+func (refusing) WriteFrame(...[]byte) error { return syscall.EIO }
+
+// TestDropsArePackets: what is dropped in one piece is counted by its packets.
+func TestDropsArePackets(t *testing.T) {
+	const segments, gso = 10, 1300
+	frame := fake.TCPFrame(netip.AddrPortFrom(in4(1), 40000), netip.AddrPortFrom(in4(2), 80), 0, make([]byte, segments*gso), gso)
+	for name, tt := range map[string]struct {
+		why  Drop
+		fail func(out *outbound, in *inbound, host *void)
+	}{
+		"the session has ended": {dropSeal, func(out *outbound, _ *inbound, _ *void) {
+			out.table.Load().sessions[1].sealer.Destroy()
+		}},
+		"the TUN refuses": {dropTUN, func(_ *outbound, in *inbound, host *void) { in.queues[0].TUN = refusing{host} }},
+		"each by itself": {dropTUN, func(_ *outbound, in *inbound, host *void) {
+			host.plain = true
+			in.queues[0].TUN = refusing{host}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, in, host := pathPair(t)
+			tt.fail(out, in, host)
+			step(t, out, bytes.Clone(frame))
+			if got := out.drops[tt.why].Load() + in.drops[tt.why].Load(); got != segments {
+				t.Errorf("%d dropped as %s, want %d", got, tt.why, segments)
+			}
+		})
+	}
+	_, in, host := pathPair(t)
+	host.arrive(make([]byte, 1000), 100, netip.MustParseAddrPort("[fe80::1]:7"))
+	if got := in.drops[dropLinkLocal].Load(); got != 10 {
+		t.Errorf("%d dropped as %s, want 10", got, dropLinkLocal)
+	}
 }

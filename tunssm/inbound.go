@@ -67,7 +67,7 @@ func (i *inbound) receive() (some bool, err error) {
 // carry takes the datagrams of one source through steps 2 to 7.
 func (i *inbound) carry(t *table, d *packet.Datagrams) {
 	if d.Addr.Addr().IsLinkLocalUnicast() {
-		i.drops.add(dropLinkLocal)
+		i.drops.addMany(dropLinkLocal, frames(*d))
 		return
 	}
 	for rest := d.Pieces[0]; len(rest) > 0; {
@@ -281,7 +281,7 @@ func (i *inbound) hand(f *packet.Frame) bool {
 	}
 	clear(frame[:packet.VirtioLen])
 	i.whole[0] = frame
-	i.write(i.whole[:], i.packet.Flow)
+	i.write(i.whole[:], i.packet.Flow, 1)
 	i.counts.wrote(1, 1)
 	return true
 }
@@ -294,17 +294,17 @@ func (i *inbound) writeTUN() {
 		if !ok {
 			break
 		}
-		i.write(pieces, i.join.Flow())
+		i.write(pieces, i.join.Flow(), joined)
 		writes++
 		packets += joined
 	}
 	i.counts.wrote(writes, packets)
 }
 
-// write writes one frame to the queue of its flow (lanes.go).
-func (i *inbound) write(frame [][]byte, f packet.Flow) {
+// write writes one frame, of so many packets, to the queue of its flow (lanes.go).
+func (i *inbound) write(frame [][]byte, f packet.Flow, packets int) {
 	q := i.lanes.of(f, uint8(i.lane))
 	if i.queues[q].TUN.WriteFrame(frame...) != nil {
-		i.drops.add(dropTUN)
+		i.drops.addMany(dropTUN, packets)
 	}
 }

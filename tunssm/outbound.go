@@ -138,22 +138,17 @@ func (c *carrier) carry(s *session, targets ...netip.AddrPort) {
 	if !c.fit(s) {
 		return
 	}
-	counters, err := s.sealer.Reserve(c.lane, c.segments.Count())
-	if err != nil {
-		c.drops.add(dropSeal)
-		return
-	}
+	counters, _ := s.sealer.Reserve(c.lane, c.segments.Count()) // none where the session has ended: then no packet is sealed
 	packets, octets := 0, 0
 	for {
 		pkt, partial, ok := c.segments.Next()
 		if !ok {
 			break
 		}
-		if !c.seal(s, &counters, pkt, partial, targets) {
-			break
+		if c.seal(s, &counters, pkt, partial, targets) {
+			packets++
+			octets += len(pkt)
 		}
-		packets++
-		octets += len(pkt)
 	}
 	if packets > 0 {
 		s.tx.add(packets, octets, s.at(c.now))
@@ -247,11 +242,11 @@ func (c *carrier) sendFragmented(d packet.Datagrams) {
 	}
 }
 
-// frames is how many d has.
+// frames is how many d has; an empty datagram is none.
 func frames(d packet.Datagrams) int {
 	n := 0
 	for _, p := range d.Pieces {
 		n += len(p)
 	}
-	return (n + d.Segment - 1) / d.Segment
+	return (n + d.Segment - 1) / max(1, d.Segment)
 }

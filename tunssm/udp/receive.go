@@ -47,7 +47,8 @@ func (in *inbox) init() {
 
 // TryReceive returns what is there, up to a bound; it is borrowed until the next call. Each element is one datagram, or a run
 // of them from one source that the kernel has joined: each is Segment bytes long but the last, which may be shorter; a
-// single one has them all (zero for an empty datagram). The source of an IPv4 datagram is an IPv4 address. After Stop the
+// single one has them all (zero for an empty datagram). Of a run longer than any that a kernel joins the end would be cut off,
+// of a frame that then does not open. The source of an IPv4 datagram is an IPv4 address. After Stop the
 // error is net.ErrClosed, and there is no other: what ICMP says of earlier sends the kernel tells connected sockets alone,
 // or those that ask for it.
 func (c *Conn) TryReceive() ([]packet.Datagrams, error) {
@@ -75,9 +76,6 @@ func (in *inbox) collect(n int) []packet.Datagrams {
 	got, total := in.datagrams[:0], 0
 	for i := range n {
 		m := &in.messages[i]
-		if m.Hdr.Flags&unix.MSG_TRUNC != 0 {
-			continue
-		}
 		length := int(m.Len)
 		total += length
 		segment := segmentSize(in.controls[i][:m.Hdr.Controllen])

@@ -40,6 +40,19 @@ func TestEnough(t *testing.T) {
 	}
 }
 
+// TestCutOff: of a datagram that is longer than the buffer comes what fits, so that it is counted where it does not open.
+func TestCutOff(t *testing.T) {
+	space.Enter(t)
+	c := listenOn(t, 0)
+	c.inbox.vectors[0].SetLen(100)
+	self := netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort())
+	c.Send([]packet.Datagrams{datagrams(frames(1, 150, 150), 150, self)}, func(_ int, err error) { t.Error(err) })
+	batch, err := c.TryReceive()
+	if err != nil || len(batch) != 1 || len(batch[0].Pieces[0]) != 100 || batch[0].Segment != 100 {
+		t.Errorf("%v, %v: want one of 100 bytes", batch, err)
+	}
+}
+
 func TestSegmentSize(t *testing.T) {
 	message := func(level, kind int32, data ...byte) []byte {
 		b := make([]byte, unix.CmsgSpace(len(data)))
