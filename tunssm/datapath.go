@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"sync/atomic"
+	"syscall"
+	"time"
 
 	"golang.org/x/time/rate"
 
@@ -19,6 +21,8 @@ const (
 	// answerRate and answerBurst bound the ICMP errors a second (RFC 1812, section 4.3.2.8; RFC 4443, section 2.4 f).
 	answerRate  = 1000
 	answerBurst = 200
+	// faultPause is between two reads that fail.
+	faultPause = time.Millisecond
 	// holdBacklog is how many frames may wait for the acquirer to hold them.
 	holdBacklog = 128
 )
@@ -84,6 +88,20 @@ func (d *dataPath) sendOne(frame []byte, to netip.AddrPort) (err error) {
 	one := []packet.Datagrams{{Pieces: [][]byte{frame}, Segment: len(frame), Addr: to}}
 	d.host.UDP.Send(one, func(_ int, refusal error) { err = refusal })
 	return err
+}
+
+// outlive takes the error of reading the interface or the socket. One that lasts comes back: it was stopped, or is gone. Any
+// other is of the moment (no memory, a frame that the kernel could not hand over, what ICMP has said): it is counted, and the
+// pause keeps one that comes again and again from taking a processor.
+func (d *dataPath) outlive(err error) error {
+	for _, lasts := range [...]error{nil, net.ErrClosed, os.ErrClosed, syscall.EBADFD, syscall.EBADF, syscall.ENODEV} {
+		if errors.Is(err, lasts) {
+			return err
+		}
+	}
+	d.drops.add(dropRead)
+	time.Sleep(faultPause)
+	return nil
 }
 
 // lasting turns the error that ended a loop into the SSM's: none where the SSM itself is ending.

@@ -2,10 +2,12 @@ package tunssm
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -273,7 +275,7 @@ func TestDenialKeyTellsApart(t *testing.T) {
 
 // TestLoopFails: an interface or a socket that fails ends the SSM with its error, and nothing stays behind.
 func TestLoopFails(t *testing.T) {
-	broken := errors.New("broken")
+	broken := fmt.Errorf("broken: %w", syscall.EBADFD)
 	for name, fail := range map[string]func(h *fake.Host){
 		"tun": func(h *fake.Host) { h.TUN.Fail(broken) },
 		"udp": func(h *fake.Host) { h.UDP.Fail(broken) },
@@ -296,4 +298,30 @@ func TestLoopFails(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLoopGoesOn: an error of the moment ends nothing, and one that comes again and again takes no processor.
+func TestLoopGoesOn(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		w.connect("a", "b")
+		a, b := w.stations["a"], w.stations["b"]
+		errnos := []syscall.Errno{
+			syscall.EINVAL, syscall.EFAULT, syscall.EIO, syscall.ENOMEM, syscall.ENOBUFS, syscall.ECONNREFUSED, syscall.ECONNABORTED,
+			syscall.EHOSTUNREACH, syscall.ENETDOWN, syscall.EINTR,
+		}
+		began := time.Now()
+		for _, errno := range errnos {
+			a.host.TUN.Fail(errno)
+			a.host.UDP.Fail(errno)
+		}
+		b.host.TUN.Inject(datagram(b, a, 9, "in"))
+		a.host.TUN.Inject(datagram(a, b, 9, "out"))
+		time.Sleep(2 * faultPause)
+		a.wants(datagram(b, a, 9, "in"))
+		b.wants(datagram(a, b, 9, "out"))
+		a.drops(dropRead, uint64(2*len(errnos)))
+		if took := time.Since(began); took < time.Duration(len(errnos))*faultPause {
+			t.Errorf("%d failures within %v", 2*len(errnos), took)
+		}
+	})
 }

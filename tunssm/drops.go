@@ -29,6 +29,7 @@ const (
 	dropSelector                // no selector of the session permits the flow
 	dropProbe                   // the peer sends more probes to be answered than a session may
 	dropTUN                     // the TUN would not take the packet
+	dropRead                    // the TUN or the socket could not give what it had
 	dropCount
 )
 
@@ -38,6 +39,7 @@ var dropNames = [dropCount]string{
 	dropSPI: "unknown_spi", dropOpen: "not_opened", dropReplay: "replayed", dropInner: "inner_malformed",
 	dropSource: "inner_source", dropDestination: "inner_destination", dropSelector: "selector", dropTUN: "tun_write",
 	dropProbe: "probe_rate", dropLoop: "loop", dropLinkLocal: "link_local",
+	dropRead: "read_failed",
 }
 
 func (d Drop) String() string { return dropNames[d] }

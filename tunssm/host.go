@@ -37,8 +37,8 @@ type TUN interface {
 	Offload() bool
 	// OffloadUDP says whether super-packets may be of UDP, where there may be any.
 	OffloadUDP() bool
-	// TryReadFrame reads one frame, or returns 0 where there is none now. After Stop it returns net.ErrClosed or os.ErrClosed.
-	// One goroutine reads at a time.
+	// TryReadFrame reads one frame, or returns 0 where there is none now. After Stop it returns net.ErrClosed or os.ErrClosed,
+	// and EBADFD once the interface was deleted; no other error lasts. One goroutine reads at a time.
 	TryReadFrame(b []byte) (int, error)
 	// WriteFrame writes one frame, given in pieces. It is safe for concurrent use; an error concerns that frame alone.
 	WriteFrame(pieces ...[]byte) error

@@ -47,7 +47,7 @@ func newInbound(d *dataPath, queues []Queue, lane int) *inbound {
 func (i *inbound) receive() (some bool, err error) {
 	batch, err := i.queues[i.lane].UDP.TryReceive()
 	if len(batch) == 0 {
-		return false, err
+		return false, i.outlive(err)
 	}
 	i.now = time.Now()
 	t := i.table.Load()

@@ -59,11 +59,8 @@ func newCarrier(d *dataPath, q Queue, lane int) *carrier {
 func (o *outbound) send() (some bool, err error) {
 	reads := 0
 	for !o.batch.full() && reads < fullFrames {
-		frame, err := o.readTUN()
-		if err != nil {
-			return false, err
-		}
-		if len(frame) == 0 {
+		var frame []byte
+		if frame, err = o.readTUN(); len(frame) == 0 {
 			break
 		}
 		if reads++; reads == 1 {
@@ -71,15 +68,14 @@ func (o *outbound) send() (some bool, err error) {
 		}
 		o.forward(frame)
 	}
-	if reads == 0 {
-		return false, nil
+	if reads > 0 {
+		o.flush()
+		o.counts.read(reads)
 	}
-	o.flush()
-	o.counts.read(reads)
-	return true, nil
+	return reads > 0, o.outlive(err)
 }
 
-// readTUN reads one virtio-net frame, borrowed until the next call; none is there where it is empty.
+// readTUN reads one virtio-net frame, borrowed until the next call; none is there where it is empty, as it is with an error.
 func (o *outbound) readTUN() ([]byte, error) {
 	n, err := o.queue.TUN.TryReadFrame(o.frame)
 	return o.frame[:n], err

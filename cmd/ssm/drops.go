@@ -31,6 +31,7 @@ var dropMeaning = map[string]string{
 	"selector":          "from a peer: policy permits it not",
 	"probe_rate":        "from a peer: more echoes than are answered",
 	"tun_write":         "from a peer: the interface did not take it",
+	"read_failed":       "by the kernel: the interface or the socket could not hand it over",
 }
 
 func dropTable(st tunssm.Status) *cli.Table {

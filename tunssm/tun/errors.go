@@ -16,7 +16,7 @@ var (
 	ErrNoTUN = errors.New("tun: " + clonePath + " is missing")
 	// ErrName: not a name the kernel accepts for an interface.
 	ErrName = errors.New("tun: not an interface name")
-	// ErrGone: the interface was deleted under us. Nothing more will be read or written.
+	// ErrGone: the interface was deleted under us. Nothing more will be read or written. It comes with the kernel's EBADFD.
 	ErrGone = errors.New("tun: the interface was deleted")
 	// ErrShort: a buffer smaller than a frame can be, or a frame smaller than its virtio-net header.
 	ErrShort = errors.New("tun: buffer too short for a frame")

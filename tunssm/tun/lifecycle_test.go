@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ssmnet/cmd/e2e/space"
+	"ssmnet/packet"
 )
 
 // TestStop looks at a read that waits, one that comes later, and what is left after Close: of an interface of our own
@@ -104,6 +105,26 @@ func TestGone(t *testing.T) {
 	}
 	if err := d.Close(); err != nil {
 		t.Errorf("Close: %v", err)
+	}
+}
+
+// TestErrorOfOneFrame: a frame that the kernel cannot hand over is lost alone: it has no room for the virtio-net header here.
+func TestErrorOfOneFrame(t *testing.T) {
+	space.Enter(t, space.TUN)
+	d := openUp(t, 1420, "10.90.0.1/24")
+	for i := range 2 {
+		if err := d.WriteFrame(echo("10.90.0.2", "10.90.0.1", uint16(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.raw.Wait(unix.POLLIN, -1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.raw.Read(make([]byte, packet.VirtioLen-1)); err == nil || d.refusal(err) != unix.EINVAL {
+		t.Errorf("a frame without room: %v, want EINVAL", d.refusal(err))
+	}
+	if n, err := d.ReadFrame(make([]byte, maxFrame)); n == 0 || err != nil {
+		t.Errorf("the next: %d bytes, %v", n, err)
 	}
 }
 

@@ -178,7 +178,7 @@ func (q *Queue) OffloadUDP() bool { return q.offloadUDP }
 
 // TryReadFrame reads one frame into b, which has at least maxFrame bytes: the kernel would cut a longer packet without saying
 // so. Where there is no frame now it returns 0 and no error. Errors: ErrShort, ErrClosed after Stop, ErrGone when the
-// interface was deleted.
+// interface was deleted. Any other concerns one frame, which the kernel has let go of: it could not describe it (EINVAL).
 func (q *Queue) TryReadFrame(b []byte) (int, error) {
 	if len(b) < maxFrame {
 		return 0, ErrShort
@@ -195,15 +195,18 @@ func (q *Queue) TryReadFrame(b []byte) (int, error) {
 	case err == unix.EAGAIN:
 		return 0, nil
 	}
-	return 0, q.readError(err)
+	return 0, q.refusal(err)
 }
 
-// readError: a TUN has none of its own but EFAULT or EBADFD, by the moment the interface went.
-func (q *Queue) readError(err error) error {
-	if err == net.ErrClosed {
+// refusal is what callers see of an error of reading or writing.
+func (q *Queue) refusal(err error) error {
+	switch err {
+	case net.ErrClosed:
 		return ErrClosed
+	case unix.EBADFD: // an EFAULT is for who waits in the read itself (tun_ring_recv)
+		return fmt.Errorf("%w: %s (%w)", ErrGone, q.name, err)
 	}
-	return q.gone(err)
+	return err
 }
 
 // Descriptor is for waiting: a frame may be there once it may be read.
@@ -229,13 +232,7 @@ func (q *Queue) WriteFrame(pieces ...[]byte) error {
 		vector = appendPiece(vector, p)
 	}
 	_, err := q.raw.Write(vector)
-	switch err {
-	case net.ErrClosed:
-		return ErrClosed
-	case unix.EBADFD:
-		return q.gone(err)
-	}
-	return err
+	return q.refusal(err)
 }
 
 func appendPiece(vector []unix.Iovec, p []byte) []unix.Iovec {
@@ -247,9 +244,7 @@ func appendPiece(vector []unix.Iovec, p []byte) []unix.Iovec {
 	return append(vector, v)
 }
 
-func (q *Queue) gone(err error) error { return fmt.Errorf("%w: %s (%v)", ErrGone, q.name, err) }
-
-// Stop wakes ReadFrame, which fails with ErrClosed from then on. Any goroutine may call it, at any time.
+// Stop wakes who waits to read; TryReadFrame fails with ErrClosed from then on. Any goroutine may call it, at any time.
 func (q *Queue) Stop() { q.raw.Stop() }
 
 // Close, once nobody reads or writes any more, gives the queue up: with the last one goes the interface, unless it was

@@ -10,7 +10,7 @@ func (q *Queue) ReadFrame(b []byte) (int, error) {
 			return n, err
 		}
 		if err := q.raw.Wait(unix.POLLIN, -1); err != nil {
-			return 0, q.readError(err)
+			return 0, q.refusal(err)
 		}
 	}
 }

@@ -49,8 +49,8 @@ func (in *inbox) init() {
 // of them from one source that the kernel has joined: each is Segment bytes long but the last, which may be shorter; a
 // single one has them all (zero for an empty datagram). Of a run longer than any that a kernel joins the end would be cut off,
 // of a frame that then does not open. The source of an IPv4 datagram is an IPv4 address. After Stop the
-// error is net.ErrClosed, and there is no other: what ICMP says of earlier sends the kernel tells connected sockets alone,
-// or those that ask for it.
+// error is net.ErrClosed; any other is of the moment, as where the kernel has no memory. (What ICMP says of earlier sends it
+// tells connected sockets alone, or those that ask for it.)
 func (c *Conn) TryReceive() ([]packet.Datagrams, error) {
 	in := &c.inbox
 	for i := range in.next {
