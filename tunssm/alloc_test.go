@@ -23,10 +23,14 @@ type void struct {
 	last  []byte // the frame sent last
 	most  int    // frames in one send
 	wrote int
+	heard func(packet.Datagrams) // of what is sent; nil for none
 }
 
 func (v *void) Send(batch []packet.Datagrams, _ func(int, error)) {
 	for _, d := range batch {
+		if v.heard != nil {
+			v.heard(d)
+		}
 		v.sent = v.sent[:0]
 		for _, piece := range d.Pieces {
 			v.sent = append(v.sent, piece...)

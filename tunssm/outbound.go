@@ -204,21 +204,31 @@ func (c *carrier) flush() {
 	if b.empty() {
 		return
 	}
-	b.out, b.of = b.out[:0], b.of[:0]
 	for i := range b.runs {
 		r := &b.runs[i]
+		pieces := r.peer.path.inPieces(r.Segment)
+		if pieces {
+			c.sendWhole() // what came before goes before
+		}
 		for _, to := range r.to {
 			r.Addr = to
-			if r.peer.path.inPieces(r.Segment) {
+			if pieces {
 				c.sendFragmented(r.Datagrams)
 				continue
 			}
 			b.out, b.of = append(b.out, r.Datagrams), append(b.of, r.peer)
 		}
 	}
-	c.queue.UDP.Send(b.out, c.refused)
+	c.sendWhole()
 	c.counts.sent(len(b.runs), b.frames)
 	b.reset()
+}
+
+// sendWhole sends what flush has gathered.
+func (c *carrier) sendWhole() {
+	b := &c.batch
+	c.queue.UDP.Send(b.out, c.refused)
+	b.out, b.of = b.out[:0], b.of[:0]
 }
 
 // onRefused: what the kernel finds too long for the path goes in fragments, until the path's limit is lower. A target that

@@ -2,9 +2,11 @@ package tunssm
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 
+	"ssmnet/packet"
 	"ssmnet/packet/control"
 	"ssmnet/tunssm/fake"
 )
@@ -41,5 +43,26 @@ func TestBatchesOfFragments(t *testing.T) {
 	}
 	if d := in.drops.snapshot(); len(d) != 0 {
 		t.Errorf("dropped %v", d)
+	}
+}
+
+// TestFragmentsOvertakeNothing: a run that goes in fragments keeps its place among the peer's runs of a batch.
+func TestFragmentsOvertakeNothing(t *testing.T) {
+	out, _, host := pathPair(t)
+	s := out.table.Load().sessions[1]
+	s.peer.path.pieces.Store(true)
+	var lengths []int
+	host.heard = func(d packet.Datagrams) { lengths = append(lengths, d.Segment-packet.Overhead) }
+	sizes := []int{100, 1270, 90, 1260, 80}
+	for _, size := range sizes {
+		frame := fake.Frame(fake.UDPPacket(netip.AddrPortFrom(in4(1), 1), netip.AddrPortFrom(in4(2), 2), make([]byte, size-28)))
+		if _, ok := out.classify(out.frame[:copy(out.frame, frame)]); !ok {
+			t.Fatal("not classified")
+		}
+		out.carry(s, s.target())
+	}
+	out.flush()
+	if !slices.Equal(lengths, []int{100, 1270, 1260}) { // the shorter ones end them
+		t.Errorf("packets of %d bytes go as runs of %d", sizes, lengths)
 	}
 }
