@@ -9,7 +9,7 @@ import (
 // Host is the edge between the SSM and the operating system. The Linux parts are in the folders tun, udp and route; the
 // fakes of the tests block on channels alone.
 type Host struct {
-	Queue         // the first, which is the acquirer's too
+	Queue         // the first, by which the probes and ICMP errors of the acquirer go
 	More  []Queue // further ones
 	Route Route
 	Dial  Dial // to a KDC

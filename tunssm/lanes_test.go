@@ -51,8 +51,8 @@ func TestLaneOfFrames(t *testing.T) {
 			if err != nil || h.Type != packet.Data {
 				continue
 			}
-			if lanes++; h.Lane != 1 {
-				t.Errorf("a frame of lane %d", h.Lane)
+			if lanes++; h.Lane != 1 || d.Src != second.UDP.Addr() {
+				t.Errorf("a frame of lane %d goes from %v", h.Lane, d.Src)
 			}
 		}
 		if lanes < 2 {

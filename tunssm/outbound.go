@@ -35,8 +35,8 @@ type outbound struct {
 // releases.
 type carrier struct {
 	*dataPath
-	queue    Queue
-	lane     uint8            // of its frames
+	queues   []Queue
+	lane     uint8            // of the batch's frames, which go by the socket of that queue
 	segments packet.Segmenter // what classify has loaded
 	batch    batch
 	now      time.Time        // of the batch
@@ -46,11 +46,11 @@ type carrier struct {
 }
 
 func newOutbound(d *dataPath, queues []Queue, lane int) *outbound {
-	return &outbound{carrier: newCarrier(d, queues[lane], lane), frame: make([]byte, packet.MaxVirtio)}
+	return &outbound{carrier: newCarrier(d, queues, lane), frame: make([]byte, packet.MaxVirtio)}
 }
 
-func newCarrier(d *dataPath, q Queue, lane int) *carrier {
-	c := &carrier{dataPath: d, queue: q, lane: uint8(lane), batch: newBatch(), answer: make([]byte, 0, 2048)}
+func newCarrier(d *dataPath, queues []Queue, lane int) *carrier {
+	c := &carrier{dataPath: d, queues: queues, lane: uint8(lane), batch: newBatch(), answer: make([]byte, 0, 2048)}
 	c.refused = c.onRefused
 	return c
 }
@@ -77,7 +77,7 @@ func (o *outbound) send() (some bool, err error) {
 
 // readTUN reads one virtio-net frame, borrowed until the next call; none is there where it is empty, as it is with an error.
 func (o *outbound) readTUN() ([]byte, error) {
-	n, err := o.queue.TUN.TryReadFrame(o.frame)
+	n, err := o.queues[o.lane].TUN.TryReadFrame(o.frame)
 	return o.frame[:n], err
 }
 
@@ -227,7 +227,7 @@ func (c *carrier) flush() {
 // sendWhole sends what flush has gathered.
 func (c *carrier) sendWhole() {
 	b := &c.batch
-	c.queue.UDP.Send(b.out, c.refused)
+	c.queues[c.lane].UDP.Send(b.out, c.refused)
 	b.out, b.of = b.out[:0], b.of[:0]
 }
 
@@ -243,7 +243,7 @@ func (c *carrier) onRefused(i int, err error) {
 }
 
 func (c *carrier) sendFragmented(d packet.Datagrams) {
-	if c.queue.UDP.SendFragmented(d) != nil {
+	if c.queues[c.lane].UDP.SendFragmented(d) != nil {
 		c.drops.addMany(dropSend, frames(d))
 	}
 }

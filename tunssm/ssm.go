@@ -51,7 +51,7 @@ func New(o Options) *SSM {
 		whereabouts: whereabouts{endpoint: o.Endpoint}, requests: newRequests(), routing: newRouting(),
 		past: past{began: time.Now()}, logLines: newLogLines(),
 		boot: control.NewBoot(), software: o.Software, now: o.Now, random: o.Random,
-		timers: newTimers(), out: newCarrier(d, o.Host.Queue, 0), holds: newHolds(), turns: newTurns(), denials: denials{},
+		timers: newTimers(), out: newCarrier(d, o.Host.queues(), 0), holds: newHolds(), turns: newTurns(), denials: denials{},
 		peers: map[string]*peer{}, measured: map[netip.AddrPort]measurement{}, orders: orders{},
 		revoked: map[control.SessionID]bool{},
 	}
