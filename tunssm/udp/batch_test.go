@@ -343,3 +343,25 @@ func TestNoAllocations(t *testing.T) {
 		})
 	}
 }
+
+// TestModeRestored: where the socket's mode changes by half only, it is whole again.
+func TestModeRestored(t *testing.T) {
+	space.Enter(t)
+	c, err := listen(0, unix.AF_INET, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.family = unix.AF_INET6 // which this socket has no mode of
+	d := datagrams(frames(1, 100, 100), 100, netip.AddrPortFrom(netip.IPv6Loopback(), c.LocalPort()))
+	if err := c.SendFragmented(d); err == nil {
+		t.Error("the mode of a family that it has not was set")
+	}
+	mode := 0
+	if err := c.raw.Control(func(fd int) (err error) {
+		mode, err = unix.GetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER)
+		return err
+	}); err != nil || mode != unix.IP_PMTUDISC_DO {
+		t.Errorf("the mode is %d, %v, want %d", mode, err, unix.IP_PMTUDISC_DO)
+	}
+}

@@ -80,11 +80,11 @@ func (c *Conn) sendNext(batch []packet.Datagrams) (sent int, refusal error) {
 func (c *Conn) SendFragmented(d packet.Datagrams) error {
 	c.sending.Lock()
 	defer c.sending.Unlock()
-	if err := c.discover(fragmented); err != nil {
-		return err
+	err := c.discover(fragmented)
+	if err == nil {
+		err = c.sendEach(d)
 	}
-	err := c.sendEach(d)
-	return errors.Join(err, c.discover(whole))
+	return errors.Join(err, c.discover(whole)) // also where half of the change has failed
 }
 
 // discover changes the socket's mode.
