@@ -305,3 +305,16 @@ func TestCandidatesAndRoutes(t *testing.T) {
 		}
 	})
 }
+
+// TestEndpointsCross: an endpoint that an older frame has stored last, as two queues may, holds until the next frame.
+func TestEndpointsCross(t *testing.T) {
+	inWorld(t, 1, []string{"a", "b"}, func(t *testing.T, w *world) {
+		_, y := w.connect("a", "b")
+		old := stranger
+		y.peer.endpoint.Store(&old)
+		w.send("a", "b", "next")
+		if e := *y.peer.endpoint.Load(); e != underlay(1) {
+			t.Errorf("the endpoint is %v", e)
+		}
+	})
+}

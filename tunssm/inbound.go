@@ -141,6 +141,9 @@ func (i *inbound) open(s *session) bool {
 }
 
 // roam: the endpoint follows the newest opened frame of the newest session, and any where the peer was not yet heard.
+//
+// Of two queues that receive at once, the one with the older frame may be the last to store its endpoint. The peer's next
+// frame, which is newer than both whatever its lane, sets that right.
 func (i *inbound) roam(s *session, src netip.AddrPort) {
 	next := uint64(0)
 	for k := range i.frames {
