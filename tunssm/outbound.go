@@ -161,7 +161,7 @@ func (c *carrier) carryNow(s *session, targets ...netip.AddrPort) {
 
 // fit sees to packets that are longer than the path to the peer carries: they are fragmented where they allow it, and
 // otherwise refused, so that their sender makes shorter ones. The longest of a frame speaks for all. Where selectors name
-// ports they permit no later fragments, which have none: there the frames are fragmented instead (sendTo).
+// ports they permit no later fragments, which have none: there the frames are fragmented instead (flush).
 func (c *carrier) fit(s *session) bool {
 	longest, path := c.segments.Longest(), &s.peer.path
 	if longest <= int(path.sure.Load()) {

@@ -54,7 +54,7 @@ func (t *table) owner(dst netip.Addr) *peer {
 	return p
 }
 
-// verdict is what becomes of with an outbound packet.
+// verdict is what becomes of an outbound packet.
 type verdict uint8
 
 const (

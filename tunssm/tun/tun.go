@@ -13,7 +13,8 @@
 // Partial checksums and super-packets are then not supported in either direction (Offload says so): the kernel
 // segments and sums before it hands over, and the writer completes sums and writes packets singly.
 //
-// A read waits in its own thread (package raw). Stop wakes it for good; Close follows once nobody reads or writes any more.
+// Neither reading nor writing waits; who has nothing else to do waits for the Descriptor (package raw). Stop wakes that for
+// good; Close follows once nobody reads or writes any more.
 //
 // An interface has one queue, or several: then the kernel hands the packets of one flow to one queue, the one that its
 // packets in the other direction were last written to, or else one that it chooses by a hash of the flow.

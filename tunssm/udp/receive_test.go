@@ -14,7 +14,7 @@ import (
 	"ssmnet/packet"
 )
 
-// TestEnough: one Receive takes few long runs, and many short datagrams.
+// TestEnough: one TryReceive takes few long runs, and many short datagrams.
 func TestEnough(t *testing.T) {
 	space.Enter(t)
 	c := listenOn(t, 0)

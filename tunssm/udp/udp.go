@@ -1,9 +1,9 @@
 // Package udp is the SSM's underlay socket: frames out with UDP_SEGMENT, frames in with UDP_GRO, and both in batches.
 //
-//	Send     one sendmmsg   | datagrams | datagrams | ... |   each to one destination
-//	Receive  one recvmmsg   | datagrams | datagrams | ... |   each from one source
+//	Send        one sendmmsg   | datagrams | datagrams | ... |   each to one destination
+//	TryReceive  one recvmmsg   | datagrams | datagrams | ... |   each from one source
 //
-//	datagrams               | frame | frame | ... | last, shorter or equal |
+//	datagrams                  | frame | frame | ... | last, shorter or equal |
 //
 // One socket serves both families: IPv6 with IPV6_V6ONLY off, or IPv4 alone where the host has no IPv6. Addresses are
 // unmapped on the way out to callers and mapped on the way in.
@@ -12,7 +12,8 @@
 // The kernel steers datagrams by that byte of theirs, so that frames of one lane stay in order. What is too short to have
 // it comes to the first. Each is to send lanes of its own: the kernel does not join what several have sent.
 //
-// A call waits in its own thread (package raw). Stop wakes it for good; Close follows once nobody uses the socket any more.
+// Receiving never waits; who has nothing else to do waits for the Descriptor (package raw). Sending waits a moment where the
+// socket is full. Stop wakes both for good; Close follows once nobody uses the socket any more.
 //
 // # Don't fragment
 //
@@ -185,8 +186,8 @@ func setBuffer(fd, force, polite, size int) {
 // LocalPort is the port the socket is bound to.
 func (c *Conn) LocalPort() uint16 { return c.port }
 
-// Stop wakes Receive, which returns net.ErrClosed from then on, and who waits to send. Any goroutine may call it, at any
-// time. What need not wait still goes.
+// Stop wakes who waits to receive or to send; TryReceive returns net.ErrClosed from then on. Any goroutine may call it, at
+// any time. What need not wait still goes.
 func (c *Conn) Stop() { c.raw.Stop() }
 
 // Close closes the socket, once nobody uses it any more. Closing twice does nothing more.
