@@ -83,7 +83,7 @@ func (a *acquirer) goodbye() {
 	for _, p := range a.peers {
 		for _, s := range slices.Clone(p.sessions) {
 			if s == p.sending.Load() {
-				a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Close}, s.target())
+				a.sendProbe(s, packet.ProbeMessage{Kind: packet.Close}, s.target())
 			}
 			a.destroy(s, "the SSM stops")
 		}

@@ -46,6 +46,7 @@ func (v *void) arrive(b []byte, segment int, src netip.AddrPort) {
 	v.one = packet.Datagrams{Pieces: append(v.one.Pieces[:0], b), Segment: segment, Addr: src}
 	v.to.carry(v.to.table.Load(), &v.one)
 	v.to.writeTUN()
+	v.to.sendReplies()
 }
 
 func (v *void) SendFragmented(d packet.Datagrams) error {

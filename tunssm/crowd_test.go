@@ -51,7 +51,7 @@ func TestClosedInCrowd(t *testing.T) {
 		x, y := w.connect("a", "b")
 		a, b := w.stations["a"], w.stations["b"]
 		b.crowd(func(*acquirer) {
-			a.data.sendProbe(nil, x, packet.ProbeMessage{Kind: packet.Close}, b.host.UDP.Addr())
+			a.data.sendProbe(x, packet.ProbeMessage{Kind: packet.Close}, b.host.UDP.Addr())
 			a.host.TUN.Inject(datagram(a, b, 9, "on the way"))
 			if n := len(b.received()); n != 1 {
 				t.Errorf("b receives %d packets, want 1", n)

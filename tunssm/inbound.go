@@ -6,7 +6,7 @@ package tunssm
 //  2. parseHeaders, then session: by SPI. Nothing changes state yet.
 //  3. open: authenticate, decrypt in place, then the window; as many frames at once as are one session's.
 //  4. roam and confirm: the newest frame tells the peer's endpoint, the first confirms the session.
-//  5. probes are answered; a packet goes on.
+//  5. probes are answered, at the end of the batch; a packet goes on.
 //  6. checkInner: source is the peer's, destination ours, a selector permits the flow.
 //  7. writeTUN: the packets of a flow joined into one frame, where they lie.
 
@@ -34,11 +34,13 @@ type inbound struct {
 	}
 	join  packet.Coalescer
 	whole [1][]byte // a frame that is not joined
-	reply []byte
+
+	replies []packet.Datagrams // to the probes of the batch
+	sealed  []byte             // their frames
 }
 
 func newInbound(d *dataPath, queues []Queue, lane int) *inbound {
-	i := &inbound{dataPath: d, queues: queues, lane: lane, reply: make([]byte, 0, 256)}
+	i := &inbound{dataPath: d, queues: queues, lane: lane}
 	i.join.UDPApart = !queues[lane].TUN.OffloadUDP()
 	return i
 }
@@ -59,6 +61,7 @@ func (i *inbound) receive() (some bool, err error) {
 		}
 	}
 	i.writeTUN()
+	i.sendReplies()
 	i.counts.received(len(batch), i.arrived)
 	i.arrived = 0
 	return true, nil
@@ -180,7 +183,7 @@ func raise(v *atomic.Uint64, next uint64) bool {
 // confirms the session there (rule 5 of package control).
 func (i *inbound) confirm(s *session, src netip.AddrPort) {
 	if !s.requester {
-		i.sendProbe(s, packet.ProbeMessage{Kind: packet.Keepalive}, src)
+		i.reply(s, packet.ProbeMessage{Kind: packet.Keepalive}, src)
 	}
 	i.atOnce(func(a *acquirer) { a.confirm(s) })
 }
@@ -197,7 +200,7 @@ func (i *inbound) probe(s *session, inner []byte, src netip.AddrPort) {
 	case m.Kind == packet.Close && !s.closed.Swap(true):
 		i.atOnce(func(a *acquirer) { a.destroy(s, closedByPeer) })
 	case m.Kind == packet.Echo && i.mayProbe(s):
-		i.sendProbe(s, packet.ProbeMessage{Kind: packet.Reply, ID: m.ID}, src)
+		i.reply(s, packet.ProbeMessage{Kind: packet.Reply, ID: m.ID}, src)
 	case m.Kind == packet.Reply && m.ID != proofID && i.echoing.Load() > 0 && i.mayProbe(s):
 		i.atOnce(func(a *acquirer) { a.onReply(s, m.ID) })
 	}
@@ -212,8 +215,26 @@ func (i *inbound) mayProbe(s *session) bool {
 	return false
 }
 
-func (i *inbound) sendProbe(s *session, m packet.ProbeMessage, to netip.AddrPort) {
-	i.reply = i.dataPath.sendProbe(i.reply[:0], s, m, to)
+// reply seals a probe, which sendReplies sends.
+func (i *inbound) reply(s *session, m packet.ProbeMessage, to netip.AddrPort) {
+	begin := len(i.sealed)
+	sealed, ok := i.sealProbe(i.sealed, s, m)
+	if !ok {
+		return
+	}
+	frame := sealed[begin:]
+	i.sealed = sealed
+	i.replies = append(i.replies, packet.Datagrams{Pieces: [][]byte{frame}, Segment: len(frame), Addr: to})
+}
+
+// sendReplies sends them together: where the socket is full they wait for room once, however many probes peers send.
+func (i *inbound) sendReplies() {
+	if len(i.replies) == 0 {
+		return
+	}
+	replies := i.replies
+	i.replies, i.sealed = i.replies[:0], i.sealed[:0]
+	i.host.UDP.Send(replies, func(int, error) { i.drops.add(dropSend) })
 }
 
 // deliver is steps 5 to 7 for the opened frames of a session.

@@ -87,7 +87,7 @@ func (a *acquirer) scheduleEnds(s *session) {
 			return
 		}
 		if s.requester { // the responder may have heard us, though we never heard it
-			a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Close}, s.everywhere()...)
+			a.sendProbe(s, packet.ProbeMessage{Kind: packet.Close}, s.everywhere()...)
 		}
 		a.destroy(s, "never confirmed")
 	}))
@@ -117,7 +117,7 @@ func (a *acquirer) endWithGrant(s *session) {
 // answer to the first valid frame may be lost.
 func (a *acquirer) proveUntilConfirmed(s *session, wait time.Duration, now bool) {
 	if now {
-		a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Echo, ID: proofID}, s.everywhere()...)
+		a.sendProbe(s, packet.ProbeMessage{Kind: packet.Echo, ID: proofID}, s.everywhere()...)
 	}
 	s.proof = a.timers.after(wait, func() {
 		if s.state == provisional {

@@ -91,7 +91,7 @@ func (q *pings) echo(s *session, p *ping) {
 		targets = targets[:0:0]
 		targets = append(targets, s.target())
 	}
-	q.a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Echo, ID: p.id}, targets...)
+	q.a.sendProbe(s, packet.ProbeMessage{Kind: packet.Echo, ID: p.id}, targets...)
 }
 
 // opened: s may carry what waits for its peer.

@@ -3,6 +3,7 @@ package tunssm
 import (
 	"context"
 	"errors"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -173,5 +174,42 @@ func TestPingUnanswered(t *testing.T) {
 				t.Errorf("%v after %v, want %s after %v", err, time.Since(began), want, control.HoldTimeout)
 			}
 		})
+	}
+}
+
+// letterbox is a socket in which datagrams lie.
+type letterbox struct {
+	UDP
+	batch   []packet.Datagrams
+	sends   int
+	replies int
+}
+
+func (b *letterbox) TryReceive() ([]packet.Datagrams, error) { return b.batch, nil }
+
+func (b *letterbox) Send(batch []packet.Datagrams, refused func(int, error)) {
+	b.sends++
+	b.replies += len(batch)
+	for i := range batch {
+		refused(i, syscall.EAGAIN)
+	}
+}
+
+// TestRepliesWaitOnce: a peer's echoes, however many, have the loop wait for room in a full socket once a batch.
+func TestRepliesWaitOnce(t *testing.T) {
+	out, in, _ := pathPair(t)
+	box := &letterbox{}
+	in.host.UDP, in.queues[0].UDP = box, box
+	for id := range uint32(20) {
+		frame := seal(t, out.table.Load().sessions[1], packet.Probe, 0, packet.ProbeMessage{Kind: packet.Echo, ID: id}.Append(nil))
+		box.batch = append(box.batch, packet.Datagrams{Pieces: [][]byte{frame}, Segment: len(frame), Addr: underlay(1)})
+	}
+	for range 2 { // the second time there is nothing to answer
+		if _, err := in.receive(); err != nil {
+			t.Fatal(err)
+		}
+		if dropped := in.drops[dropSend].Load(); box.sends != 1 || box.replies != 20 || dropped != 20 {
+			t.Errorf("%d replies with %d sends, %d dropped", box.replies, box.sends, dropped)
+		}
 	}
 }

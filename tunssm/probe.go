@@ -6,18 +6,17 @@ import (
 	"ssmnet/packet"
 )
 
-// sendProbe seals one probe into buf, which it returns for the next, and sends it to each target.
-func (d *dataPath) sendProbe(buf []byte, s *session, m packet.ProbeMessage, targets ...netip.AddrPort) []byte {
-	buf, ok := d.sealProbe(buf, s, m)
+// sendProbe sends one probe to each target.
+func (d *dataPath) sendProbe(s *session, m packet.ProbeMessage, targets ...netip.AddrPort) {
+	frame, ok := d.sealProbe(nil, s, m)
 	if !ok {
-		return buf
+		return
 	}
 	for _, to := range targets {
-		if d.sendOne(buf, to) != nil {
+		if d.sendOne(frame, to) != nil {
 			d.drops.add(dropSend)
 		}
 	}
-	return buf
 }
 
 // trySendProbe sends one probe in one piece, and says why it could not go.
@@ -29,6 +28,7 @@ func (d *dataPath) trySendProbe(s *session, m packet.ProbeMessage, to netip.Addr
 	return d.sendOne(buf, to)
 }
 
+// sealProbe appends one to buf.
 func (d *dataPath) sealProbe(buf []byte, s *session, m packet.ProbeMessage) (sealed []byte, ok bool) {
 	var plain [16]byte
 	buf, err := s.sealer.Seal(buf, packet.Probe, 0, m.Append(plain[:0]))

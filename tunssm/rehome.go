@@ -55,7 +55,7 @@ func (a *acquirer) rehome() {
 func (a *acquirer) showPeers() {
 	for _, p := range a.peers {
 		if s := p.sending.Load(); s != nil && s.heardAt() < s.at(a.homed) {
-			a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Echo, ID: proofID}, s.everywhere()...)
+			a.sendProbe(s, packet.ProbeMessage{Kind: packet.Echo, ID: proofID}, s.everywhere()...)
 		}
 	}
 }

@@ -31,7 +31,7 @@ func (a *acquirer) onKeyOffer(l *link, conn *control.Conn, id uint64, o *control
 	a.logSession("installed a session", "step", 3, "session", s.id, "peer", name, "role", "responder", "suite", s.suite)
 	// The requester may ask because it has lost us: on the session that goes on, it learns where we are.
 	if now := s.peer.sending.Load(); now != nil && now.state == confirmed && now.boot == s.boot {
-		a.sendProbe(nil, now, packet.ProbeMessage{Kind: packet.Keepalive}, now.target())
+		a.sendProbe(now, packet.ProbeMessage{Kind: packet.Keepalive}, now.target())
 	}
 	// An empty datagram to each candidate lets the requester's first frame in through a NAT on our side.
 	for _, c := range *s.candidates.Load() {

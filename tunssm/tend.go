@@ -111,10 +111,10 @@ func (a *acquirer) tend(s *session, now time.Duration) {
 		a.replace(s, now, "rekey")
 	}
 	if silence >= doubtAfter && silence < deadAfter {
-		a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Echo, ID: proofID}, s.target())
+		a.sendProbe(s, packet.ProbeMessage{Kind: packet.Echo, ID: proofID}, s.target())
 	}
 	if spoke := max(s.tx.lastAt(), s.probedAt()); s.rx.lastAt() > spoke && now-spoke >= keepaliveAfter {
-		a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Keepalive}, s.target())
+		a.sendProbe(s, packet.ProbeMessage{Kind: packet.Keepalive}, s.target())
 	}
 }
 
@@ -159,6 +159,6 @@ func (a *acquirer) notReplaced(s *session, reason control.Reason) {
 func (a *acquirer) retire(s *session, why string) {
 	s.become(closing)
 	a.chooseSession(s.peer) // first, so that nothing follows the close
-	a.sendProbe(nil, s, packet.ProbeMessage{Kind: packet.Close}, s.target())
+	a.sendProbe(s, packet.ProbeMessage{Kind: packet.Close}, s.target())
 	s.timers = append(s.timers, a.timers.after(closeLinger, func() { a.destroy(s, why) }))
 }
