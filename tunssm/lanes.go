@@ -6,15 +6,19 @@ import (
 	"ssmnet/packet"
 )
 
-// laneSlots is how many flows are told apart; flows that share a slot may move to one queue, once.
-const laneSlots = 1 << 14
+const (
+	// laneSets and laneWays are how many flows are remembered: so many in each set, of those whose hashes belong there. The one
+	// that came last in a full set takes the place of another.
+	laneSets = 1 << 12
+	laneWays = 4
+)
 
 // lanes remembers by which queue the packets of a flow come from the TUN, where there are several. What the peer sends of
 // the flow is written to that queue, whatever lane it came by: the kernel hands a flow to the queue that the other
 // direction was last written to. Were that the lane, which the peer's kernel has chosen, the two could chase each other from
 // queue to queue, and each time packets would overtake others. So a flow stays where its first packet was.
 type lanes struct {
-	slots [laneSlots]atomic.Uint32 // by the hash of the flow, both ways: the queue's number and one
+	sets [laneSets][laneWays]atomic.Uint64 // the hash of a flow, both ways, and below it the queue's number and one; zero is none
 }
 
 // newLanes has nothing to remember of a single queue.
@@ -30,9 +34,21 @@ func (l *lanes) note(f packet.Flow, queue uint8) {
 	if l == nil {
 		return
 	}
-	if slot := &l.slots[f.Hash()%laneSlots]; slot.Load() != uint32(queue)+1 {
-		slot.Store(uint32(queue) + 1)
+	hash := f.Hash()
+	set, now := &l.sets[hash%laneSets], uint64(hash)<<8|uint64(queue+1)
+	place := &set[hash/laneSets%laneWays]
+	for i := range set {
+		switch known := set[i].Load(); {
+		case known == now:
+			return
+		case known>>8 == uint64(hash) && known != 0:
+			set[i].Store(now)
+			return
+		case known == 0:
+			place = &set[i]
+		}
 	}
+	place.Store(now)
 }
 
 // of is the queue of the flow, of this direction or the other; otherwise where none has come.
@@ -40,8 +56,12 @@ func (l *lanes) of(f packet.Flow, otherwise uint8) uint8 {
 	if l == nil {
 		return otherwise
 	}
-	if n := l.slots[f.Hash()%laneSlots].Load(); n > 0 {
-		return uint8(n - 1)
+	hash := f.Hash()
+	set := &l.sets[hash%laneSets]
+	for i := range set {
+		if known := set[i].Load(); known>>8 == uint64(hash) && known != 0 {
+			return uint8(known - 1)
+		}
 	}
 	return otherwise
 }

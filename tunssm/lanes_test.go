@@ -33,6 +33,38 @@ func TestLanes(t *testing.T) {
 	}
 }
 
+// TestLanesOfOneSet: flows that are remembered in the same place do not move each other, as far as there is room; and where
+// there is none, the newest is remembered.
+func TestLanesOfOneSet(t *testing.T) {
+	var same []packet.Flow
+	for port := uint16(1); len(same) < laneWays+1; port++ {
+		f := packet.Flow{Protocol: packet.UDP, Class: packet.Complete, Src: in4(1), Dst: in4(2), SrcPort: port, DstPort: 9}
+		if len(same) == 0 || f.Hash()%laneSets == same[0].Hash()%laneSets {
+			same = append(same, f)
+		}
+	}
+	l := newLanes(8)
+	for queue, f := range same[:laneWays] {
+		l.note(f, uint8(queue))
+	}
+	for queue, f := range same[:laneWays] {
+		l.note(f, uint8(queue))
+		if q := l.of(f.Reverse(), 7); q != uint8(queue) {
+			t.Errorf("flow %d has moved to queue %d", queue, q)
+		}
+	}
+	l.note(same[laneWays], 6)
+	kept := 0
+	for queue, f := range same[:laneWays] {
+		if l.of(f, 7) == uint8(queue) {
+			kept++
+		}
+	}
+	if q := l.of(same[laneWays], 7); q != 6 || kept != laneWays-1 {
+		t.Errorf("one more flow is in queue %d, and %d of %d are known still", q, kept, laneWays)
+	}
+}
+
 // TestLaneOfFrames: what comes by a queue is sealed for its lane, held packets too, and answers are written to it.
 func TestLaneOfFrames(t *testing.T) {
 	inWorld(t, 1, []string{"b"}, func(t *testing.T, w *world) {
