@@ -316,7 +316,7 @@ func TestLoopGoesOn(t *testing.T) {
 		}
 		b.host.TUN.Inject(datagram(b, a, 9, "in"))
 		a.host.TUN.Inject(datagram(a, b, 9, "out"))
-		time.Sleep(2 * faultPause)
+		time.Sleep(4 * faultPause) // of each, one may be under way and one be waiting
 		a.wants(datagram(b, a, 9, "in"))
 		b.wants(datagram(a, b, 9, "out"))
 		a.drops(dropRead, uint64(2*len(errnos)))
